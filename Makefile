@@ -1,0 +1,33 @@
+# What one does with this repository. `make` lists it.
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test test-long bench openapi fmt
+
+# Where rustup puts cargo, before the next login has it in PATH.
+export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
+
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+run: ## Start a cluster here (Redis, REPLICAS=3, HAProxy on PORT=8080) until Ctrl-C; installs what is missing
+	@deploy/run.sh
+
+build: ## Build the program as it is released: target/release/portcullis
+	cargo build --locked --release
+
+test: ## Check everything and run every test; installs what is missing
+	@deploy/install.sh test
+	@.ci/test
+
+test-long: ## The same, with the full numbers in place of the smaller ones
+	@deploy/install.sh test
+	@.ci/test long
+
+bench: ## Measure
+	cargo bench --locked
+
+openapi: ## Write openapi.json anew, from the code
+	cargo run --locked --quiet -- openapi > openapi.json.new && mv openapi.json.new openapi.json
+
+fmt: ## Format the code
+	cargo fmt

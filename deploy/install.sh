@@ -1,0 +1,205 @@
+#!/usr/bin/env bash
+# Installs the programs that Portcullis needs from outside, and only those that are missing.
+#
+#   deploy/install.sh run     what `make run` needs: a C compiler, Rust, Redis, HAProxy
+#   deploy/install.sh test    that, and what `make test` needs
+#
+# Debian and Ubuntu (apt) and macOS (Homebrew); elsewhere it names what is missing and stops. With nothing
+# missing it takes a blink and touches no network. Root is asked for (sudo) only by apt, and only once. Services
+# that come with a package are neither started nor left to start at boot: `make run` starts its own processes.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# An ordinary user's PATH has no sbin on Debian, where haproxy lives, and no ~/.cargo/bin before the next login.
+PATH="${CARGO_HOME:-${HOME:-/root}/.cargo}/bin:$PATH:/usr/sbin:/sbin"
+
+# One row a program: its group, its name, and where it comes from. `a|b`: the first that the release has;
+# `crate:name@version`: built by cargo; `-`: to be installed by hand.
+programs() {
+    cat <<'TABLE'
+build    cc             gcc,libc6-dev                             -
+build    curl           curl,ca-certificates                      curl
+redis    redis-server   redis-server                              redis
+redis    redis-cli      redis-tools                               redis
+balance  curl           curl,ca-certificates                      curl
+balance  haproxy        haproxy                                   haproxy
+test     python3        python3                                   python
+test     chromium       chromium|chromium-browser                 -
+test     chromedriver   chromium-driver|chromium-chromedriver     -
+test     cargo-nextest  crate:cargo-nextest@0.9.143               crate:cargo-nextest@0.9.143
+test     cargo-deny     crate:cargo-deny@0.20.2                   crate:cargo-deny@0.20.2
+TABLE
+}
+
+redis_needed=7.0
+rust_needed=$(sed -nE 's/^rust-version *= *"([0-9.]+)".*/\1/p' Cargo.toml)
+
+say() { printf 'install: %s\n' "$*"; }
+die() {
+    printf 'install: %s\n' "$*" >&2
+    exit 1
+}
+
+# at_least WANTED ACTUAL: compares major and minor, the two numbers that matter here.
+at_least() {
+    local wanted actual
+    IFS=. read -r -a wanted <<<"$1.0"
+    IFS=. read -r -a actual <<<"$2.0"
+    ((actual[0] > wanted[0] || (actual[0] == wanted[0] && actual[1] >= wanted[1])))
+}
+
+redis_version() { redis-server --version 2>/dev/null | sed -nE 's/.* v=([0-9]+\.[0-9]+).*/\1/p'; }
+cargo_version() { cargo --version 2>/dev/null | sed -nE 's/^cargo ([0-9]+\.[0-9]+).*/\1/p'; }
+
+# have PROGRAM: it is there, and it will do.
+have() {
+    command -v "$1" >/dev/null || return 1
+    case $1 in
+        # gcc without the C library's headers compiles nothing; on a Mac without its tools, cc only offers them.
+        cc) echo '#include <stdlib.h>' | cc -x c -fsyntax-only - 2>/dev/null ;;
+        redis-server) at_least "$redis_needed" "$(redis_version)" ;;
+    esac
+}
+
+# Runs as root, in one go so that sudo asks for a password once.
+apt_install() {
+    set -eu
+    export DEBIAN_FRONTEND=noninteractive
+    apt=(apt-get -qq -o DPkg::Lock::Timeout=120)
+    "${apt[@]}" update
+
+    packages=() services=()
+    for choice in "$@"; do
+        IFS='|' read -r -a names <<<"$choice"
+        package=${names[0]}
+        for name in "${names[@]}"; do
+            # `show` fails for a name that only exists as a reference in another package.
+            if apt-cache show "$name" >/dev/null 2>&1; then
+                package=$name
+                break
+            fi
+        done
+        packages+=("$package")
+        # A service that was here before is somebody's: it stays as it is.
+        case $package in
+            redis-server | haproxy) command -v "$package" >/dev/null || services+=("$package") ;;
+        esac
+    done
+
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+        trap 'rm -f "$policy"' EXIT
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+    fi
+    "${apt[@]}" install -y --no-install-recommends "${packages[@]}"
+
+    # The policy above keeps a package from starting its service now; this keeps it from starting at boot.
+    for service in ${services[@]+"${services[@]}"}; do
+        if [ -d /run/systemd/system ]; then
+            systemctl --quiet disable --now "$service"
+        else
+            service "$service" stop >/dev/null 2>&1 || true
+            update-rc.d "$service" disable >/dev/null 2>&1 || true
+        fi
+    done
+}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo "$@"
+    else
+        die "installing packages takes root, and there is no sudo: as root, run  deploy/install.sh ${groups[*]}"
+    fi
+}
+
+install_rust() {
+    have_rust=$(cargo_version)
+    if [ -n "$have_rust" ] && at_least "$rust_needed" "$have_rust"; then
+        return
+    fi
+    if command -v rustup >/dev/null; then
+        say "Rust $rust_needed is needed, ${have_rust:-none} is in use: rustup update stable"
+        rustup update stable
+    else
+        say "installing Rust by rustup (https://rustup.rs) into ${CARGO_HOME:-${HOME:-/root}/.cargo}; PATH is not changed"
+        # To a file first: a download that breaks off must not be run as far as it came.
+        script=$(mktemp)
+        curl --proto '=https' --tlsv1.2 -fsSL https://sh.rustup.rs -o "$script" || die "rustup could not be downloaded"
+        sh "$script" -y --no-modify-path --profile minimal -c clippy -c rustfmt
+        rm -f "$script"
+    fi
+    hash -r
+    have_rust=$(cargo_version)
+    { [ -n "$have_rust" ] && at_least "$rust_needed" "$have_rust"; } ||
+        die "Rust $rust_needed is needed, ${have_rust:-none} is in use: try  rustup default stable"
+}
+
+install_crates() {
+    local crate
+    for crate in "$@"; do
+        say "building ${crate%@*} ${crate#*@} (some minutes)"
+        cargo install --locked --quiet "${crate%@*}" --version "${crate#*@}"
+    done
+}
+
+# `test` contains `run`, which is everything but the test tools.
+groups=()
+for argument in "$@"; do
+    case $argument in
+        build | redis | balance) groups+=("$argument") ;;
+        run) groups+=(build redis balance) ;;
+        test) groups+=(build redis balance test) ;;
+        *) die "usage: deploy/install.sh run|test|build|redis|balance" ;;
+    esac
+done
+[ ${#groups[@]} -gt 0 ] || die "usage: deploy/install.sh run|test|build|redis|balance"
+wanted() { [[ " ${groups[*]} " == *" $1 "* ]]; }
+
+if command -v apt-get >/dev/null; then
+    platform=apt
+elif command -v brew >/dev/null; then
+    platform=brew
+else
+    platform=none
+fi
+
+missing=() packages=() crates=()
+while read -r group program apt brew; do
+    if ! wanted "$group" || have "$program"; then continue; fi
+    if [ $platform = brew ]; then source=$brew; else source=$apt; fi
+    case $source in
+        crate:*) crates+=("${source#crate:}") ;;
+        -) die "$program is missing, and Homebrew has no formula for it: install it (cc: xcode-select --install) and try again" ;;
+        *)
+            missing+=("$program")
+            IFS=, read -r -a names <<<"$source"
+            packages+=("${names[@]}")
+            ;;
+    esac
+done < <(programs)
+
+if [ ${#packages[@]} -gt 0 ]; then
+    case $platform in
+        apt)
+            say "missing: ${missing[*]}; installing the packages ${packages[*]}"
+            as_root bash -c "$(declare -f apt_install); apt_install \"\$@\"" apt_install "${packages[@]}"
+            ;;
+        brew)
+            say "missing: ${missing[*]}; installing the formulas ${packages[*]}"
+            brew install "${packages[@]}"
+            ;;
+        none) die "missing: ${missing[*]}; neither apt-get nor brew is here to install them" ;;
+    esac
+    hash -r
+    for program in "${missing[@]}"; do
+        have "$program" && continue
+        [ "$program" != redis-server ] ||
+            die "Redis $redis_needed or newer is needed, and this release's package is $(redis_version): take one from https://redis.io/docs/latest/operate/oss_and_stack/install/, or name a running one in REDIS_URL"
+        die "$program is still missing after its package was installed"
+    done
+fi
+if wanted build; then install_rust; fi
+install_crates ${crates[@]+"${crates[@]}"}

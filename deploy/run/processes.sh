@@ -1,0 +1,105 @@
+# Starts, watches and ends the processes of the cluster. Sourced by run.sh.
+#
+# The promise: a process started here is asked to end exactly once, by us, and in order. So each has a session of its
+# own: Ctrl-C and a closing terminal signal a whole process group, and a replica takes a second signal as "at once".
+# shellcheck shell=bash disable=SC2034,SC2154 # the variables are shared among the files of run.sh
+
+# One entry a process, in the order of their start.
+names=() pids=() logs=()
+
+# macOS has no setsid; it has perl.
+launcher=(setsid)
+# shellcheck disable=SC2016 # the dollars are perl's
+command -v setsid >/dev/null || launcher=(perl -e 'use POSIX (); POSIX::setsid(); exec @ARGV or die "$ARGV[0]: $!\n"')
+# Should this script be killed outright, the kernel ends the processes for it. Linux only.
+if setpriv --pdeathsig TERM true 2>/dev/null; then launcher+=(setpriv --pdeathsig TERM --); fi
+
+# start NAME LOG COMMAND…: in the background. LOG is a file, or - for this terminal.
+start() {
+    local name=$1 log=$2
+    shift 2
+    if [ "$log" = - ]; then
+        "${launcher[@]}" "$@" </dev/null &
+    else
+        if [ -e "$log" ]; then mv "$log" "$log.previous"; fi
+        "${launcher[@]}" "$@" </dev/null >"$log" 2>&1 &
+    fi
+    names+=("$name") pids+=("$!") logs+=("$log")
+}
+
+# The shell reaps its children as they die, so a dead one is not mistaken for a living one.
+alive() { kill -0 "$1" 2>/dev/null; }
+
+# all_alive: or the end, with one line on who died, how, and its last words.
+all_alive() {
+    local i
+    for ((i = 0; i < ${#pids[@]}; i++)); do
+        alive "${pids[i]}" || died "$i"
+    done
+}
+
+died() {
+    local i=$1 status=0 how
+    wait "${pids[i]}" 2>/dev/null || status=$?
+    how="ended with exit code $status"
+    if [ "$status" -gt 128 ]; then how="was killed by signal $((status - 128))"; fi
+    last_words "${logs[i]}"
+    die "${names[i]} $how; its last lines are above, all of them in ${logs[i]#"$PWD"/}"
+}
+
+last_words() { tail -n 10 "$1" 2>/dev/null | sed 's/^/  | /' >&2 || true; }
+
+# until_true SECONDS COMMAND…: tries again and again while all processes live; fails when the time is up.
+until_true() {
+    local deadline=$((SECONDS + $1))
+    shift
+    until "$@"; do
+        all_alive
+        if [ "$SECONDS" -ge "$deadline" ]; then return 1; fi
+        pause 0.1
+    done
+}
+
+# Silenced because the shell may choose this moment to tell of a killed child in words of its own.
+pause() { { sleep "$1"; } 2>/dev/null; }
+
+# deserted: nobody is left who could stop us. A closing terminal tells its first process alone, and if that is make
+# (`tmux new make run`), make waits for us without a word; killed outright, it has no word for us either.
+had_terminal='' had_make=${MAKELEVEL:-}
+if [ -t 0 ]; then had_terminal=yes; fi
+deserted() {
+    if [ -n "$had_terminal" ] && ! [ -t 0 ]; then return 0; fi
+    [ -n "$had_make" ] && ! alive "$PPID"
+}
+
+watch() {
+    while ! deserted; do
+        all_alive
+        pause 0.5
+    done
+    stop 129
+}
+
+# end NAMES SIGNAL PATIENCE: asks all that match the pattern at once, waits that many seconds, then kills what is left.
+# The minus before a number: with everything under it, such as the compilers of cargo.
+end() {
+    local i asked=() deadline=$((SECONDS + $3))
+    for ((i = 0; i < ${#pids[@]}; i++)); do
+        # shellcheck disable=SC2053  # a pattern, on purpose
+        if [[ ${names[i]} == $1 ]] && alive "${pids[i]}"; then
+            # A process that has only just been forked has no group yet.
+            kill -s "$2" -- "-${pids[i]}" 2>/dev/null || kill -s "$2" "${pids[i]}" 2>/dev/null
+            asked+=("$i")
+        fi
+    done
+    for i in ${asked[@]+"${asked[@]}"}; do
+        while alive "${pids[i]}"; do
+            if [ -n "$hurried" ] || [ "$SECONDS" -ge "$deadline" ]; then
+                kill -s KILL -- "-${pids[i]}"
+                wait "${pids[i]}"
+                break
+            fi
+            sleep 0.1
+        done
+    done 2>/dev/null
+}

@@ -1,0 +1,102 @@
+# The settings of the cluster itself, and what all replicas share. Sourced by run.sh.
+# shellcheck shell=bash disable=SC2034,SC2154 # the variables are shared among the files of run.sh
+
+# given NAME: whether the one who started us has set it, here or in .env (which the program reads by itself).
+given() { [ -n "${!1:-}" ] || grep -qsE "^[[:space:]]*(export[[:space:]]+)?$1=." .env; }
+
+# setting NAME DEFAULT: its value from the environment, else from .env, else the default.
+setting() {
+    local value=${!1:-}
+    if [ -z "$value" ] && [ -f .env ]; then
+        value=$(sed -nE "s/^[[:space:]]*(export[[:space:]]+)?$1=[\"']?([^\"'#]*[^\"'#[:space:]]).*/\2/p" .env | head -n 1)
+    fi
+    printf '%s' "${value:-$2}"
+}
+
+# number NAME DEFAULT LEAST MOST
+number() {
+    local value
+    value=$(setting "$1" "$2")
+    # 10# because a leading zero would make it octal.
+    if ! [[ $value =~ ^[0-9]{1,5}$ ]] || ((10#$value < $3 || 10#$value > $4)); then
+        die "$1 must be a number from $3 to $4, not '$value'"
+    fi
+    printf '%d' "$((10#$value))"
+}
+
+# Sets: port replicas profile binary data redis_port installs
+read_settings() {
+    port=$(number PORT 8080 1 63535)
+    # Fewer than 1000, so that the ranges of ports cannot meet.
+    replicas=$(number REPLICAS 3 1 99)
+    data=$(setting DATA_DIR data)
+    case $data in /*) ;; *) data=$PWD/$data ;; esac
+
+    installs=(balance)
+    profile=$(setting PROFILE dev)
+    binary=$(setting BINARY '')
+    if [ -z "$binary" ]; then
+        installs+=(build)
+    elif ! [ -f "$binary" ] || ! [ -x "$binary" ]; then
+        die "BINARY is '$binary', which is not a program that can be run"
+    fi
+    case $binary in */*) ;; ?*) binary=./$binary ;; esac
+
+    redis_port=''
+    if ! given REDIS_URL && ! given REDIS_URL_FILE; then
+        redis_port=$((port + 2000))
+        installs+=(redis)
+    fi
+
+    local name
+    for name in LISTEN MANAGEMENT_LISTEN; do
+        if given "$name"; then say "$name is ours to choose here, from PORT; the one given is not used."; fi
+    done
+}
+
+# What replicas must agree on, and what a balancer before them asks for, unless given. DESIGN: one secret for all.
+share_settings() {
+    export DATA_DIR=$data
+    if ! given JWT_SECRET && ! given JWT_SECRET_FILE && ! given JWT_KEYS; then
+        export JWT_SECRET_FILE=$data/jwt-secret
+        # Set but empty would be a second, contradicting word about the same thing.
+        unset JWT_SECRET JWT_KEYS
+        keep_secret "$JWT_SECRET_FILE"
+    fi
+    given ISSUER || export ISSUER=http://localhost:$port
+    given TRUSTED_PROXIES || export TRUSTED_PROXIES=127.0.0.1/32
+    # HAProxy has stopped before the replicas are asked to: there is nobody to wait for.
+    given DRAIN_DELAY || export DRAIN_DELAY=0s
+    if [ -n "$redis_port" ]; then
+        unset REDIS_URL_FILE
+        export REDIS_URL=redis://127.0.0.1:$redis_port
+    fi
+}
+
+# keep_secret FILE: 48 random bytes, made once. Tokens outlive a restart because it does.
+keep_secret() {
+    if [ -s "$1" ]; then return; fi
+    (
+        umask 077
+        # Renamed when complete: half a secret must not be taken for one.
+        head -c 48 /dev/urandom | base64 | tr -d '\n' >"$1.new"
+        mv "$1.new" "$1"
+    )
+}
+
+# One cluster to a data folder: two Redis over one append-only file would destroy it.
+claim_data_dir() {
+    if ! { mkdir -p "$data/logs" "$data/redis" && chmod 700 "$data"; }; then
+        die "the data folder $data cannot be made, or belongs to somebody else"
+    fi
+    local owner
+    owner=$(cat "$data/run.pid" 2>/dev/null || true)
+    # The number may belong to somebody else by now, after a kill -9 or a restart of the machine.
+    if [ -n "$owner" ] && ps -p "$owner" -o command= 2>/dev/null | grep -q 'run\.sh'; then
+        die "another cluster (process $owner) uses the data folder $data: stop it, or choose another DATA_DIR and PORT"
+    fi
+    echo $$ >"$data/run.pid"
+    claimed=yes
+}
+
+release_data_dir() { [ -z "${claimed:-}" ] || rm -f "$data/run.pid"; }

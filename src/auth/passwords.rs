@@ -1,0 +1,219 @@
+//! Passwords: what bcrypt sees of them, and the threads that run it.
+//!
+//! bcrypt cuts at 72 bytes and stops at a NUL, so it never sees the password itself but
+//! `base64(HMAC-SHA-384(key, password))`: 64 ASCII characters (OWASP Password Storage, "pre-hashing"). The key is the pepper
+//! of the settings, or a constant of this program: then it protects nothing, but keeps one form for all hashes.
+//!
+//! Hashing takes a tenth of a second and more of a whole core. It happens on threads of its own ([pool]), so that nothing
+//! else waits for it, and every check of a password costs the same whether there is such a user or not.
+
+mod pool;
+
+use aws_lc_rs::hmac;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use zeroize::Zeroizing;
+
+pub use pool::{HashingPool, PoolConfig};
+
+use super::Failure;
+use crate::config::PasswordConfig;
+use crate::domain::{Password, PasswordHash, PasswordRule, Scheme};
+
+/// Keys the pre-hash where there is no pepper.
+const BUILT_IN_KEY: &[u8] = b"portcullis password pre-hash, version 1";
+/// Costs that a stored hash may have. A greater one would let whoever can write to Redis keep a core busy for hours.
+const STORED_COSTS: std::ops::RangeInclusive<u32> = 4..=15;
+
+/// Makes and checks password hashes.
+#[derive(Debug)]
+pub struct Passwords {
+    pool: HashingPool,
+    cost: u32,
+    min_length: usize,
+    pepper: Option<Pepper>,
+    built_in: hmac::Key,
+    /// What is checked where there is no user, so that it takes as long.
+    dummy: PasswordHash,
+}
+
+struct Pepper {
+    id: String,
+    key: hmac::Key,
+}
+
+impl std::fmt::Debug for Pepper {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pepper").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// What became of checking a password.
+#[derive(Debug)]
+pub enum Checked {
+    /// It is right, and its hash is as we would make it today.
+    Right,
+    /// It is right; here is a hash as we would make it today, to be stored over the old one.
+    RightButOutdated(PasswordHash),
+    /// It is wrong, or there is no such user.
+    Wrong,
+}
+
+impl Passwords {
+    /// Starts the hashing threads, and measures how long a hash takes.
+    ///
+    /// # Errors
+    /// Where the threads cannot be started.
+    pub fn new(config: &PasswordConfig) -> std::io::Result<Self> {
+        let pepper = config.pepper.as_ref().map(|(id, key)| Pepper {
+            id: id.clone(),
+            key: hmac::Key::new(hmac::HMAC_SHA384, key.expose().as_bytes()),
+        });
+        let built_in = hmac::Key::new(hmac::HMAC_SHA384, BUILT_IN_KEY);
+        let pool = HashingPool::start(&PoolConfig { threads: config.threads, deadline: config.deadline, cost: config.cost })?;
+        // No password has this hash: the salt and the digits were never made from one.
+        let dummy = PasswordHash::new(
+            Scheme::Prehashed { pepper: pepper.as_ref().map(|pepper| pepper.id.clone()) },
+            format!("$2b${:02}${}{}", config.cost, "abcdefghijklmnopqrstuu", "0123456789012345678901234567890"),
+        );
+        Ok(Self { pool, cost: config.cost, min_length: config.min_length, pepper, built_in, dummy })
+    }
+
+    /// Which rule a new password breaks, if any. Takes some milliseconds of processor time for the longest ones.
+    #[must_use]
+    pub fn rule_broken(&self, password: &Password, username: &str) -> Option<PasswordRule> {
+        password.breaks(self.min_length, username)
+    }
+
+    /// Makes a hash.
+    ///
+    /// # Errors
+    /// [`Failure::Overloaded`] where it would have to wait too long.
+    pub async fn hash(&self, password: &Password) -> Result<PasswordHash, Failure> {
+        let (scheme, key) = match &self.pepper {
+            Some(pepper) => (Scheme::Prehashed { pepper: Some(pepper.id.clone()) }, &pepper.key),
+            None => (Scheme::Prehashed { pepper: None }, &self.built_in),
+        };
+        let bcrypt = self.pool.hash(prehash(key, password), self.cost).await?;
+        Ok(PasswordHash::new(scheme, bcrypt))
+    }
+
+    /// Checks a password against a stored hash, or against nothing in the same time.
+    ///
+    /// # Errors
+    /// [`Failure::Overloaded`] where it would have to wait too long.
+    pub async fn check(&self, password: &Password, stored: Option<&PasswordHash>) -> Result<Checked, Failure> {
+        let real = stored.and_then(|stored| Some((stored, self.bcrypt_input(stored.scheme(), password)?)));
+        let usable = real.filter(|(stored, _)| cost_of(stored).is_some_and(|cost| STORED_COSTS.contains(&cost)));
+        let Some((stored, input)) = usable else {
+            self.pool.verify(prehash(&self.built_in, password), self.dummy.bcrypt()).await?;
+            return Ok(Checked::Wrong);
+        };
+        let cost = cost_of(stored).unwrap_or(self.cost);
+        if !self.pool.verify(input, stored.bcrypt()).await? {
+            // A refusal takes as long as it would with a hash of today's cost.
+            if cost < self.cost {
+                self.pool.pad(cost, self.cost).await?;
+            }
+            return Ok(Checked::Wrong);
+        }
+        let current = Scheme::Prehashed { pepper: self.pepper.as_ref().map(|pepper| pepper.id.clone()) };
+        if cost < self.cost || *stored.scheme() != current {
+            return Ok(Checked::RightButOutdated(self.hash(password).await?));
+        }
+        Ok(Checked::Right)
+    }
+
+    /// What bcrypt saw when a hash of this scheme was made. `None` where its pepper is not ours.
+    fn bcrypt_input(&self, scheme: &Scheme, password: &Password) -> Option<Zeroizing<Vec<u8>>> {
+        match scheme {
+            Scheme::Plain => Some(Zeroizing::new(password.expose().as_bytes().to_vec())),
+            Scheme::Prehashed { pepper: None } => Some(prehash(&self.built_in, password)),
+            Scheme::Prehashed { pepper: Some(id) } => {
+                let pepper = self.pepper.as_ref().filter(|pepper| pepper.id == *id)?;
+                Some(prehash(&pepper.key, password))
+            }
+        }
+    }
+
+    /// The hashing threads, for metrics.
+    #[must_use]
+    pub fn pool(&self) -> &HashingPool {
+        &self.pool
+    }
+}
+
+fn prehash(key: &hmac::Key, password: &Password) -> Zeroizing<Vec<u8>> {
+    let tag = hmac::sign(key, password.expose().as_bytes());
+    Zeroizing::new(BASE64_STANDARD.encode(tag.as_ref()).into_bytes())
+}
+
+/// The cost that a bcrypt string names: `$2b$12$…`.
+fn cost_of(hash: &PasswordHash) -> Option<u32> {
+    hash.bcrypt().get(4..6)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn passwords(pepper: Option<&str>, cost: u32) -> Passwords {
+        let pepper = pepper.map(|id| (id.to_owned(), crate::config::Secret::new("3fA9kQ2pX7vLr8TnB5yWc1ZeH6uMd0Js".to_owned())));
+        let deadline = Duration::from_secs(10);
+        Passwords::new(&PasswordConfig { min_length: 8, pepper, cost, threads: Some(1), deadline }).unwrap()
+    }
+
+    fn typed(text: &str) -> Password {
+        Password::typed(text.to_owned()).unwrap()
+    }
+
+    async fn is_right(passwords: &Passwords, text: &str, stored: &PasswordHash) -> bool {
+        !matches!(passwords.check(&typed(text), Some(stored)).await.unwrap(), Checked::Wrong)
+    }
+
+    #[tokio::test]
+    async fn bytes_beyond_the_72nd_count() {
+        let passwords = passwords(None, 4);
+        let long = "A".repeat(72);
+        let stored = passwords.hash(&typed(&format!("{long}B"))).await.unwrap();
+        assert!(is_right(&passwords, &format!("{long}B"), &stored).await);
+        assert!(!is_right(&passwords, &format!("{long}C"), &stored).await);
+        assert!(!is_right(&passwords, &long, &stored).await);
+    }
+
+    #[tokio::test]
+    async fn a_nul_does_not_end_a_password() {
+        let passwords = passwords(None, 4);
+        let stored = passwords.hash(&typed("aaaaaaaa")).await.unwrap();
+        assert!(!is_right(&passwords, "aaaaaaaa\0aaaaaaaa", &stored).await);
+    }
+
+    #[tokio::test]
+    async fn a_plain_bcrypt_hash_from_elsewhere_verifies_and_is_outdated() {
+        let passwords = passwords(None, 4);
+        let plain: PasswordHash = bcrypt::hash("correct horse", 4).unwrap().parse().unwrap();
+        let Checked::RightButOutdated(new) = passwords.check(&typed("correct horse"), Some(&plain)).await.unwrap() else {
+            panic!("should verify and be replaced");
+        };
+        assert!(matches!(passwords.check(&typed("correct horse"), Some(&new)).await.unwrap(), Checked::Right));
+    }
+
+    #[tokio::test]
+    async fn a_hash_under_a_pepper_is_useless_without_it_and_hashes_without_are_upgraded() {
+        let (with, without) = (passwords(Some("k1"), 4), passwords(None, 4));
+        let peppered = with.hash(&typed("correct horse")).await.unwrap();
+        assert!(peppered.to_string().starts_with("p1:k1$"));
+        assert!(!is_right(&without, "correct horse", &peppered).await);
+        let bare = without.hash(&typed("correct horse")).await.unwrap();
+        assert!(matches!(with.check(&typed("correct horse"), Some(&bare)).await.unwrap(), Checked::RightButOutdated(_)));
+    }
+
+    #[tokio::test]
+    async fn a_stored_hash_of_absurd_cost_is_not_run() {
+        let passwords = passwords(None, 4);
+        let absurd: PasswordHash = format!("$2b$31${}", "a".repeat(53)).parse().unwrap();
+        assert!(!is_right(&passwords, "anything at all", &absurd).await);
+    }
+}

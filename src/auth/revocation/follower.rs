@@ -1,0 +1,253 @@
+//! The follower: reads the feed on a connection of its own, again and again, and publishes what it saw.
+//!
+//! It decides nothing by itself: what a page means is [`Reader`]'s business. Here is when to read (several times a window
+//! while requests come, once a second when none do, at once when somebody waits), what to do when Redis does not answer,
+//! and one log line whenever the state changes.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::denylist::Denylist;
+use super::reader::{Next, Reader};
+use super::view::{Phase, View};
+use crate::config::RevocationConfig;
+use crate::domain::{Clock, SessionId, Uptime};
+use crate::store::{Entry, Inspection, Persistence, Redis, StoreError};
+
+/// How often the feed is read when nobody asks.
+const IDLE: Duration = Duration::from_secs(1);
+/// For how long after the last request reads go on at full pace.
+const BUSY: Duration = Duration::from_secs(10);
+/// Reads in one window under traffic.
+const READS_PER_WINDOW: u32 = 3;
+/// How often the window is announced; Redis remembers it for five minutes.
+const ANNOUNCE: Duration = Duration::from_secs(60);
+/// How often the server is asked what it is.
+const INSPECT: Duration = Duration::from_secs(5);
+/// How often a part of the denylist is rid of what has expired.
+const TEND: Duration = Duration::from_secs(1);
+/// Entries put back at once.
+const BATCH: usize = 5000;
+/// How long the lock of those who put entries back is held without being renewed.
+const LOCK: Duration = Duration::from_secs(1);
+/// The longest pause between two attempts to reach Redis.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// A clock that differs by more deserves a warning.
+const SKEW: Duration = Duration::from_secs(5);
+
+/// Follows the feed for one replica.
+pub(super) struct Follower {
+    redis: Redis,
+    config: RevocationConfig,
+    clock: Clock,
+    denylist: Arc<Denylist>,
+    view: Arc<View>,
+    reappended: Arc<AtomicU64>,
+    reader: Reader,
+    /// What the feed has, while it is read from the start beside what is known.
+    in_feed: Denylist,
+    /// This replica's name among those who put entries back.
+    name: String,
+    persistence: Option<Persistence>,
+    skewed: bool,
+}
+
+impl Follower {
+    pub(super) fn new(
+        redis: Redis, config: RevocationConfig, clock: Clock, denylist: Arc<Denylist>, view: Arc<View>,
+        reappended: Arc<AtomicU64>,
+    ) -> Self {
+        let (reader, in_feed, name) = (Reader::new(config.alone), Denylist::new(), SessionId::random().to_string());
+        Self { redis, config, clock, denylist, view, reappended, reader, in_feed, name, persistence: None, skewed: false }
+    }
+
+    /// Follows until told to stop.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        let mut pause = Duration::from_millis(10);
+        loop {
+            let since = self.clock.uptime();
+            let error = tokio::select! {
+                () = stop.cancelled() => return,
+                Err(error) = self.follow() => error,
+            };
+            self.enter(Phase::Waiting(error.to_string()));
+            // A connection that has served for a while was no failed attempt.
+            if self.clock.uptime().since(since) > Duration::from_secs(1) {
+                pause = Duration::from_millis(10);
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(jittered(pause)) => {}
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Follows on one connection until that fails.
+    async fn follow(&mut self) -> Result<Infallible, StoreError> {
+        let (mut feed, inspection) = self.redis.open_feed().await?;
+        self.judge(&inspection)?;
+        // Before any view counts: from now on every logout waits for a window as long as ours.
+        feed.announce(self.config.window).await?;
+        let now = self.clock.uptime();
+        let (mut announced, mut inspected, mut tended) = (now, now, now);
+        let mut jitter = true;
+        loop {
+            let sent = self.clock.uptime();
+            let page = feed.read(self.reader.last()).await?;
+            self.watch_clock(self.clock.correct(page.time, sent));
+            self.store(&page.entries);
+            match self.reader.take(&page) {
+                Next::Fresh => {
+                    self.view.publish(sent);
+                    self.enter(Phase::Fresh);
+                    self.pause(sent).await;
+                }
+                Next::More => {}
+                Next::Restart => {
+                    self.enter(Phase::Reading);
+                    self.in_feed = Denylist::new();
+                    jitter = true;
+                }
+                Next::Settle(history) => {
+                    self.enter(Phase::Reading);
+                    self.in_feed = Denylist::new();
+                    feed.settle(&history).await?;
+                }
+                Next::Compare => self.compare(),
+                Next::Reappend => {
+                    self.enter(Phase::Reappending);
+                    self.put_back(std::mem::take(&mut jitter)).await?;
+                }
+                Next::Settling => {
+                    self.enter(Phase::Settling);
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            }
+            let now = self.clock.uptime();
+            if now.since(announced) >= ANNOUNCE {
+                feed.announce(self.config.window).await?;
+                announced = now;
+            }
+            if now.since(inspected) >= INSPECT {
+                self.judge(&feed.inspect().await?)?;
+                inspected = now;
+            }
+            if now.since(tended) >= TEND {
+                self.denylist.tend(self.clock.now());
+                tended = now;
+            }
+        }
+    }
+
+    /// Until the next read is due, or somebody waits for it.
+    async fn pause(&self, sent: Uptime) {
+        let now = self.clock.uptime();
+        let busy = now.since(self.view.last_asked()) < BUSY;
+        let every = if busy && !self.config.window.is_zero() { self.config.window / READS_PER_WINDOW } else { IDLE };
+        let left = every.saturating_sub(now.since(sent));
+        // Running out is as good as being asked.
+        tokio::time::timeout(left, self.view.demanded()).await.ok();
+    }
+
+    /// Looks for what is known here and was not in the feed.
+    fn compare(&mut self) {
+        let now = self.clock.now();
+        let in_feed = std::mem::take(&mut self.in_feed);
+        self.reader.lacks(self.denylist.entries(now).filter(|entry| !in_feed.contains(entry.sid)));
+        let lost = self.reader.lacking().count();
+        if lost > 0 {
+            warn!(event = "feed_lost_entries", lost, "the feed has lost revocations that this replica knows; they are put back");
+        }
+    }
+
+    /// Puts a batch back, if it is this replica's turn; otherwise gives the one whose turn it is some time.
+    async fn put_back(&mut self, jitter: bool) -> Result<(), StoreError> {
+        if jitter {
+            // Then the feed is read to its end once more: by then another replica may have done it.
+            tokio::time::sleep(Duration::from_millis(200).mul_f64(fraction())).await;
+            return Ok(());
+        }
+        if !self.redis.lock_reappending(&self.name, LOCK).await? {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            return Ok(());
+        }
+        let batch: Vec<_> = self.reader.lacking().take(BATCH).copied().collect();
+        self.redis.remove_sessions(&batch).await?;
+        let entries: Vec<_> = batch.into_iter().map(Entry::Session).collect();
+        self.redis.append(&entries).await?;
+        self.reappended.fetch_add(entries.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Refuses a server that would forget, and says once how well it remembers.
+    fn judge(&mut self, server: &Inspection) -> Result<(), StoreError> {
+        if let Some(unfit) = server.unfit() {
+            return Err(StoreError::unfit(&unfit));
+        }
+        if self.persistence.replace(server.persistence) != Some(server.persistence) {
+            match server.persistence {
+                Persistence::EveryWrite => {}
+                Persistence::EverySecond => warn!(
+                    event = "redis_persistence",
+                    "Redis writes out once a second: a power cut loses what was acknowledged in that second (set appendfsync always)"
+                ),
+                Persistence::Poor => warn!(
+                    event = "redis_persistence",
+                    "Redis keeps no append-only file: a restart loses users and revocations (set appendonly yes)"
+                ),
+                Persistence::Unknown => {
+                    warn!(event = "redis_persistence", "Redis does not permit CONFIG: whether it keeps what it acknowledges is not known");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn watch_clock(&mut self, difference: Duration) {
+        let skewed = difference > SKEW;
+        if skewed && !self.skewed {
+            let seconds = difference.as_secs();
+            warn!(event = "clock_skew", seconds, "this machine's clock differs from Redis' clock, which counts");
+        }
+        self.skewed = skewed;
+    }
+
+    fn enter(&self, phase: Phase) {
+        let waiting = if let Phase::Waiting(why) = &phase { Some(why.clone()) } else { None };
+        let name = phase.name();
+        if !self.view.enter(phase) {
+            return;
+        }
+        match waiting {
+            Some(why) => warn!(event = "feed", phase = name, %why, "no view of the revocations: Redis cannot be read"),
+            None => info!(event = "feed", phase = name, entries = self.denylist.len(), "view of the revocations"),
+        }
+    }
+
+    fn store(&self, entries: &[Entry]) {
+        let now = self.clock.now();
+        for Entry::Session(entry) in entries {
+            self.denylist.insert(entry, now);
+            if self.reader.is_reading() && !self.denylist.is_empty() {
+                self.in_feed.insert(entry, now);
+            }
+        }
+    }
+}
+
+/// A random share of `pause`, at least half of it: replicas that failed together do not come back together.
+fn jittered(pause: Duration) -> Duration {
+    pause.mul_f64(0.5 + 0.5 * fraction())
+}
+
+/// A random number from 0 to 1. Not for secrets.
+fn fraction() -> f64 {
+    let bits = SessionId::random().to_bits() & 0xFFFF;
+    f64::from(u16::try_from(bits).unwrap_or(0)) / f64::from(u16::MAX)
+}

@@ -1,0 +1,229 @@
+//! The revocation feed: why a logout that has answered holds on every replica, and why checking a token costs no round trip.
+//!
+//! Every replica holds the whole [denylist] in memory and follows one Redis stream, the *feed*, by reading on from where it
+//! is, a few times per freshness window `W` (50 ms by default).
+//!
+//! * **Revoke**: the user's script decides it and puts the entry into the user's outbox; the entry is appended to the feed;
+//!   one window passes; the caller is answered.
+//! * **Check**: a request that arrived at `s` is answered from a [view] whose read was sent at `t0 ≥ s − W`. If there is
+//!   none, it waits for one.
+//!
+//! # Why it is strict
+//!
+//! A logout that answered at `r` had its append completed at `a ≤ r − W`. A request that arrives at `s ≥ r` is answered from
+//! a view with `t0 ≥ s − W ≥ r − W ≥ a`, and a read that was sent after an append completed sees it. Nothing in this depends
+//! on two machines' clocks showing the same: `W` is a duration on each. What it does depend on, and how that is held:
+//!
+//! 1. *One snapshot.* `s` is taken before the look-up and `t0` before the command is sent. The entries of a read are stored
+//!    before its date is published, and a check loads the date before it looks at the entries. A read counts only if it
+//!    reached the end of the feed in the same reply: a full page hides what follows it.
+//! 2. *Clocks run at the same rate.* Ages are measured by a clock that goes on while a machine sleeps.
+//! 3. *Everybody waits for the slowest.* Replicas may have different windows, as during a rolling change of the setting.
+//!    Each announces its own before its view first counts; an append returns the largest, and the logout waits for that.
+//! 4. *Nothing is missed.* Every read tells which history it belongs to and how many entries that has ever had. What does not
+//!    fit together is read again as a whole, and what was lost is put back ([reader]).
+//!
+//! # Limits
+//!
+//! A request that was checked just before the logout answered may still be under way: it overlaps the logout. A hypervisor
+//! that pauses a whole machine stops its clocks too. A revocation that Redis lost and that no living replica knows, or none
+//! could put back within the settling time, is lost.
+
+mod backlog;
+pub mod denylist;
+mod follower;
+pub mod reader;
+pub mod view;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+use self::backlog::{Backlog, Worker};
+use self::denylist::Denylist;
+use self::follower::Follower;
+use self::view::{Phase, View};
+use super::{Failure, Unavailable};
+use crate::config::RevocationConfig;
+use crate::domain::{AccessClaims, Clock, Timestamp, Uptime, Username};
+use crate::store::{Entry, Redis, RevokeSession, SessionEntry, StoreError};
+
+/// How long a request may wait for Redis in all, not counting the freshness window.
+pub const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What this replica knows of revocations, and how it makes new ones.
+#[derive(Debug)]
+pub struct Revocations {
+    redis: Redis,
+    config: RevocationConfig,
+    clock: Clock,
+    denylist: Arc<Denylist>,
+    view: Arc<View>,
+    reappended: Arc<AtomicU64>,
+    backlog: Backlog,
+    /// Revocations under way, which go on when their callers have gone.
+    under_way: TaskTracker,
+}
+
+/// Whether a token still stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing refuses it.
+    Stands,
+    /// Its session was revoked.
+    Revoked,
+}
+
+/// What runs in the background for [`Revocations`].
+pub struct Following {
+    follower: Follower,
+    worker: Worker,
+    redis: Redis,
+}
+
+impl Following {
+    /// Follows the feed and works off the backlog until told to stop.
+    pub async fn run(self, stop: CancellationToken) {
+        tokio::join!(self.follower.run(stop.clone()), self.worker.run(self.redis, stop));
+    }
+}
+
+impl Revocations {
+    /// Prepares to know of revocations; what is returned beside it must be run for that.
+    #[must_use]
+    pub fn new(redis: Redis, config: RevocationConfig, clock: Clock) -> (Self, Following) {
+        let (denylist, view, reappended) = (Arc::default(), Arc::default(), Arc::default());
+        let (backlog, worker) = backlog::backlog();
+        let follower = Follower::new(
+            redis.clone(), config, clock.clone(), Arc::clone(&denylist), Arc::clone(&view), Arc::clone(&reappended),
+        );
+        let following = Following { follower, worker, redis: redis.clone() };
+        let under_way = TaskTracker::new();
+        (Self { redis, config, clock, denylist, view, reappended, backlog, under_way }, following)
+    }
+
+    /// Whether a verified token still stands. No round trip, unless the view is too old.
+    ///
+    /// # Errors
+    /// [`Unavailable::StaleView`] where no view that is fresh enough came in time.
+    pub async fn standing(&self, claims: &AccessClaims) -> Result<Standing, Unavailable> {
+        let arrived = self.clock.uptime();
+        if !self.view.is_fresh(arrived, self.config.window) {
+            self.wait_for_view(arrived).await?;
+        }
+        // After the view, never before it: see [`View::is_fresh`].
+        Ok(if self.denylist.contains(claims.sid) { Standing::Revoked } else { Standing::Stands })
+    }
+
+    #[cold]
+    async fn wait_for_view(&self, arrived: Uptime) -> Result<(), Unavailable> {
+        let age = self.view.age(arrived);
+        let tolerated = age.is_some_and(|age| age <= self.config.stale_if_error);
+        if self.view.is_failing() && tolerated {
+            return Ok(());
+        }
+        if self.view.wait(arrived.minus(self.config.window), PATIENCE).await { Ok(()) } else { Err(Unavailable::StaleView) }
+    }
+
+    /// Revokes a session. When this has returned `Ok`, no replica accepts any of its tokens. When it has not, this replica
+    /// refuses them all the same, and goes on trying to tell the others.
+    ///
+    /// # Errors
+    /// Where the feed could not be told in time. It is safe to call this again.
+    pub async fn revoke_session(
+        self: &Arc<Self>, claims: &AccessClaims, access_ttl: Duration,
+    ) -> Result<(), Failure> {
+        // On a task of its own: a client that hangs up must not leave it half done.
+        let this = Arc::clone(self);
+        let (name, sid) = (claims.username.clone(), claims.sid);
+        let token_expires = Timestamp::from_secs(claims.exp);
+        let work = async move {
+            let until = token_expires.max(this.clock.now().plus(access_ttl)).plus(crate::store::MARGIN);
+            this.denylist.insert(&SessionEntry { tag: name.tag(), sid, until }, this.clock.now());
+            let revoke = RevokeSession { username: &name, sid, token_expires, access_ttl };
+            let told = async { this.tell(&name, this.redis.revoke_session(&revoke).await?).await };
+            let outcome = tokio::time::timeout(PATIENCE, told).await;
+            match outcome {
+                Ok(Ok(window)) => {
+                    tokio::time::sleep(window).await;
+                    Ok(())
+                }
+                Ok(Err(error)) => Err(this.left_over(name, Unavailable::Store(error))),
+                Err(_) => Err(this.left_over(name, Unavailable::Deadline)),
+            }
+        };
+        self.under_way.spawn(work).await.unwrap_or(Err(Failure::Internal("a revocation was cut short")))
+    }
+
+    /// Appends what was found in a user's outbox by another verb, before that is answered.
+    ///
+    /// # Errors
+    /// Where the feed could not be told in time; the backlog goes on.
+    pub async fn flush(&self, name: &Username, outbox: Vec<Entry>) -> Result<(), Failure> {
+        if outbox.is_empty() {
+            return Ok(());
+        }
+        match self.tell(name, outbox).await {
+            Ok(window) => {
+                tokio::time::sleep(window).await;
+                Ok(())
+            }
+            Err(error) => Err(self.left_over(name.clone(), Unavailable::Store(error))),
+        }
+    }
+
+    /// Appends entries, applies them here, clears them from the outbox, and tells how long to wait before they hold
+    /// everywhere.
+    async fn tell(&self, name: &Username, entries: Vec<Entry>) -> Result<Duration, StoreError> {
+        let now = self.clock.now();
+        for Entry::Session(entry) in &entries {
+            self.denylist.insert(entry, now);
+        }
+        let window = self.redis.append(&entries).await?.max(self.config.window);
+        // The feed has them; that the outbox still does costs nobody anything but a second append.
+        if let Err(error) = self.redis.acknowledge(name, &entries).await {
+            self.left_over(name.clone(), Unavailable::Store(error));
+        }
+        Ok(window)
+    }
+
+    fn left_over(&self, name: Username, why: Unavailable) -> Failure {
+        warn!(event = "revocation_left_over", username = %name, %why, "a revocation has not reached the feed yet");
+        self.backlog.note(name);
+        Failure::Unavailable(why)
+    }
+
+    /// Waits for revocations under way.
+    pub async fn finish(&self) {
+        self.under_way.close();
+        self.under_way.wait().await;
+    }
+
+    /// What the follower is doing.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        self.view.phase()
+    }
+
+    /// How old the view is; `None` before the first.
+    #[must_use]
+    pub fn view_age(&self) -> Option<Duration> {
+        self.view.age(self.clock.uptime())
+    }
+
+    /// Entries held.
+    #[must_use]
+    pub fn entries(&self) -> usize {
+        self.denylist.len()
+    }
+
+    /// Entries that this replica has put back into a feed that had lost them.
+    #[must_use]
+    pub fn reappended(&self) -> u64 {
+        self.reappended.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,201 @@
+//! The view: how old a replica's knowledge of the revocations is, and how a request waits for a younger one.
+//!
+//! A view is dated by when its read was *sent* ([`Uptime`]), never by when the answer arrived: an entry that was appended
+//! between the two may be missing in it. On the path of a request there is one load of that date; only a request that finds
+//! it too old asks the follower for another read, and waits together with all others that do.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+
+use crate::domain::Uptime;
+
+/// What a follower is doing, and so why a view may not be fresh.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Phase {
+    /// Nothing has been read yet.
+    Unknown,
+    /// Redis does not answer, or must not be used; the sentence says why. The next attempt is a moment away.
+    Waiting(String),
+    /// The whole feed is being read.
+    Reading,
+    /// What this replica knows and the feed has lost is being put back.
+    Reappending,
+    /// Everybody is given time to put back what he knows.
+    Settling,
+    /// The view is as young as its date says.
+    Fresh,
+}
+
+impl Phase {
+    /// One word, for logs and probes.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Waiting(_) => "waiting",
+            Self::Reading => "reading",
+            Self::Reappending => "reappending",
+            Self::Settling => "settling",
+            Self::Fresh => "fresh",
+        }
+    }
+}
+
+/// The published date of the newest complete read, and those who wait for a newer one.
+#[derive(Debug)]
+pub struct View {
+    /// When the newest complete read was sent, in nanoseconds of [`Uptime`]; 0 before the first.
+    read_sent: AtomicU64,
+    /// The date that somebody waits for.
+    wanted: AtomicU64,
+    /// When a request last asked.
+    asked: AtomicU64,
+    /// Whether the last attempt to read has failed.
+    failing: AtomicBool,
+    newer: watch::Sender<u64>,
+    demand: Notify,
+    phase: Mutex<Phase>,
+}
+
+impl View {
+    /// A view of nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            read_sent: AtomicU64::new(0),
+            wanted: AtomicU64::new(0),
+            asked: AtomicU64::new(0),
+            failing: AtomicBool::new(false),
+            newer: watch::Sender::new(0),
+            demand: Notify::new(),
+            phase: Mutex::new(Phase::Unknown),
+        }
+    }
+
+    /// Whether a request that arrived at `arrived` may be answered from this view. Look into the denylist after this, not
+    /// before: what the view has seen was stored there before the view was published.
+    #[must_use]
+    pub fn is_fresh(&self, arrived: Uptime, window: Duration) -> bool {
+        self.asked.store(arrived.as_nanos(), Ordering::Relaxed);
+        let sent = self.read_sent.load(Ordering::Acquire);
+        sent != 0 && sent >= arrived.minus(window).as_nanos()
+    }
+
+    /// Waits for a view whose read was sent at `needed` or later. One read serves all who wait. Gives up at `patience`, and
+    /// then `false` is returned.
+    pub async fn wait(&self, needed: Uptime, patience: Duration) -> bool {
+        let mut newer = self.newer.subscribe();
+        self.wanted.fetch_max(needed.as_nanos(), Ordering::AcqRel);
+        self.demand.notify_one();
+        let come = newer.wait_for(|sent| *sent >= needed.as_nanos() && *sent != 0);
+        matches!(tokio::time::timeout(patience, come).await, Ok(Ok(_)))
+    }
+
+    /// Publishes what a complete read has shown, after its entries were stored.
+    pub(super) fn publish(&self, sent: Uptime) {
+        self.failing.store(false, Ordering::Relaxed);
+        self.read_sent.store(sent.as_nanos(), Ordering::Release);
+        self.newer.send_replace(sent.as_nanos());
+    }
+
+    /// Resolves when somebody waits for a view younger than the present one.
+    pub(super) async fn demanded(&self) {
+        while self.wanted.load(Ordering::Acquire) <= self.read_sent.load(Ordering::Acquire) {
+            self.demand.notified().await;
+        }
+    }
+
+    /// When a request last asked for this view.
+    pub(super) fn last_asked(&self) -> Uptime {
+        Uptime::from_nanos(self.asked.load(Ordering::Relaxed))
+    }
+
+    /// How old the view is; `None` before the first.
+    #[must_use]
+    pub fn age(&self, now: Uptime) -> Option<Duration> {
+        let sent = self.read_sent.load(Ordering::Acquire);
+        (sent != 0).then(|| now.since(Uptime::from_nanos(sent)))
+    }
+
+    /// Whether reading fails at present, after there has been a view.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::Relaxed)
+    }
+
+    /// What the follower is doing.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says what the follower is doing now. Returns whether that is news.
+    pub(super) fn enter(&self, phase: Phase) -> bool {
+        self.failing.store(matches!(phase, Phase::Waiting(_)), Ordering::Relaxed);
+        let mut present = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = present.name() != phase.name();
+        *present = phase;
+        news
+    }
+}
+
+impl Default for View {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const W: Duration = Duration::from_millis(50);
+
+    fn at(millis: u64) -> Uptime {
+        Uptime::from_nanos(millis * 1_000_000)
+    }
+
+    #[test]
+    fn nothing_read_is_never_fresh() {
+        assert!(!View::new().is_fresh(at(10), W));
+        assert!(!View::new().is_fresh(at(0), W));
+    }
+
+    #[test]
+    fn a_view_serves_requests_up_to_one_window_after_its_read_was_sent() {
+        let view = View::new();
+        view.publish(at(1000));
+        assert!(view.is_fresh(at(1000), W) && view.is_fresh(at(1050), W));
+        assert!(!view.is_fresh(at(1051), W));
+    }
+
+    #[test]
+    fn a_window_of_zero_wants_a_read_sent_after_the_request_arrived() {
+        let view = View::new();
+        view.publish(at(1000));
+        assert!(!view.is_fresh(at(1001), Duration::ZERO));
+    }
+
+    #[tokio::test]
+    async fn one_read_serves_all_who_wait_and_none_who_came_after_it_was_sent() {
+        let view = std::sync::Arc::new(View::new());
+        let waiting: Vec<_> = [at(1000), at(1000), at(2000)]
+            .into_iter()
+            .map(|needed| {
+                let view = std::sync::Arc::clone(&view);
+                tokio::spawn(async move { view.wait(needed, Duration::from_millis(300)).await })
+            })
+            .collect();
+        view.demanded().await;
+        view.publish(at(1500));
+        let mut served = Vec::new();
+        for waiter in waiting {
+            served.push(waiter.await.unwrap());
+        }
+        assert_eq!(served, [true, true, false]);
+    }
+}

@@ -1,0 +1,117 @@
+//! Secrets: where they come from, how weak ones are told, and a type that never shows them.
+
+use std::fmt;
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+/// A secret value. `Debug` shows nothing; it is wiped when dropped.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    /// Takes a secret over.
+    #[must_use]
+    pub fn new(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+
+    /// The secret itself, for what must use it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// Why this is not fit to be a key, if it is not: too short, well known, or made of a repetition.
+    #[must_use]
+    pub fn weakness(&self) -> Option<&'static str> {
+        let text = self.expose();
+        let folded = text.to_ascii_lowercase();
+        // Words first: whoever used a well-known secret should hear that, also where it is short.
+        if WELL_KNOWN.iter().any(|known| folded.replace(known, "").len() * 2 < folded.len()) {
+            Some("is, or repeats, a secret that is published in examples")
+        } else if text.len() < 32 {
+            Some("is shorter than 32 bytes")
+        } else if is_repetitive(text.as_bytes()) {
+            Some("repeats itself")
+        } else {
+            None
+        }
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// Secrets that tutorials and examples print, in lower case. The first is that of the tutorial this service starts from.
+const WELL_KNOWN: [&str; 16] = [
+    "supersecretkey", "your-256-bit-secret", "your_jwt_secret", "your-secret-key", "your_secret_key", "mysecretkey",
+    "mysecret", "secretkey", "supersecret", "jwt_secret", "jwtsecret", "changeme", "change-me", "change_me", "password",
+    "keyboard cat",
+];
+
+/// Fewer than ten different bytes, or a period that divides the text at least twice.
+fn is_repetitive(bytes: &[u8]) -> bool {
+    let mut seen = [false; 256];
+    for &byte in bytes {
+        seen[usize::from(byte)] = true;
+    }
+    let different = seen.iter().filter(|&&s| s).count();
+    let periodic = (1..=bytes.len() / 2).any(|period| bytes[period..].iter().zip(bytes).all(|(a, b)| a == b));
+    different < 10 || periodic
+}
+
+/// A secret from its variable or its file; `None` where neither is set.
+///
+/// # Errors
+/// A sentence for a file that cannot be read, or where both are set.
+pub(super) fn secret(variable: &'static str, file: Option<&Path>) -> Result<Option<Secret>, String> {
+    #[expect(clippy::disallowed_methods, reason = "secrets are not options, so clap does not read them")]
+    let inline = std::env::var(variable).ok().filter(|text| !text.is_empty());
+    match (inline, file) {
+        (Some(_), Some(_)) => Err(format!("{variable}: set it or {variable}_FILE, not both")),
+        (Some(text), None) => Ok(Some(Secret::new(text))),
+        (None, None) => Ok(None),
+        (None, Some(path)) => match std::fs::read_to_string(path) {
+            Ok(text) => Ok(Some(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned()))),
+            Err(error) => Err(format!("{variable}_FILE: the file cannot be read ({})", error.kind())),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn weakness(text: &str) -> Option<&'static str> {
+        Secret::new(text.to_owned()).weakness()
+    }
+
+    #[test]
+    fn secrets_of_tutorials_are_refused() {
+        for text in ["supersecretkey", "SuperSecretKey", "changemechangemechangemechangemechangeme", "your-256-bit-secret"] {
+            assert_eq!(weakness(text), Some("is, or repeats, a secret that is published in examples"), "{text}");
+        }
+    }
+
+    #[test]
+    fn short_and_repetitive_secrets_are_refused() {
+        assert!(weakness("").is_some());
+        assert!(weakness("3fA9kQ2pX7vLr8TnB5yWc1ZeH6uMd0J").is_some());
+        assert!(weakness(&"a".repeat(32)).is_some());
+        assert!(weakness(&"qwertyuiop1".repeat(4)).is_some());
+    }
+
+    #[test]
+    fn a_random_secret_is_taken() {
+        assert_eq!(weakness("3fA9kQ2pX7vLr8TnB5yWc1ZeH6uMd0Js"), None);
+    }
+
+    #[test]
+    fn a_secret_does_not_show() {
+        assert_eq!(format!("{:?}", Secret::new("abc".to_owned())), "Secret(…)");
+    }
+}

@@ -1,0 +1,199 @@
+//! The clock: the one place that asks the operating system what time it is.
+//!
+//! Two kinds of time are kept apart by type. A [`Timestamp`] is a date that replicas agree on: Redis' time, as estimated
+//! from the last read of the revocation feed. An [`Uptime`] measures how much time has passed on this machine and never
+//! stands still, not even while the machine sleeps.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+/// A date in milliseconds since the Unix epoch, by Redis' clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Timestamp(u64);
+
+impl Timestamp {
+    /// A date from milliseconds since the Unix epoch.
+    #[must_use]
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(millis)
+    }
+
+    /// A date from seconds since the Unix epoch; saturates far beyond any real date.
+    #[must_use]
+    pub const fn from_secs(secs: u64) -> Self {
+        Self(secs.saturating_mul(1000))
+    }
+
+    /// Milliseconds since the Unix epoch.
+    #[must_use]
+    pub const fn as_millis(self) -> u64 {
+        self.0
+    }
+
+    /// Whole seconds since the Unix epoch, as a JWT writes dates (RFC 7519 §2, `NumericDate`).
+    #[must_use]
+    pub const fn as_secs(self) -> u64 {
+        self.0 / 1000
+    }
+
+    /// The date `duration` later.
+    #[must_use]
+    pub fn plus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
+    }
+}
+
+/// Writes the date as RFC 3339 in UTC with whole seconds: `2026-01-31T12:00:00Z`.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // humantime refuses years beyond 9999; no date that this service makes comes near.
+        let date = SystemTime::UNIX_EPOCH + Duration::from_secs(self.as_secs().min(253_402_300_799));
+        humantime::format_rfc3339_seconds(date).fmt(f)
+    }
+}
+
+/// Time since the machine started, in nanoseconds, including time asleep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Uptime(u64);
+
+impl Uptime {
+    /// An uptime from nanoseconds.
+    #[must_use]
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    /// Nanoseconds since the machine started.
+    #[must_use]
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// How long ago `earlier` was; zero if it lies ahead.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// The moment `duration` before this one; the start of the machine at the earliest.
+    #[must_use]
+    pub fn minus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
+/// Tells both kinds of time. Clones share their correction.
+#[derive(Debug, Clone)]
+pub struct Clock(Arc<Source>);
+
+#[derive(Debug)]
+enum Source {
+    /// The machine's clocks, and how many milliseconds Redis' clock is ahead of ours.
+    Machine { ahead: AtomicI64 },
+    /// A clock that stands still until a test moves it.
+    Manual { millis: AtomicU64 },
+}
+
+impl Clock {
+    /// The machine's clock, not corrected yet.
+    #[must_use]
+    pub fn machine() -> Self {
+        Self(Arc::new(Source::Machine { ahead: AtomicI64::new(0) }))
+    }
+
+    /// A clock for tests of pure code: it shows `now` until it is moved with [`Clock::advance`].
+    #[must_use]
+    pub fn manual(now: Timestamp) -> Self {
+        Self(Arc::new(Source::Manual { millis: AtomicU64::new(now.as_millis()) }))
+    }
+
+    /// Moves a manual clock forward; the machine's clock is not ours to move.
+    pub fn advance(&self, by: Duration) {
+        if let Source::Manual { millis } = &*self.0 {
+            millis.fetch_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
+    }
+
+    /// The present date by Redis' clock, as well as it is known.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        match &*self.0 {
+            Source::Machine { ahead } => {
+                Timestamp(machine_millis().saturating_add_signed(ahead.load(Ordering::Relaxed)))
+            }
+            Source::Manual { millis } => Timestamp(millis.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Time since the machine started. See [`Uptime`].
+    #[must_use]
+    pub fn uptime(&self) -> Uptime {
+        match &*self.0 {
+            Source::Machine { .. } => boot_time(),
+            Source::Manual { millis } => Uptime(millis.load(Ordering::Relaxed).saturating_mul(1_000_000)),
+        }
+    }
+
+    /// Takes over what Redis' clock showed half-way between `sent` and now, and tells by how much the machine's own clock
+    /// differs from it. The error of one estimate is at most half the round trip.
+    pub fn correct(&self, redis: Timestamp, sent: Uptime) -> Duration {
+        let Source::Machine { ahead } = &*self.0 else { return Duration::ZERO };
+        let half_trip = self.uptime().since(sent) / 2;
+        let difference = redis.plus(half_trip).0.cast_signed().saturating_sub(machine_millis().cast_signed());
+        ahead.store(difference, Ordering::Relaxed);
+        Duration::from_millis(difference.unsigned_abs())
+    }
+}
+
+/// The machine's own date in milliseconds since the Unix epoch.
+#[expect(clippy::disallowed_methods, reason = "the one place where the date is read")]
+fn machine_millis() -> u64 {
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Linux: the ordinary monotonic clock stands still while a machine sleeps, and a view of the feed would look younger
+/// than it is. Elsewhere the monotonic clock is the best there is (on macOS it goes on during sleep).
+fn boot_time() -> Uptime {
+    #[cfg(target_os = "linux")]
+    let id = rustix::time::ClockId::Boottime;
+    #[cfg(not(target_os = "linux"))]
+    let id = rustix::time::ClockId::Monotonic;
+    let time = rustix::time::clock_gettime(id);
+    Uptime(time.tv_sec.cast_unsigned().saturating_mul(1_000_000_000).saturating_add(time.tv_nsec.cast_unsigned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_date_is_written_as_rfc_3339() {
+        assert_eq!(Timestamp::from_secs(1_767_225_600).to_string(), "2026-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn an_absurd_date_is_written_without_a_panic() {
+        assert_eq!(Timestamp::from_millis(u64::MAX).to_string(), "9999-12-31T23:59:59Z");
+    }
+
+    #[test]
+    fn a_corrected_clock_shows_redis_time() {
+        let clock = Clock::machine();
+        let sent = clock.uptime();
+        let redis = Timestamp::from_millis(clock.now().as_millis() + 90_000);
+        let difference = clock.correct(redis, sent);
+        assert!(difference >= Duration::from_secs(89) && difference <= Duration::from_secs(91), "{difference:?}");
+        assert!(clock.now() >= redis);
+    }
+
+    #[test]
+    fn uptime_never_runs_backwards() {
+        let clock = Clock::machine();
+        let earlier = clock.uptime();
+        assert!(clock.uptime() >= earlier);
+        assert_eq!(earlier.since(clock.uptime()), Duration::ZERO);
+    }
+}

@@ -1,0 +1,114 @@
+//! What kind of server answers: whether it may be trusted with users and revocations at all.
+
+use std::fmt;
+
+use redis::aio::MultiplexedConnection;
+
+use super::connection::{Redis, StoreError, within};
+
+/// What the server says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inspection {
+    /// Its version, like `7.0.15`.
+    pub version: String,
+    /// `maxmemory-policy`; `None` where `CONFIG` is not permitted and `INFO` does not tell.
+    pub eviction_policy: Option<String>,
+    /// Whether it keeps data over a restart: an append-only file, or at least snapshots.
+    pub persistence: Persistence,
+}
+
+/// How a server keeps data over a restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Persistence {
+    /// Every acknowledged write (`appendfsync always`).
+    EveryWrite,
+    /// An append-only file that is written out about once a second.
+    EverySecond,
+    /// Not at all, or by snapshots only.
+    Poor,
+    /// The server does not let us ask.
+    Unknown,
+}
+
+/// Why a server is not used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unfit {
+    /// Older than Redis 7.0, whose scripts and streams the store needs.
+    TooOld(String),
+    /// It would forget users and revocations when it is full.
+    Evicts(String),
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooOld(version) => write!(f, "Redis {version} is too old: 7.0 or newer is needed"),
+            Self::Evicts(policy) => {
+                write!(f, "Redis has maxmemory-policy {policy}, which forgets users and revocations: set noeviction")
+            }
+        }
+    }
+}
+
+impl Inspection {
+    /// Why this server must not be used, if it must not.
+    #[must_use]
+    pub fn unfit(&self) -> Option<Unfit> {
+        let major = self.version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+        if major.is_none_or(|major| major < 7) {
+            return Some(Unfit::TooOld(self.version.clone()));
+        }
+        let policy = self.eviction_policy.as_ref()?;
+        (policy != "noeviction").then(|| Unfit::Evicts(policy.clone()))
+    }
+}
+
+impl Redis {
+    /// Asks the server what it is.
+    ///
+    /// # Errors
+    /// Where it cannot be reached, or is not a primary.
+    pub async fn inspect(&self) -> Result<Inspection, StoreError> {
+        let mut connection = self.connect().await?;
+        within(async { inspect(&mut connection).await }).await
+    }
+}
+
+pub(super) async fn inspect(connection: &mut MultiplexedConnection) -> redis::RedisResult<Inspection> {
+    let info: String = redis::cmd("INFO").arg("server").arg("memory").arg("persistence").query_async(connection).await?;
+    let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
+    // INFO shows the policy and whether there is an append-only file; how often it is written out only CONFIG tells, and
+    // a managed Redis often does not permit CONFIG.
+    let fsync: Option<(String, String)> =
+        redis::cmd("CONFIG").arg("GET").arg("appendfsync").query_async(connection).await.unwrap_or_default();
+    let persistence = match (field("aof_enabled:").as_deref(), fsync.as_ref().map(|(_, value)| value.as_str())) {
+        (Some("1"), Some("always")) => Persistence::EveryWrite,
+        (Some("1"), Some("everysec")) => Persistence::EverySecond,
+        (Some("1"), None) => Persistence::Unknown,
+        _ => Persistence::Poor,
+    };
+    Ok(Inspection {
+        version: field("redis_version:").unwrap_or_default(),
+        eviction_policy: field("maxmemory_policy:"),
+        persistence,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(version: &str, policy: Option<&str>) -> Inspection {
+        let eviction_policy = policy.map(str::to_owned);
+        Inspection { version: version.to_owned(), eviction_policy, persistence: Persistence::EveryWrite }
+    }
+
+    #[test]
+    fn an_evicting_or_old_server_is_unfit() {
+        assert_eq!(server("7.0.15", Some("noeviction")).unfit(), None);
+        assert_eq!(server("8.2.1", None).unfit(), None);
+        assert_eq!(server("7.2.0", Some("allkeys-lru")).unfit(), Some(Unfit::Evicts("allkeys-lru".to_owned())));
+        assert_eq!(server("6.2.6", Some("noeviction")).unfit(), Some(Unfit::TooOld("6.2.6".to_owned())));
+        assert_eq!(server("", None).unfit(), Some(Unfit::TooOld(String::new())));
+    }
+}

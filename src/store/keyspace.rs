@@ -1,0 +1,79 @@
+//! Every key in Redis, its type and its lifetime, in one table.
+//!
+//! | key | type | holds | lives |
+//! |---|---|---|---|
+//! | `user:{tag}:name` | hash | id, username, password hash, roles, disabled, version, `sessions_from`, created, last login | for ever |
+//! | `session:{tag}:sid` | hash | user id, version, `revoked`, created, latest access-token expiry | as long as its access token; a revoked one as long as its entry |
+//! | `sessions:{tag}:name` | sorted set | sid by expiry | longest session |
+//! | `outbox:{tag}:name` | set | revocation entries that the feed has not acknowledged | until appended, at most its largest `until` |
+//! | `{feed}:revocations` | stream | revocation entries, read by every replica | no lifetime of its own |
+//! | `{feed}:windows` | sorted set | announced windows by date | five minutes |
+//! | `{feed}:settled` | string | which history of the feed is settled since when | as long as the history |
+//! | `{feed}:reappend` | string | which replica is putting lost entries back | seconds |
+//!
+//! The tag is the first four bytes of the SHA-256 of the username in hex: all keys of one user lie in one slot of a Redis
+//! Cluster, and a revocation can name a session's record in a few bytes. The prefix of the settings stands before all.
+
+use crate::domain::{SessionId, UserTag, Username};
+
+/// Makes the keys.
+#[derive(Debug, Clone)]
+pub struct Keyspace {
+    prefix: String,
+}
+
+impl Keyspace {
+    /// Keys that begin with `prefix`.
+    #[must_use]
+    pub fn new(prefix: String) -> Self {
+        Self { prefix }
+    }
+
+    pub(super) fn user(&self, name: &Username) -> String {
+        format!("{}user:{{{}}}:{name}", self.prefix, name.tag())
+    }
+
+    pub(super) fn session(&self, tag: UserTag, sid: SessionId) -> String {
+        format!("{}session:{{{tag}}}:{sid}", self.prefix)
+    }
+
+    pub(super) fn sessions(&self, name: &Username) -> String {
+        format!("{}sessions:{{{}}}:{name}", self.prefix, name.tag())
+    }
+
+    pub(super) fn outbox(&self, name: &Username) -> String {
+        format!("{}outbox:{{{}}}:{name}", self.prefix, name.tag())
+    }
+
+    pub(super) fn feed(&self) -> String {
+        format!("{}{{feed}}:revocations", self.prefix)
+    }
+
+    pub(super) fn windows(&self) -> String {
+        format!("{}{{feed}}:windows", self.prefix)
+    }
+
+    pub(super) fn settled(&self) -> String {
+        format!("{}{{feed}}:settled", self.prefix)
+    }
+
+    pub(super) fn reappend(&self) -> String {
+        format!("{}{{feed}}:reappend", self.prefix)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_keys_of_one_user_share_a_hash_tag() {
+        let keys = Keyspace::new("portcullis:".to_owned());
+        let name: Username = "alice".parse().unwrap();
+        let all = [keys.user(&name), keys.session(name.tag(), SessionId::random()), keys.sessions(&name), keys.outbox(&name)];
+        for key in all {
+            assert!(key.contains(":{2bd806c9}:"), "{key}");
+        }
+        assert_eq!(keys.user(&name), "portcullis:user:{2bd806c9}:alice");
+    }
+}

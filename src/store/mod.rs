@@ -1,0 +1,20 @@
+//! What is remembered in Redis, as verbs of the domain: one file per aggregate, one script per verb that must be atomic.
+//!
+//! Expected outcomes are enums or options. `Err` means that the store could not answer: the caller cannot know whether what
+//! it asked for has happened. Every operation has a deadline; nothing here tries a write again by itself.
+
+mod connection;
+mod inspection;
+mod keyspace;
+mod private;
+mod revocations;
+mod sessions;
+mod users;
+
+pub use connection::{DEADLINE, Redis, StoreError};
+pub use inspection::{Inspection, Persistence, Unfit};
+pub use keyspace::Keyspace;
+pub use private::{PrivateRedis, become_redis_server};
+pub use revocations::{Entry, Feed, HistoryId, Page, SessionEntry};
+pub use sessions::{MARGIN, Opened, OpenSession, RevokeSession};
+pub use users::{Registered, User};

@@ -1,0 +1,17 @@
+#!lua
+-- Opens a session after a password was verified, unless the account is no longer the one that was seen.
+-- KEYS  1 user  2 session  3 sessions of the user  4 outbox of the name
+-- ARGV  1 user id seen  2 sessions_from seen  3 sid  4 access lifetime (ms)
+-- Returns {1, now (ms), version, roles, outbox entries} or {0}.
+local user = redis.call('HMGET', KEYS[1], 'id', 'sessions_from', 'disabled', 'version', 'roles')
+if user[1] ~= ARGV[1] or user[2] ~= ARGV[2] or user[3] ~= '0' then return {0} end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local expires = now + ARGV[4]
+redis.call('HSET', KEYS[2], 'user', ARGV[1], 'version', user[4], 'created', now, 'access_expires', expires)
+redis.call('PEXPIREAT', KEYS[2], expires)
+redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now)
+redis.call('ZADD', KEYS[3], expires, ARGV[3])
+if redis.call('PEXPIRETIME', KEYS[3]) < expires then redis.call('PEXPIREAT', KEYS[3], expires) end
+redis.call('HSET', KEYS[1], 'last_login', now)
+return {1, now, user[4], user[5], redis.call('SMEMBERS', KEYS[4])}

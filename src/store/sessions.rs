@@ -1,0 +1,137 @@
+//! Sessions: a record each, beside the user it belongs to.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use redis::Script;
+
+use super::connection::{Redis, StoreError};
+use super::revocations::{Entry, SessionEntry};
+use super::users::{User, parse_roles};
+use crate::domain::{Role, SessionId, Timestamp, Username};
+
+/// How long a revocation is kept beyond the last token it refuses: the leeway of verification (5 s) and two minutes for
+/// clocks and for what was under way.
+pub const MARGIN: Duration = Duration::from_secs(125);
+
+/// A session to open, after the password of `user` was verified.
+#[derive(Debug)]
+pub struct OpenSession<'a> {
+    /// The user as seen before the password was verified.
+    pub user: &'a User,
+    /// The new session.
+    pub sid: SessionId,
+    /// Lifetime of its access token.
+    pub access_ttl: Duration,
+}
+
+/// What became of opening a session.
+#[derive(Debug)]
+pub enum Opened {
+    /// It is open.
+    Open {
+        /// When, by Redis' clock.
+        now: Timestamp,
+        /// The user's version.
+        version: u64,
+        /// The user's roles.
+        roles: Vec<Role>,
+        /// Entries found in the user's outbox, to be appended to the feed before anyone is answered.
+        outbox: Vec<Entry>,
+    },
+    /// The account is no longer the one that was seen: password changed, disabled, deleted, or registered again.
+    AccountChanged,
+}
+
+/// A session to revoke.
+#[derive(Debug)]
+pub struct RevokeSession<'a> {
+    /// Whose.
+    pub username: &'a Username,
+    /// Which.
+    pub sid: SessionId,
+    /// When the access token at hand expires.
+    pub token_expires: Timestamp,
+    /// Lifetime of access tokens.
+    pub access_ttl: Duration,
+}
+
+static OPEN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/open_session.lua")));
+static REVOKE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/revoke_session.lua")));
+static ACKNOWLEDGE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/acknowledge.lua")));
+
+impl Redis {
+    /// Opens a session, unless the account has changed since it was seen.
+    ///
+    /// # Errors
+    /// Where the store cannot answer; a session that nobody knows may be open then, until it expires.
+    pub async fn open_session(&self, open: &OpenSession<'_>) -> Result<Opened, StoreError> {
+        let name = &open.user.username;
+        let keys = [
+            self.keys().user(name),
+            self.keys().session(name.tag(), open.sid),
+            self.keys().sessions(name),
+            self.keys().outbox(name),
+        ];
+        let args = [
+            open.user.id.to_string(),
+            open.user.sessions_from.to_string(),
+            open.sid.to_string(),
+            open.access_ttl.as_millis().to_string(),
+        ];
+        let answer: Vec<redis::Value> = self.script(&OPEN, &keys, &args).await?;
+        let Ok([_, now, version, roles, outbox]) = <[_; 5]>::try_from(answer) else { return Ok(Opened::AccountChanged) };
+        let roles: String = redis::from_redis_value(roles).map_err(|_| StoreError::unexpected("roles"))?;
+        let outbox: Vec<String> = redis::from_redis_value(outbox).map_err(|_| StoreError::unexpected("outbox"))?;
+        Ok(Opened::Open {
+            now: Timestamp::from_millis(redis::from_redis_value(now).map_err(|_| StoreError::unexpected("now"))?),
+            version: redis::from_redis_value(version).map_err(|_| StoreError::unexpected("version"))?,
+            roles: parse_roles(&roles).ok_or(StoreError::unexpected("roles"))?,
+            outbox: Entry::parse_all(&outbox)?,
+        })
+    }
+
+    /// Decides that a session is revoked, and returns what the feed has to be told: this entry and any earlier one of that
+    /// name which the feed has not taken yet. A session that is gone, or revoked already, is decided again.
+    ///
+    /// # Errors
+    /// Where the store cannot answer; the decision may stand all the same.
+    pub async fn revoke_session(&self, revoke: &RevokeSession<'_>) -> Result<Vec<Entry>, StoreError> {
+        let tag = revoke.username.tag();
+        let keys = [self.keys().session(tag, revoke.sid), self.keys().outbox(revoke.username)];
+        let args = [
+            SessionEntry::undated(tag, revoke.sid),
+            revoke.token_expires.as_millis().to_string(),
+            revoke.access_ttl.as_millis().to_string(),
+            MARGIN.as_millis().to_string(),
+        ];
+        let outbox: Vec<String> = self.script(&REVOKE, &keys, &args).await?;
+        Entry::parse_all(&outbox)
+    }
+
+    /// What lies in a name's outbox.
+    ///
+    /// # Errors
+    /// Where the store cannot answer.
+    pub async fn outbox(&self, name: &Username) -> Result<Vec<Entry>, StoreError> {
+        let key = self.keys().outbox(name);
+        let outbox: Vec<String> =
+            self.run(async |connection| redis::cmd("SMEMBERS").arg(&key).query_async(connection).await).await?;
+        Entry::parse_all(&outbox)
+    }
+
+    /// Clears entries that the feed has taken from a name's outbox, and removes the sessions they revoke.
+    ///
+    /// # Errors
+    /// Where the store cannot answer; the entries are appended once more later, which changes nothing.
+    pub async fn acknowledge(&self, name: &Username, taken: &[Entry]) -> Result<(), StoreError> {
+        let mut keys = vec![self.keys().outbox(name), self.keys().sessions(name)];
+        let mut args = Vec::with_capacity(taken.len() * 2);
+        for entry in taken {
+            let Entry::Session(session) = entry;
+            keys.push(self.keys().session(session.tag, session.sid));
+            args.extend([entry.to_string(), session.sid.to_string()]);
+        }
+        self.script(&ACKNOWLEDGE, &keys, &args).await
+    }
+}
