@@ -48,8 +48,9 @@ at_least() {
     ((actual[0] > wanted[0] || (actual[0] == wanted[0] && actual[1] >= wanted[1])))
 }
 
-redis_version() { redis-server --version 2>/dev/null | sed -nE 's/.* v=([0-9]+\.[0-9]+).*/\1/p'; }
-cargo_version() { cargo --version 2>/dev/null | sed -nE 's/^cargo ([0-9]+\.[0-9]+).*/\1/p'; }
+# Nothing where the program is not there, or does not run.
+redis_version() { { redis-server --version || true; } 2>/dev/null | sed -nE 's/.* v=([0-9]+\.[0-9]+).*/\1/p'; }
+cargo_version() { { cargo --version || true; } 2>/dev/null | sed -nE 's/^cargo ([0-9]+\.[0-9]+).*/\1/p'; }
 
 # have PROGRAM: it is there, and it will do.
 have() {
@@ -65,8 +66,11 @@ have() {
 apt_install() {
     set -eu
     export DEBIAN_FRONTEND=noninteractive
-    apt=(apt-get -qq -o DPkg::Lock::Timeout=120)
-    "${apt[@]}" update
+    log=$(mktemp)
+    trap 'rm -f "$log" "${policy:-}"' EXIT
+    # Its hundreds of lines are of interest only when it fails.
+    quietly() { "$@" >"$log" 2>&1 </dev/null || { cat "$log" >&2; exit 1; }; }
+    quietly apt-get -o DPkg::Lock::Timeout=120 update
 
     packages=() services=()
     for choice in "$@"; do
@@ -86,13 +90,12 @@ apt_install() {
         esac
     done
 
-    policy=/usr/sbin/policy-rc.d
-    if [ ! -e "$policy" ]; then
-        trap 'rm -f "$policy"' EXIT
+    if [ ! -e /usr/sbin/policy-rc.d ]; then
+        policy=/usr/sbin/policy-rc.d
         printf '#!/bin/sh\nexit 101\n' >"$policy"
         chmod 755 "$policy"
     fi
-    "${apt[@]}" install -y --no-install-recommends "${packages[@]}"
+    quietly apt-get -o DPkg::Lock::Timeout=120 install -y --no-install-recommends "${packages[@]}"
 
     # The policy above keeps a package from starting its service now; this keeps it from starting at boot.
     for service in ${services[@]+"${services[@]}"}; do
@@ -127,9 +130,9 @@ install_rust() {
         say "installing Rust by rustup (https://rustup.rs) into ${CARGO_HOME:-${HOME:-/root}/.cargo}; PATH is not changed"
         # To a file first: a download that breaks off must not be run as far as it came.
         script=$(mktemp)
+        trap 'rm -f "$script"' EXIT
         curl --proto '=https' --tlsv1.2 -fsSL https://sh.rustup.rs -o "$script" || die "rustup could not be downloaded"
         sh "$script" -y --no-modify-path --profile minimal -c clippy -c rustfmt
-        rm -f "$script"
     fi
     hash -r
     have_rust=$(cargo_version)
@@ -174,6 +177,8 @@ while read -r group program apt brew; do
         crate:*) crates+=("${source#crate:}") ;;
         -) die "$program is missing, and Homebrew has no formula for it: install it (cc: xcode-select --install) and try again" ;;
         *)
+            # A program of two groups stands here twice.
+            if [[ " ${missing[*]-} " == *" $program "* ]]; then continue; fi
             missing+=("$program")
             IFS=, read -r -a names <<<"$source"
             packages+=("${names[@]}")
@@ -184,7 +189,7 @@ done < <(programs)
 if [ ${#packages[@]} -gt 0 ]; then
     case $platform in
         apt)
-            say "missing: ${missing[*]}; installing the packages ${packages[*]}"
+            say "missing: ${missing[*]}; installing ${packages[*]} (a minute or so)"
             as_root bash -c "$(declare -f apt_install); apt_install \"\$@\"" apt_install "${packages[@]}"
             ;;
         brew)

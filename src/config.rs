@@ -28,7 +28,12 @@ pub use values::{Given, Span, Switch};
 #[derive(Debug, Args)]
 pub struct Settings {
     /// Address and port that clients connect to
-    #[arg(long, env = "LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDRESS:PORT")]
+    #[arg(
+        long,
+        env = "LISTEN",
+        default_value = "127.0.0.1:8080",
+        value_name = "ADDRESS:PORT"
+    )]
     #[arg(help_heading = "Network")]
     listen: Given<SocketAddr>,
 
@@ -37,102 +42,234 @@ pub struct Settings {
     port: Option<Given<u16>>,
 
     /// Address and port of /livez, /readyz and /metrics; never expose it to clients
-    #[arg(long, env = "MANAGEMENT_LISTEN", default_value = "127.0.0.1:9090", value_name = "ADDRESS:PORT")]
+    #[arg(
+        long,
+        env = "MANAGEMENT_LISTEN",
+        default_value = "127.0.0.1:9090",
+        value_name = "ADDRESS:PORT"
+    )]
     #[arg(help_heading = "Network")]
     management_listen: Given<SocketAddr>,
 
     /// Proxies whose X-Forwarded-For is believed, as comma-separated CIDRs; none: the peer's own address counts
-    #[arg(long, env = "TRUSTED_PROXIES", value_name = "CIDR,…", help_heading = "Network")]
+    #[arg(
+        long,
+        env = "TRUSTED_PROXIES",
+        value_name = "CIDR,…",
+        help_heading = "Network"
+    )]
     trusted_proxies: Option<Given<String>>,
 
     /// Greatest number of client connections; at the cap the longest idle one is closed
-    #[arg(long, env = "MAX_CONNECTIONS", default_value = "10000", value_name = "COUNT", help_heading = "Network")]
+    #[arg(
+        long,
+        env = "MAX_CONNECTIONS",
+        default_value = "10000",
+        value_name = "COUNT",
+        help_heading = "Network"
+    )]
     max_connections: Given<usize>,
 
     /// How long the server goes on serving after SIGTERM while readiness fails, for balancers to notice
-    #[arg(long, env = "DRAIN_DELAY", default_value = "2s", value_name = "TIME", help_heading = "Network")]
+    #[arg(
+        long,
+        env = "DRAIN_DELAY",
+        default_value = "2s",
+        value_name = "TIME",
+        help_heading = "Network"
+    )]
     drain_delay: Given<Span>,
 
     /// How long requests in flight may take to finish after that
-    #[arg(long, env = "DRAIN_TIMEOUT", default_value = "25s", value_name = "TIME", help_heading = "Network")]
+    #[arg(
+        long,
+        env = "DRAIN_TIMEOUT",
+        default_value = "25s",
+        value_name = "TIME",
+        help_heading = "Network"
+    )]
     drain_timeout: Given<Span>,
 
     /// Whether the OpenAPI document and Swagger UI are served: on or off
-    #[arg(long, env = "DOCS", default_value = "on", value_name = "on|off", help_heading = "Network")]
+    #[arg(
+        long,
+        env = "DOCS",
+        default_value = "on",
+        value_name = "on|off",
+        help_heading = "Network"
+    )]
     docs: Given<Switch>,
 
     /// Folder for what a replica of its own keeps: the generated signing key and the private Redis
-    #[arg(long, env = "DATA_DIR", default_value = "data", value_name = "FOLDER", help_heading = "Storage")]
+    #[arg(
+        long,
+        env = "DATA_DIR",
+        default_value = "data",
+        value_name = "FOLDER",
+        help_heading = "Storage"
+    )]
     data_dir: PathBuf,
 
     /// REDIS_URL: redis://[user:password@]host:port[/db] or unix:///path[?db=n]. A secret: set the variable REDIS_URL, or name
     /// a file here. Without either, a replica on a loopback address starts a private redis-server
-    #[arg(long, env = "REDIS_URL_FILE", value_name = "FILE", help_heading = "Storage")]
+    #[arg(
+        long,
+        env = "REDIS_URL_FILE",
+        value_name = "FILE",
+        help_heading = "Storage"
+    )]
     redis_url_file: Option<PathBuf>,
 
     /// What every key in Redis begins with
-    #[arg(long, env = "REDIS_PREFIX", default_value = "portcullis:", value_name = "TEXT", help_heading = "Storage")]
+    #[arg(
+        long,
+        env = "REDIS_PREFIX",
+        default_value = "portcullis:",
+        value_name = "TEXT",
+        help_heading = "Storage"
+    )]
     redis_prefix: Given<String>,
 
     /// Freshness window: how old a replica's view of the revocations may be when it answers from it, and how long a logout
     /// waits; 0 to 1s. Replicas may differ
-    #[arg(long, env = "REVOCATION_WINDOW", default_value = "50ms", value_name = "TIME", help_heading = "Revocation")]
+    #[arg(
+        long,
+        env = "REVOCATION_WINDOW",
+        default_value = "50ms",
+        value_name = "TIME",
+        help_heading = "Revocation"
+    )]
     revocation_window: Given<Span>,
 
     /// For how long a replica that cannot reach Redis goes on answering from memory, at the price of accepting tokens that
     /// were logged out elsewhere meanwhile; 0 answers 503 instead
-    #[arg(long, env = "REVOCATION_STALE_IF_ERROR", default_value = "0s", value_name = "TIME", help_heading = "Revocation")]
+    #[arg(
+        long,
+        env = "REVOCATION_STALE_IF_ERROR",
+        default_value = "0s",
+        value_name = "TIME",
+        help_heading = "Revocation"
+    )]
     revocation_stale_if_error: Given<Span>,
 
     /// How long the view of the revocations may be unusable before readiness fails; longer than a failover
-    #[arg(long, env = "READINESS_GRACE", default_value = "10s", value_name = "TIME", help_heading = "Revocation")]
+    #[arg(
+        long,
+        env = "READINESS_GRACE",
+        default_value = "10s",
+        value_name = "TIME",
+        help_heading = "Revocation"
+    )]
     readiness_grace: Given<Span>,
 
     /// Who issues the tokens: one URL for all replicas
-    #[arg(long, env = "ISSUER", default_value = "http://localhost:8080", value_name = "URL", help_heading = "Tokens")]
+    #[arg(
+        long,
+        env = "ISSUER",
+        default_value = "http://localhost:8080",
+        value_name = "URL",
+        help_heading = "Tokens"
+    )]
     issuer: Given<String>,
 
     /// Whom the tokens are meant for
-    #[arg(long, env = "AUDIENCE", default_value = "portcullis", value_name = "TEXT", help_heading = "Tokens")]
+    #[arg(
+        long,
+        env = "AUDIENCE",
+        default_value = "portcullis",
+        value_name = "TEXT",
+        help_heading = "Tokens"
+    )]
     audience: Given<String>,
 
     /// Lifetime of an access token; 1s to 24h
-    #[arg(long, env = "ACCESS_TTL", default_value = "1h", value_name = "TIME", help_heading = "Tokens")]
+    #[arg(
+        long,
+        env = "ACCESS_TTL",
+        default_value = "1h",
+        value_name = "TIME",
+        help_heading = "Tokens"
+    )]
     access_ttl: Given<Span>,
 
     /// JWT_SECRET: the key that signs tokens (HS256), at least 32 bytes, for example from `openssl rand -base64 48`. A secret:
     /// set the variable JWT_SECRET, or name a file here. Without either, a replica on a loopback address makes one and keeps
     /// it in DATA_DIR
-    #[arg(long, env = "JWT_SECRET_FILE", value_name = "FILE", help_heading = "Tokens")]
+    #[arg(
+        long,
+        env = "JWT_SECRET_FILE",
+        value_name = "FILE",
+        help_heading = "Tokens"
+    )]
     jwt_secret_file: Option<PathBuf>,
 
     /// Fewest characters of a new password; 8 to 64. NIST asks for 15 where a password is the only factor
-    #[arg(long, env = "PASSWORD_MIN_LENGTH", default_value = "8", value_name = "COUNT", help_heading = "Passwords")]
+    #[arg(
+        long,
+        env = "PASSWORD_MIN_LENGTH",
+        default_value = "8",
+        value_name = "COUNT",
+        help_heading = "Passwords"
+    )]
     password_min_length: Given<usize>,
 
     /// PASSWORD_PEPPER: a key mixed into every password before bcrypt and kept outside Redis, written id:key with a key of at
     /// least 32 bytes. A secret: set the variable PASSWORD_PEPPER, or name a file here. Losing it makes its hashes useless
-    #[arg(long, env = "PASSWORD_PEPPER_FILE", value_name = "FILE", help_heading = "Passwords")]
+    #[arg(
+        long,
+        env = "PASSWORD_PEPPER_FILE",
+        value_name = "FILE",
+        help_heading = "Passwords"
+    )]
     password_pepper_file: Option<PathBuf>,
 
     /// bcrypt cost of new hashes; 10 to 15, and 4 to 9 on a loopback address for tests. One more doubles the work
-    #[arg(long, env = "BCRYPT_COST", default_value = "12", value_name = "COST", help_heading = "Passwords")]
+    #[arg(
+        long,
+        env = "BCRYPT_COST",
+        default_value = "12",
+        value_name = "COST",
+        help_heading = "Passwords"
+    )]
     bcrypt_cost: Given<u32>,
 
     /// Threads that hash passwords; as many as cores unless set
-    #[arg(long, env = "HASH_THREADS", value_name = "COUNT", help_heading = "Passwords")]
+    #[arg(
+        long,
+        env = "HASH_THREADS",
+        value_name = "COUNT",
+        help_heading = "Passwords"
+    )]
     hash_threads: Option<Given<usize>>,
 
     /// How long a password may wait for its hash; what would wait longer is refused at once with 503
-    #[arg(long, env = "HASH_DEADLINE", default_value = "2s", value_name = "TIME", help_heading = "Passwords")]
+    #[arg(
+        long,
+        env = "HASH_DEADLINE",
+        default_value = "2s",
+        value_name = "TIME",
+        help_heading = "Passwords"
+    )]
     hash_deadline: Given<Span>,
 
     /// What is logged, as a filter of `tracing`: error, warn, info, debug, or per module
-    #[arg(long, env = "LOG", default_value = "info", value_name = "FILTER", help_heading = "Telemetry")]
+    #[arg(
+        long,
+        env = "LOG",
+        default_value = "info",
+        value_name = "FILTER",
+        help_heading = "Telemetry"
+    )]
     log: Given<String>,
 
     /// How log lines are written: json, or text for people
-    #[arg(long, env = "LOG_FORMAT", default_value = "json", value_name = "json|text", help_heading = "Telemetry")]
+    #[arg(
+        long,
+        env = "LOG_FORMAT",
+        default_value = "json",
+        value_name = "json|text",
+        help_heading = "Telemetry"
+    )]
     log_format: Given<LogFormat>,
 }
 
@@ -149,8 +286,8 @@ pub struct Config {
     pub tokens: TokenConfig,
     /// Passwords and their hashing.
     pub passwords: PasswordConfig,
-    /// Logs.
-    pub log: LogConfig,
+    /// Logs and traces.
+    pub telemetry: TelemetryConfig,
 }
 
 /// Where and how clients are served.
@@ -240,13 +377,15 @@ pub struct PasswordConfig {
     pub deadline: Duration,
 }
 
-/// Logs.
+/// Logs and traces.
 #[derive(Debug, Clone)]
-pub struct LogConfig {
+pub struct TelemetryConfig {
     /// A filter of `tracing`.
     pub filter: String,
     /// How lines are written.
     pub format: LogFormat,
+    /// Whether the standard variables name a receiver for traces.
+    pub traces: bool,
 }
 
 /// How log lines are written.
@@ -281,6 +420,27 @@ pub fn read_dotenv() -> Result<(), Mistakes> {
         Ok(()) => Ok(()),
         Err(error) if error.not_found() => Ok(()),
         // The error's own text would repeat the line, and with it perhaps a secret.
-        Err(_) => Err(Mistakes(vec![".env: cannot be read, or a line of it is not NAME=value".to_owned()])),
+        Err(_) => Err(Mistakes(vec![
+            ".env: cannot be read, or a line of it is not NAME=value".to_owned(),
+        ])),
     }
+}
+
+/// Whether the standard variables ask for traces: a receiver is named, and nothing switches them off. What else those
+/// variables say the telemetry SDK reads itself.
+fn traces_wanted() -> bool {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the module that reads the environment"
+    )]
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let named = [
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    ]
+    .into_iter()
+    .any(|name| variable(name).is_some());
+    let off = variable("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"))
+        || variable("OTEL_TRACES_EXPORTER").is_some_and(|value| value == "none");
+    named && !off
 }

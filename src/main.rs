@@ -1,1 +1,21 @@
-fn main(){}
+//! Reads the arguments, runs the command, sets the exit code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // Before any thread is started: it changes the environment.
+    if let Err(mistake) = portcullis::config::read_dotenv() {
+        eprintln!("portcullis: {mistake}");
+        return ExitCode::from(64);
+    }
+    match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime.block_on(portcullis::cli::run()),
+        Err(error) => {
+            eprintln!("portcullis: the runtime cannot start: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

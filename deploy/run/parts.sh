@@ -6,8 +6,12 @@ build() {
     say "Building (profile $profile); the first time takes some minutes."
     # What `make -j` leaves in the environment is meant for makes, and would only make cargo complain.
     unset MAKEFLAGS MFLAGS MAKELEVEL
-    # Not by `wait` alone on cargo's answer: cargo has a group of its own, so that it ends with its compilers.
+    # In the background, where a signal to us is acted upon at once, and ends cargo with its compilers.
     start build - cargo build --locked --profile "$profile" --bin portcullis
+    while alive "${pids[0]}"; do
+        stop_if_deserted
+        pause 0.2
+    done
     wait "${pids[0]}" || die "the build failed; the reason is above"
     names=() pids=() logs=()
 

@@ -55,6 +55,7 @@ until_true() {
     shift
     until "$@"; do
         all_alive
+        stop_if_deserted
         if [ "$SECONDS" -ge "$deadline" ]; then return 1; fi
         pause 0.1
     done
@@ -63,21 +64,21 @@ until_true() {
 # Silenced because the shell may choose this moment to tell of a killed child in words of its own.
 pause() { { sleep "$1"; } 2>/dev/null; }
 
-# deserted: nobody is left who could stop us. A closing terminal tells its first process alone, and if that is make
+# Is anybody left who could stop us? A closing terminal tells its first process alone, and if that is make
 # (`tmux new make run`), make waits for us without a word; killed outright, it has no word for us either.
 had_terminal='' had_make=${MAKELEVEL:-}
 if [ -t 0 ]; then had_terminal=yes; fi
-deserted() {
-    if [ -n "$had_terminal" ] && ! [ -t 0 ]; then return 0; fi
-    [ -n "$had_make" ] && ! alive "$PPID"
+stop_if_deserted() {
+    if [ -n "$had_terminal" ] && ! [ -t 0 ]; then stop 129; fi
+    if [ -n "$had_make" ] && ! alive "$PPID"; then stop 129; fi
 }
 
 watch() {
-    while ! deserted; do
+    while true; do
         all_alive
+        stop_if_deserted
         pause 0.5
     done
-    stop 129
 }
 
 # end NAMES SIGNAL PATIENCE: asks all that match the pattern at once, waits that many seconds, then kills what is left.

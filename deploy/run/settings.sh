@@ -91,8 +91,9 @@ claim_data_dir() {
     fi
     local owner
     owner=$(cat "$data/run.pid" 2>/dev/null || true)
-    # The number may belong to somebody else by now, after a kill -9 or a restart of the machine.
-    if [ -n "$owner" ] && ps -p "$owner" -o command= 2>/dev/null | grep -q 'run\.sh'; then
+    # The number may belong to somebody else by now, after a kill -9 or a restart of the machine. (/proc on Linux,
+    # where a small installation has no ps; ps on macOS, which has no /proc.)
+    if [ -n "$owner" ] && { cat "/proc/$owner/cmdline" || ps -p "$owner" -o command=; } 2>/dev/null | grep -aq 'run\.sh'; then
         die "another cluster (process $owner) uses the data folder $data: stop it, or choose another DATA_DIR and PORT"
     fi
     echo $$ >"$data/run.pid"

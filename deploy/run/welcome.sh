@@ -15,7 +15,7 @@ welcome() {
                 "$i" "$((port + i))" "$((port + 1000 + i))"
         done
         echo "  Redis      $redis"
-        echo "  logs       tail -F $shown/logs/*.log"
+        printf '  logs       tail -F %q/logs/*.log\n' "$shown"
         cat <<TRY
 
 Try it in another terminal:

@@ -40,20 +40,32 @@ impl Accounts {
     /// Registers accounts in `redis`.
     #[must_use]
     pub fn new(redis: Redis, passwords: Arc<Passwords>, revocations: Arc<Revocations>) -> Self {
-        Self { redis, passwords, revocations }
+        Self {
+            redis,
+            passwords,
+            revocations,
+        }
     }
 
     /// Registers a user whose name and password follow the rules.
     ///
     /// # Errors
     /// Where the hash or the store could not answer. The account may exist then; the same registration again says so.
-    pub async fn register(&self, username: Username, password: &Password) -> Result<Registration, Failure> {
+    pub async fn register(
+        &self,
+        username: Username,
+        password: &Password,
+    ) -> Result<Registration, Failure> {
         let hash = self.passwords.hash(password).await?;
         let id = UserId::new();
         match self.redis.register_user(id, &username, &hash).await? {
             Registered::Created(created, outbox) => {
                 self.revocations.flush(&username, outbox).await?;
-                Ok(Registration::Registered(NewUser { id, username, created }))
+                Ok(Registration::Registered(NewUser {
+                    id,
+                    username,
+                    created,
+                }))
             }
             Registered::NameTaken => Ok(Registration::NameTaken),
         }

@@ -43,8 +43,15 @@ impl Keyring {
         let thumbprint = Jwk::from_encoding_key(&key, Algorithm::HS256)
             .and_then(|jwk| jwk.thumbprint(ThumbprintHash::SHA256))
             .map_err(|_| "JWT_SECRET: cannot be used as a key")?;
-        let header = Header { typ: Some("at+jwt".to_owned()), kid: Some(thumbprint.clone()), ..Header::new(Algorithm::HS256) };
-        let verifying = VerifyingKey { algorithm: Algorithm::HS256, key: DecodingKey::from_secret(bytes) };
+        let header = Header {
+            typ: Some("at+jwt".to_owned()),
+            kid: Some(thumbprint.clone()),
+            ..Header::new(Algorithm::HS256)
+        };
+        let verifying = VerifyingKey {
+            algorithm: Algorithm::HS256,
+            key: DecodingKey::from_secret(bytes),
+        };
         Ok(Self {
             active: ActiveKey { header, key },
             verifying: HashMap::from([(thumbprint, verifying)]),
@@ -63,7 +70,8 @@ impl Keyring {
     /// # Errors
     /// A sentence where the cryptographic library fails.
     pub(super) fn sign(&self, claims: &AccessClaims) -> Result<String, &'static str> {
-        jsonwebtoken::encode(&self.active.header, claims, &self.active.key).map_err(|_| "a token cannot be signed")
+        jsonwebtoken::encode(&self.active.header, claims, &self.active.key)
+            .map_err(|_| "a token cannot be signed")
     }
 
     /// The key of that name.
@@ -75,6 +83,8 @@ impl Keyring {
 /// Shows no key.
 impl std::fmt::Debug for Keyring {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Keyring").field("generation", &self.generation).finish_non_exhaustive()
+        f.debug_struct("Keyring")
+            .field("generation", &self.generation)
+            .finish_non_exhaustive()
     }
 }

@@ -14,7 +14,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use zeroize::Zeroizing;
 
-pub use pool::{HashingPool, PoolConfig};
+pub use pool::{Counts, HashingPool, PoolConfig};
 
 use super::Failure;
 use crate::config::PasswordConfig;
@@ -44,7 +44,9 @@ struct Pepper {
 
 impl std::fmt::Debug for Pepper {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pepper").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("Pepper")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -70,13 +72,29 @@ impl Passwords {
             key: hmac::Key::new(hmac::HMAC_SHA384, key.expose().as_bytes()),
         });
         let built_in = hmac::Key::new(hmac::HMAC_SHA384, BUILT_IN_KEY);
-        let pool = HashingPool::start(&PoolConfig { threads: config.threads, deadline: config.deadline, cost: config.cost })?;
+        let pool = HashingPool::start(&PoolConfig {
+            threads: config.threads,
+            deadline: config.deadline,
+            cost: config.cost,
+        })?;
         // No password has this hash: the salt and the digits were never made from one.
         let dummy = PasswordHash::new(
-            Scheme::Prehashed { pepper: pepper.as_ref().map(|pepper| pepper.id.clone()) },
-            format!("$2b${:02}${}{}", config.cost, "abcdefghijklmnopqrstuu", "0123456789012345678901234567890"),
+            Scheme::Prehashed {
+                pepper: pepper.as_ref().map(|pepper| pepper.id.clone()),
+            },
+            format!(
+                "$2b${:02}${}{}",
+                config.cost, "abcdefghijklmnopqrstuu", "0123456789012345678901234567890"
+            ),
         );
-        Ok(Self { pool, cost: config.cost, min_length: config.min_length, pepper, built_in, dummy })
+        Ok(Self {
+            pool,
+            cost: config.cost,
+            min_length: config.min_length,
+            pepper,
+            built_in,
+            dummy,
+        })
     }
 
     /// Which rule a new password breaks, if any. Takes some milliseconds of processor time for the longest ones.
@@ -91,7 +109,12 @@ impl Passwords {
     /// [`Failure::Overloaded`] where it would have to wait too long.
     pub async fn hash(&self, password: &Password) -> Result<PasswordHash, Failure> {
         let (scheme, key) = match &self.pepper {
-            Some(pepper) => (Scheme::Prehashed { pepper: Some(pepper.id.clone()) }, &pepper.key),
+            Some(pepper) => (
+                Scheme::Prehashed {
+                    pepper: Some(pepper.id.clone()),
+                },
+                &pepper.key,
+            ),
             None => (Scheme::Prehashed { pepper: None }, &self.built_in),
         };
         let bcrypt = self.pool.hash(prehash(key, password), self.cost).await?;
@@ -102,11 +125,19 @@ impl Passwords {
     ///
     /// # Errors
     /// [`Failure::Overloaded`] where it would have to wait too long.
-    pub async fn check(&self, password: &Password, stored: Option<&PasswordHash>) -> Result<Checked, Failure> {
-        let real = stored.and_then(|stored| Some((stored, self.bcrypt_input(stored.scheme(), password)?)));
-        let usable = real.filter(|(stored, _)| cost_of(stored).is_some_and(|cost| STORED_COSTS.contains(&cost)));
+    pub async fn check(
+        &self,
+        password: &Password,
+        stored: Option<&PasswordHash>,
+    ) -> Result<Checked, Failure> {
+        let real =
+            stored.and_then(|stored| Some((stored, self.bcrypt_input(stored.scheme(), password)?)));
+        let usable = real
+            .filter(|(stored, _)| cost_of(stored).is_some_and(|cost| STORED_COSTS.contains(&cost)));
         let Some((stored, input)) = usable else {
-            self.pool.verify(prehash(&self.built_in, password), self.dummy.bcrypt()).await?;
+            self.pool
+                .verify(prehash(&self.built_in, password), self.dummy.bcrypt())
+                .await?;
             return Ok(Checked::Wrong);
         };
         let cost = cost_of(stored).unwrap_or(self.cost);
@@ -117,7 +148,9 @@ impl Passwords {
             }
             return Ok(Checked::Wrong);
         }
-        let current = Scheme::Prehashed { pepper: self.pepper.as_ref().map(|pepper| pepper.id.clone()) };
+        let current = Scheme::Prehashed {
+            pepper: self.pepper.as_ref().map(|pepper| pepper.id.clone()),
+        };
         if cost < self.cost || *stored.scheme() != current {
             return Ok(Checked::RightButOutdated(self.hash(password).await?));
         }
@@ -160,9 +193,21 @@ mod tests {
     use super::*;
 
     fn passwords(pepper: Option<&str>, cost: u32) -> Passwords {
-        let pepper = pepper.map(|id| (id.to_owned(), crate::config::Secret::new("3fA9kQ2pX7vLr8TnB5yWc1ZeH6uMd0Js".to_owned())));
+        let pepper = pepper.map(|id| {
+            (
+                id.to_owned(),
+                crate::config::Secret::new("3fA9kQ2pX7vLr8TnB5yWc1ZeH6uMd0Js".to_owned()),
+            )
+        });
         let deadline = Duration::from_secs(10);
-        Passwords::new(&PasswordConfig { min_length: 8, pepper, cost, threads: Some(1), deadline }).unwrap()
+        Passwords::new(&PasswordConfig {
+            min_length: 8,
+            pepper,
+            cost,
+            threads: Some(1),
+            deadline,
+        })
+        .unwrap()
     }
 
     fn typed(text: &str) -> Password {
@@ -170,7 +215,10 @@ mod tests {
     }
 
     async fn is_right(passwords: &Passwords, text: &str, stored: &PasswordHash) -> bool {
-        !matches!(passwords.check(&typed(text), Some(stored)).await.unwrap(), Checked::Wrong)
+        !matches!(
+            passwords.check(&typed(text), Some(stored)).await.unwrap(),
+            Checked::Wrong
+        )
     }
 
     #[tokio::test]
@@ -194,10 +242,20 @@ mod tests {
     async fn a_plain_bcrypt_hash_from_elsewhere_verifies_and_is_outdated() {
         let passwords = passwords(None, 4);
         let plain: PasswordHash = bcrypt::hash("correct horse", 4).unwrap().parse().unwrap();
-        let Checked::RightButOutdated(new) = passwords.check(&typed("correct horse"), Some(&plain)).await.unwrap() else {
+        let Checked::RightButOutdated(new) = passwords
+            .check(&typed("correct horse"), Some(&plain))
+            .await
+            .unwrap()
+        else {
             panic!("should verify and be replaced");
         };
-        assert!(matches!(passwords.check(&typed("correct horse"), Some(&new)).await.unwrap(), Checked::Right));
+        assert!(matches!(
+            passwords
+                .check(&typed("correct horse"), Some(&new))
+                .await
+                .unwrap(),
+            Checked::Right
+        ));
     }
 
     #[tokio::test]
@@ -207,7 +265,12 @@ mod tests {
         assert!(peppered.to_string().starts_with("p1:k1$"));
         assert!(!is_right(&without, "correct horse", &peppered).await);
         let bare = without.hash(&typed("correct horse")).await.unwrap();
-        assert!(matches!(with.check(&typed("correct horse"), Some(&bare)).await.unwrap(), Checked::RightButOutdated(_)));
+        assert!(matches!(
+            with.check(&typed("correct horse"), Some(&bare))
+                .await
+                .unwrap(),
+            Checked::RightButOutdated(_)
+        ));
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use super::Failure;
 use super::passwords::{Checked, Passwords};
 use super::revocation::{Revocations, Standing};
 use super::tokens::{Grant, InvalidToken, Tokens};
-use crate::domain::{AccessClaims, Password, SessionId, Username};
+use crate::domain::{AccessClaims, Password, SessionId, UserId, Username};
 use crate::store::{OpenSession, Opened, Redis, User};
 
 /// Opens, checks and revokes sessions.
@@ -34,15 +34,25 @@ pub struct NewSession {
     pub token: String,
     /// Lifetime of the token in whole seconds.
     pub expires_in: u64,
-    /// Its identity.
-    pub sid: SessionId,
+    /// Whose it is.
+    pub user: UserId,
 }
 
 impl Sessions {
     /// Keeps sessions in `redis`.
     #[must_use]
-    pub fn new(redis: Redis, passwords: Arc<Passwords>, tokens: Tokens, revocations: Arc<Revocations>) -> Self {
-        Self { redis, passwords, tokens, revocations }
+    pub fn new(
+        redis: Redis,
+        passwords: Arc<Passwords>,
+        tokens: Tokens,
+        revocations: Arc<Revocations>,
+    ) -> Self {
+        Self {
+            redis,
+            passwords,
+            tokens,
+            revocations,
+        }
     }
 
     /// Logs in. Every refusal takes as long as checking one password. `None` stands for a name or a password that nobody can
@@ -50,13 +60,21 @@ impl Sessions {
     ///
     /// # Errors
     /// Where the hash or the store could not answer.
-    pub async fn log_in(&self, username: Option<Username>, password: &Password) -> Result<Login, Failure> {
+    pub async fn log_in(
+        &self,
+        username: Option<Username>,
+        password: &Password,
+    ) -> Result<Login, Failure> {
         let user = match &username {
             Some(name) => self.redis.find_user(name).await?,
             None => None,
         };
         let user = user.filter(|user| !user.disabled);
-        match self.passwords.check(password, user.as_ref().map(|user| &user.password)).await? {
+        match self
+            .passwords
+            .check(password, user.as_ref().map(|user| &user.password))
+            .await?
+        {
             Checked::Wrong => return Ok(Login::Refused),
             Checked::Right => {}
             Checked::RightButOutdated(new) => {
@@ -75,13 +93,37 @@ impl Sessions {
     /// Opens a session for a user whose password was verified.
     async fn open(&self, user: &User) -> Result<Login, Failure> {
         let (sid, access_ttl) = (SessionId::random(), self.tokens.ttl());
-        match self.redis.open_session(&OpenSession { user, sid, access_ttl }).await? {
+        match self
+            .redis
+            .open_session(&OpenSession {
+                user,
+                sid,
+                access_ttl,
+            })
+            .await?
+        {
             Opened::AccountChanged => Ok(Login::Refused),
-            Opened::Open { now, version, roles, outbox } => {
+            Opened::Open {
+                now,
+                version,
+                roles,
+                outbox,
+            } => {
                 self.revocations.flush(&user.username, outbox).await?;
-                let grant = Grant { user: user.id, username: user.username.clone(), roles, version, sid, issued: now };
+                let grant = Grant {
+                    user: user.id,
+                    username: user.username.clone(),
+                    roles,
+                    version,
+                    sid,
+                    issued: now,
+                };
                 let token = self.tokens.issue(grant).map_err(Failure::Internal)?;
-                Ok(Login::In(NewSession { token, expires_in: access_ttl.as_secs(), sid }))
+                Ok(Login::In(NewSession {
+                    token,
+                    expires_in: access_ttl.as_secs(),
+                    user: user.id,
+                }))
             }
         }
     }
@@ -90,9 +132,19 @@ impl Sessions {
     ///
     /// # Errors
     /// Where no view of the revocations is fresh enough and none came in time.
-    pub async fn authenticate(&self, token: &str) -> Result<Result<Arc<AccessClaims>, InvalidToken>, Failure> {
-        let Ok(claims) = self.tokens.verify(token) else { return Ok(Err(InvalidToken)) };
-        match self.revocations.standing(&claims).await.map_err(Failure::Unavailable)? {
+    pub async fn authenticate(
+        &self,
+        token: &str,
+    ) -> Result<Result<Arc<AccessClaims>, InvalidToken>, Failure> {
+        let Ok(claims) = self.tokens.verify(token) else {
+            return Ok(Err(InvalidToken));
+        };
+        match self
+            .revocations
+            .standing(&claims)
+            .await
+            .map_err(Failure::Unavailable)?
+        {
             Standing::Stands => Ok(Ok(claims)),
             Standing::Revoked => Ok(Err(InvalidToken)),
         }
@@ -112,6 +164,8 @@ impl Sessions {
     /// # Errors
     /// Where Redis could not be told in time. Say it again; until then this replica refuses the session's tokens.
     pub async fn log_out(&self, claims: &AccessClaims) -> Result<(), Failure> {
-        self.revocations.revoke_session(claims, self.tokens.ttl()).await
+        self.revocations
+            .revoke_session(claims, self.tokens.ttl())
+            .await
     }
 }

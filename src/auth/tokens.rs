@@ -79,8 +79,21 @@ struct OurHeader {
 impl Tokens {
     /// Prepares to make and verify tokens.
     #[must_use]
-    pub fn new(keyring: Keyring, issuer: String, audience: String, ttl: Duration, clock: Clock) -> Self {
-        Self { keyring, issuer, audience, ttl, clock, verified: Cache::new(REMEMBERED) }
+    pub fn new(
+        keyring: Keyring,
+        issuer: String,
+        audience: String,
+        ttl: Duration,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            keyring,
+            issuer,
+            audience,
+            ttl,
+            clock,
+            verified: Cache::new(REMEMBERED),
+        }
     }
 
     /// Lifetime of the tokens made here.
@@ -123,7 +136,10 @@ impl Tokens {
             return Ok(known.claims);
         }
         let claims = Arc::new(self.verify_anew(token)?);
-        let known = Verified { generation: self.keyring.generation(), claims: Arc::clone(&claims) };
+        let known = Verified {
+            generation: self.keyring.generation(),
+            claims: Arc::clone(&claims),
+        };
         self.verified.insert(token.into(), known);
         Ok(claims)
     }
@@ -133,7 +149,9 @@ impl Tokens {
             return Err(InvalidToken);
         }
         let header = token.split('.').next().ok_or(InvalidToken)?;
-        let header = BASE64_URL_SAFE_NO_PAD.decode(header).map_err(|_| InvalidToken)?;
+        let header = BASE64_URL_SAFE_NO_PAD
+            .decode(header)
+            .map_err(|_| InvalidToken)?;
         let header: OurHeader = serde_json::from_slice(&header).map_err(|_| InvalidToken)?;
         let key = self.keyring.verifying(&header.kid).ok_or(InvalidToken)?;
         if header.typ != "at+jwt" || header.alg.parse() != Ok(key.algorithm) {
@@ -145,8 +163,12 @@ impl Tokens {
         validation.validate_exp = false;
         validation.validate_nbf = false;
         validation.validate_aud = false;
-        let claims = jsonwebtoken::decode::<AccessClaims>(token, &key.key, &validation).map_err(|_| InvalidToken)?.claims;
-        let ours = claims.iss == self.issuer && claims.aud == self.audience && claims.client_id == CLIENT_ID;
+        let claims = jsonwebtoken::decode::<AccessClaims>(token, &key.key, &validation)
+            .map_err(|_| InvalidToken)?
+            .claims;
+        let ours = claims.iss == self.issuer
+            && claims.aud == self.audience
+            && claims.client_id == CLIENT_ID;
         if !ours {
             return Err(InvalidToken);
         }
@@ -161,12 +183,18 @@ impl Tokens {
         let not_over = now < claims.exp.saturating_add(LEEWAY);
         let longest = crate::config::MAX_ACCESS_TTL.as_secs();
         let in_order = claims.exp >= claims.iat && claims.exp - claims.iat <= longest;
-        if begun && not_over && in_order { Ok(()) } else { Err(InvalidToken) }
+        if begun && not_over && in_order {
+            Ok(())
+        } else {
+            Err(InvalidToken)
+        }
     }
 }
 
 impl std::fmt::Debug for Tokens {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tokens").field("keyring", &self.keyring).finish_non_exhaustive()
+        f.debug_struct("Tokens")
+            .field("keyring", &self.keyring)
+            .finish_non_exhaustive()
     }
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::Path;
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use zeroize::Zeroizing;
 
 /// A secret value. `Debug` shows nothing; it is wiped when dropped.
@@ -14,6 +16,14 @@ impl Secret {
     #[must_use]
     pub fn new(text: String) -> Self {
         Self(Zeroizing::new(text))
+    }
+
+    /// 256 random bits as text.
+    #[must_use]
+    pub fn generate() -> Self {
+        let mut bytes = Zeroizing::new([0; 32]);
+        aws_lc_rs::rand::fill(&mut *bytes).expect("the operating system provides randomness");
+        Self::new(BASE64_URL_SAFE_NO_PAD.encode(&*bytes))
     }
 
     /// The secret itself, for what must use it.
@@ -28,7 +38,10 @@ impl Secret {
         let text = self.expose();
         let folded = text.to_ascii_lowercase();
         // Words first: whoever used a well-known secret should hear that, also where it is short.
-        if WELL_KNOWN.iter().any(|known| folded.replace(known, "").len() * 2 < folded.len()) {
+        if WELL_KNOWN
+            .iter()
+            .any(|known| folded.replace(known, "").len() * 2 < folded.len())
+        {
             Some("is, or repeats, a secret that is published in examples")
         } else if text.len() < 32 {
             Some("is shorter than 32 bytes")
@@ -48,8 +61,21 @@ impl fmt::Debug for Secret {
 
 /// Secrets that tutorials and examples print, in lower case. The first is that of the tutorial this service starts from.
 const WELL_KNOWN: [&str; 16] = [
-    "supersecretkey", "your-256-bit-secret", "your_jwt_secret", "your-secret-key", "your_secret_key", "mysecretkey",
-    "mysecret", "secretkey", "supersecret", "jwt_secret", "jwtsecret", "changeme", "change-me", "change_me", "password",
+    "supersecretkey",
+    "your-256-bit-secret",
+    "your_jwt_secret",
+    "your-secret-key",
+    "your_secret_key",
+    "mysecretkey",
+    "mysecret",
+    "secretkey",
+    "supersecret",
+    "jwt_secret",
+    "jwtsecret",
+    "changeme",
+    "change-me",
+    "change_me",
+    "password",
     "keyboard cat",
 ];
 
@@ -60,7 +86,8 @@ fn is_repetitive(bytes: &[u8]) -> bool {
         seen[usize::from(byte)] = true;
     }
     let different = seen.iter().filter(|&&s| s).count();
-    let periodic = (1..=bytes.len() / 2).any(|period| bytes[period..].iter().zip(bytes).all(|(a, b)| a == b));
+    let periodic =
+        (1..=bytes.len() / 2).any(|period| bytes[period..].iter().zip(bytes).all(|(a, b)| a == b));
     different < 10 || periodic
 }
 
@@ -68,16 +95,27 @@ fn is_repetitive(bytes: &[u8]) -> bool {
 ///
 /// # Errors
 /// A sentence for a file that cannot be read, or where both are set.
-pub(super) fn secret(variable: &'static str, file: Option<&Path>) -> Result<Option<Secret>, String> {
-    #[expect(clippy::disallowed_methods, reason = "secrets are not options, so clap does not read them")]
+pub(super) fn secret(
+    variable: &'static str,
+    file: Option<&Path>,
+) -> Result<Option<Secret>, String> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "secrets are not options, so clap does not read them"
+    )]
     let inline = std::env::var(variable).ok().filter(|text| !text.is_empty());
     match (inline, file) {
         (Some(_), Some(_)) => Err(format!("{variable}: set it or {variable}_FILE, not both")),
         (Some(text), None) => Ok(Some(Secret::new(text))),
         (None, None) => Ok(None),
         (None, Some(path)) => match std::fs::read_to_string(path) {
-            Ok(text) => Ok(Some(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned()))),
-            Err(error) => Err(format!("{variable}_FILE: the file cannot be read ({})", error.kind())),
+            Ok(text) => Ok(Some(Secret::new(
+                text.trim_end_matches(['\r', '\n']).to_owned(),
+            ))),
+            Err(error) => Err(format!(
+                "{variable}_FILE: the file cannot be read ({})",
+                error.kind()
+            )),
         },
     }
 }
@@ -92,8 +130,17 @@ mod tests {
 
     #[test]
     fn secrets_of_tutorials_are_refused() {
-        for text in ["supersecretkey", "SuperSecretKey", "changemechangemechangemechangemechangeme", "your-256-bit-secret"] {
-            assert_eq!(weakness(text), Some("is, or repeats, a secret that is published in examples"), "{text}");
+        for text in [
+            "supersecretkey",
+            "SuperSecretKey",
+            "changemechangemechangemechangemechangeme",
+            "your-256-bit-secret",
+        ] {
+            assert_eq!(
+                weakness(text),
+                Some("is, or repeats, a secret that is published in examples"),
+                "{text}"
+            );
         }
     }
 

@@ -41,7 +41,10 @@ impl Timestamp {
     /// The date `duration` later.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
+        Self(
+            self.0
+                .saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)),
+        )
     }
 }
 
@@ -49,7 +52,8 @@ impl Timestamp {
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // humantime refuses years beyond 9999; no date that this service makes comes near.
-        let date = SystemTime::UNIX_EPOCH + Duration::from_secs(self.as_secs().min(253_402_300_799));
+        let date =
+            SystemTime::UNIX_EPOCH + Duration::from_secs(self.as_secs().min(253_402_300_799));
         humantime::format_rfc3339_seconds(date).fmt(f)
     }
 }
@@ -80,7 +84,10 @@ impl Uptime {
     /// The moment `duration` before this one; the start of the machine at the earliest.
     #[must_use]
     pub fn minus(self, duration: Duration) -> Self {
-        Self(self.0.saturating_sub(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+        Self(
+            self.0
+                .saturating_sub(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)),
+        )
     }
 }
 
@@ -100,19 +107,26 @@ impl Clock {
     /// The machine's clock, not corrected yet.
     #[must_use]
     pub fn machine() -> Self {
-        Self(Arc::new(Source::Machine { ahead: AtomicI64::new(0) }))
+        Self(Arc::new(Source::Machine {
+            ahead: AtomicI64::new(0),
+        }))
     }
 
     /// A clock for tests of pure code: it shows `now` until it is moved with [`Clock::advance`].
     #[must_use]
     pub fn manual(now: Timestamp) -> Self {
-        Self(Arc::new(Source::Manual { millis: AtomicU64::new(now.as_millis()) }))
+        Self(Arc::new(Source::Manual {
+            millis: AtomicU64::new(now.as_millis()),
+        }))
     }
 
     /// Moves a manual clock forward; the machine's clock is not ours to move.
     pub fn advance(&self, by: Duration) {
         if let Source::Manual { millis } = &*self.0 {
-            millis.fetch_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+            millis.fetch_add(
+                u64::try_from(by.as_millis()).unwrap_or(u64::MAX),
+                Ordering::Relaxed,
+            );
         }
     }
 
@@ -132,25 +146,38 @@ impl Clock {
     pub fn uptime(&self) -> Uptime {
         match &*self.0 {
             Source::Machine { .. } => boot_time(),
-            Source::Manual { millis } => Uptime(millis.load(Ordering::Relaxed).saturating_mul(1_000_000)),
+            Source::Manual { millis } => {
+                Uptime(millis.load(Ordering::Relaxed).saturating_mul(1_000_000))
+            }
         }
     }
 
     /// Takes over what Redis' clock showed half-way between `sent` and now, and tells by how much the machine's own clock
     /// differs from it. The error of one estimate is at most half the round trip.
     pub fn correct(&self, redis: Timestamp, sent: Uptime) -> Duration {
-        let Source::Machine { ahead } = &*self.0 else { return Duration::ZERO };
+        let Source::Machine { ahead } = &*self.0 else {
+            return Duration::ZERO;
+        };
         let half_trip = self.uptime().since(sent) / 2;
-        let difference = redis.plus(half_trip).0.cast_signed().saturating_sub(machine_millis().cast_signed());
+        let difference = redis
+            .plus(half_trip)
+            .0
+            .cast_signed()
+            .saturating_sub(machine_millis().cast_signed());
         ahead.store(difference, Ordering::Relaxed);
         Duration::from_millis(difference.unsigned_abs())
     }
 }
 
 /// The machine's own date in milliseconds since the Unix epoch.
-#[expect(clippy::disallowed_methods, reason = "the one place where the date is read")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place where the date is read"
+)]
 fn machine_millis() -> u64 {
-    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let since_epoch = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -162,7 +189,12 @@ fn boot_time() -> Uptime {
     #[cfg(not(target_os = "linux"))]
     let id = rustix::time::ClockId::Monotonic;
     let time = rustix::time::clock_gettime(id);
-    Uptime(time.tv_sec.cast_unsigned().saturating_mul(1_000_000_000).saturating_add(time.tv_nsec.cast_unsigned()))
+    Uptime(
+        time.tv_sec
+            .cast_unsigned()
+            .saturating_mul(1_000_000_000)
+            .saturating_add(time.tv_nsec.cast_unsigned()),
+    )
 }
 
 #[cfg(test)]
@@ -171,12 +203,18 @@ mod tests {
 
     #[test]
     fn a_date_is_written_as_rfc_3339() {
-        assert_eq!(Timestamp::from_secs(1_767_225_600).to_string(), "2026-01-01T00:00:00Z");
+        assert_eq!(
+            Timestamp::from_secs(1_767_225_600).to_string(),
+            "2026-01-01T00:00:00Z"
+        );
     }
 
     #[test]
     fn an_absurd_date_is_written_without_a_panic() {
-        assert_eq!(Timestamp::from_millis(u64::MAX).to_string(), "9999-12-31T23:59:59Z");
+        assert_eq!(
+            Timestamp::from_millis(u64::MAX).to_string(),
+            "9999-12-31T23:59:59Z"
+        );
     }
 
     #[test]
@@ -185,7 +223,10 @@ mod tests {
         let sent = clock.uptime();
         let redis = Timestamp::from_millis(clock.now().as_millis() + 90_000);
         let difference = clock.correct(redis, sent);
-        assert!(difference >= Duration::from_secs(89) && difference <= Duration::from_secs(91), "{difference:?}");
+        assert!(
+            difference >= Duration::from_secs(89) && difference <= Duration::from_secs(91),
+            "{difference:?}"
+        );
         assert!(clock.now() >= redis);
     }
 

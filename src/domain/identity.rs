@@ -132,7 +132,9 @@ impl TryFrom<String> for TokenId {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        parse_bits(&text).map(Self).map_err(|Malformed| "not a token identity")
+        parse_bits(&text)
+            .map(Self)
+            .map_err(|Malformed| "not a token identity")
     }
 }
 
@@ -159,9 +161,17 @@ impl FromStr for Role {
     type Err = Malformed;
 
     fn from_str(text: &str) -> Result<Self, Malformed> {
-        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
-        let begins_well = text.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
-        if text.len() <= 32 && begins_well && text.bytes().all(allowed) { Ok(Self(text.to_owned())) } else { Err(Malformed) }
+        let allowed =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
+        let begins_well = text
+            .bytes()
+            .next()
+            .is_some_and(|byte| byte.is_ascii_lowercase());
+        if text.len() <= 32 && begins_well && text.bytes().all(allowed) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Malformed)
+        }
     }
 }
 
@@ -195,7 +205,9 @@ fn random_bits() -> u128 {
 
 fn write_bits(bits: u128, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let mut text = [0; 22];
-    BASE64_URL_SAFE_NO_PAD.encode_slice(bits.to_be_bytes(), &mut text).map_err(|_| fmt::Error)?;
+    BASE64_URL_SAFE_NO_PAD
+        .encode_slice(bits.to_be_bytes(), &mut text)
+        .map_err(|_| fmt::Error)?;
     f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
 }
 
@@ -222,7 +234,10 @@ mod tests {
     fn a_session_identity_has_one_spelling_only() {
         // The last character carries four bits that must be zero; another spelling of the same bits is refused.
         let text = SessionId::from_bits(0).to_string();
-        assert_eq!(format!("{}B", &text[..21]).parse::<SessionId>(), Err(Malformed));
+        assert_eq!(
+            format!("{}B", &text[..21]).parse::<SessionId>(),
+            Err(Malformed)
+        );
         assert_eq!(format!("{text}==").parse::<SessionId>(), Err(Malformed));
     }
 
@@ -230,7 +245,10 @@ mod tests {
     fn a_user_identity_survives_being_written() {
         let id = UserId::new();
         assert_eq!(id.to_string().parse(), Ok(id));
-        assert_eq!(id.to_string().replace('-', "").parse::<UserId>(), Err(Malformed));
+        assert_eq!(
+            id.to_string().replace('-', "").parse::<UserId>(),
+            Err(Malformed)
+        );
     }
 
     #[test]

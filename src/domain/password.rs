@@ -33,6 +33,12 @@ impl Password {
         normal.ok_or(Malformed)
     }
 
+    /// What stands in for a text that no password can be: checked like any other, and never right.
+    #[must_use]
+    pub fn none() -> Self {
+        Self(String::new())
+    }
+
     /// The text, for what must look at it: hashing and the strength estimate.
     #[must_use]
     pub fn expose(&self) -> &str {
@@ -141,9 +147,14 @@ impl FromStr for PasswordHash {
             };
             (Scheme::Prehashed { pepper }, bcrypt)
         };
-        let known = ["$2a$", "$2b$", "$2y$"].iter().any(|prefix| bcrypt.starts_with(prefix));
+        let known = ["$2a$", "$2b$", "$2y$"]
+            .iter()
+            .any(|prefix| bcrypt.starts_with(prefix));
         if known && bcrypt.len() == 60 && bcrypt.is_ascii() {
-            Ok(Self { scheme, bcrypt: bcrypt.to_owned() })
+            Ok(Self {
+                scheme,
+                bcrypt: bcrypt.to_owned(),
+            })
         } else {
             Err(Malformed)
         }
@@ -176,7 +187,10 @@ mod tests {
 
     #[test]
     fn composed_and_decomposed_letters_are_one_password() {
-        assert_eq!(password("caf\u{e9} au lait").expose(), password("cafe\u{301} au lait").expose());
+        assert_eq!(
+            password("caf\u{e9} au lait").expose(),
+            password("cafe\u{301} au lait").expose()
+        );
     }
 
     #[test]
@@ -194,25 +208,51 @@ mod tests {
 
     #[test]
     fn a_guessable_password_is_refused_with_the_username_as_context() {
-        assert_eq!(password("passwordpassword").breaks(8, "alice"), Some(PasswordRule::Guessable));
-        assert_eq!(password("margaret-thatcherson").breaks(8, "margaret-thatcherson"), Some(PasswordRule::Guessable));
-        assert_eq!(password("short").breaks(8, "alice"), Some(PasswordRule::TooShort { min_chars: 8 }));
-        assert_eq!(password("correct horse battery staple").breaks(8, "alice"), None);
+        assert_eq!(
+            password("passwordpassword").breaks(8, "alice"),
+            Some(PasswordRule::Guessable)
+        );
+        assert_eq!(
+            password("margaret-thatcherson").breaks(8, "margaret-thatcherson"),
+            Some(PasswordRule::Guessable)
+        );
+        assert_eq!(
+            password("short").breaks(8, "alice"),
+            Some(PasswordRule::TooShort { min_chars: 8 })
+        );
+        assert_eq!(
+            password("correct horse battery staple").breaks(8, "alice"),
+            None
+        );
     }
 
     #[test]
     fn neither_a_password_nor_a_hash_shows_in_debug() {
         let hash: PasswordHash = format!("p1$$2b$12${}", "x".repeat(53)).parse().unwrap();
-        assert_eq!(format!("{:?} {hash:?}", password("hunter2hunter2")), "Password(…) PasswordHash(…)");
+        assert_eq!(
+            format!("{:?} {hash:?}", password("hunter2hunter2")),
+            "Password(…) PasswordHash(…)"
+        );
     }
 
     #[test]
     fn every_stored_form_survives_being_written() {
         let bcrypt = format!("$2b$12${}", "x".repeat(53));
-        for text in [bcrypt.clone(), format!("p1${bcrypt}"), format!("p1:k7${bcrypt}")] {
+        for text in [
+            bcrypt.clone(),
+            format!("p1${bcrypt}"),
+            format!("p1:k7${bcrypt}"),
+        ] {
             assert_eq!(text.parse::<PasswordHash>().unwrap().to_string(), text);
         }
-        for text in ["", "p1$", "p2$x", "p1:$$2b$", "$2b$12$short", &"é".repeat(30)] {
+        for text in [
+            "",
+            "p1$",
+            "p2$x",
+            "p1:$$2b$",
+            "$2b$12$short",
+            &"é".repeat(30),
+        ] {
             assert!(text.parse::<PasswordHash>().is_err(), "{text:?}");
         }
     }

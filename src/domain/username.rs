@@ -18,8 +18,7 @@ pub struct Username(String);
 
 impl Username {
     /// The rule, in words for people.
-    pub const RULE: &'static str =
-        "must be 3 to 64 of a-z, 0-9 and . _ - + @, and begin with a letter or a digit (upper case counts as lower case)";
+    pub const RULE: &'static str = "must be 3 to 64 of a-z, 0-9 and . _ - + @, and begin with a letter or a digit (upper case counts as lower case)";
 
     /// The name in lower case.
     #[must_use]
@@ -45,7 +44,9 @@ impl FromStr for Username {
             return Err(Malformed);
         }
         let name = text.to_ascii_lowercase();
-        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-+@".contains(&byte);
+        let allowed = |byte: u8| {
+            byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-+@".contains(&byte)
+        };
         let first = name.as_bytes()[0];
         if (first.is_ascii_lowercase() || first.is_ascii_digit()) && name.bytes().all(allowed) {
             Ok(Self(name))
@@ -106,7 +107,9 @@ impl FromStr for UserTag {
         if text.len() != 8 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(Malformed);
         }
-        u32::from_str_radix(text, 16).map(Self).map_err(|_| Malformed)
+        u32::from_str_radix(text, 16)
+            .map(Self)
+            .map_err(|_| Malformed)
     }
 }
 
@@ -126,7 +129,21 @@ mod tests {
 
     #[test]
     fn look_alikes_and_control_characters_do_not_fit() {
-        for name in ["аdmin", "ⓐdmin", "admin\u{200b}", "ﬁle", "İstanbul", "a\0b", "a b c", "*", "a:b:c", "{evil}", "-dash", "ab", ""] {
+        for name in [
+            "аdmin",
+            "ⓐdmin",
+            "admin\u{200b}",
+            "ﬁle",
+            "İstanbul",
+            "a\0b",
+            "a b c",
+            "*",
+            "a:b:c",
+            "{evil}",
+            "-dash",
+            "ab",
+            "",
+        ] {
             assert_eq!(name.parse::<Username>(), Err(Malformed), "{name:?}");
         }
         assert_eq!("a".repeat(65).parse::<Username>(), Err(Malformed));

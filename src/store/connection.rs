@@ -81,7 +81,9 @@ pub struct Redis {
 /// Shows no address: it may hold a password.
 impl fmt::Debug for Redis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Redis").field("keys", &self.keys).finish_non_exhaustive()
+        f.debug_struct("Redis")
+            .field("keys", &self.keys)
+            .finish_non_exhaustive()
     }
 }
 
@@ -91,7 +93,11 @@ impl Redis {
     /// # Errors
     /// A sentence, without the URL, where it is not of a known form.
     pub fn new(url: &str, keys: Keyspace) -> Result<Self, StoreError> {
-        let bad_url = |_| StoreError::refused("REDIS_URL: must be like redis://user:password@host:6379/0 or unix:///path");
+        let bad_url = |_| {
+            StoreError::refused(
+                "REDIS_URL: must be like redis://user:password@host:6379/0 or unix:///path",
+            )
+        };
         let client = Client::open(url).map_err(bad_url)?;
         let manager = Manager::new_with_config(url, connection_config()).map_err(bad_url)?;
         let pool = Pool::builder(manager)
@@ -117,7 +123,11 @@ impl Redis {
     /// A connection outside the pool, for one who must not wait behind others. It leads to a primary.
     pub(super) async fn connect(&self) -> Result<MultiplexedConnection, StoreError> {
         let config = connection_config();
-        let mut connection = within(self.client.get_multiplexed_async_connection_with_config(&config)).await?;
+        let mut connection = within(
+            self.client
+                .get_multiplexed_async_connection_with_config(&config),
+        )
+        .await?;
         within(demand_primary(&mut connection)).await?;
         Ok(connection)
     }
@@ -128,20 +138,31 @@ impl Redis {
         F: AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>,
     {
         let work = async {
-            let mut lease = Lease(Some(self.pool.get().await.map_err(|error| StoreError(Cause::Pool(error)))?));
+            let mut lease = Lease(Some(
+                self.pool
+                    .get()
+                    .await
+                    .map_err(|error| StoreError(Cause::Pool(error)))?,
+            ));
             let connection = lease.0.as_mut().ok_or(StoreError(Cause::Deadline))?;
             let answer = operation(connection).await?;
             drop(lease.0.take());
             Ok(answer)
         };
-        tokio::time::timeout(DEADLINE, work).await.unwrap_or(Err(StoreError(Cause::Deadline)))
+        tokio::time::timeout(DEADLINE, work)
+            .await
+            .unwrap_or(Err(StoreError(Cause::Deadline)))
     }
 
     /// Runs a script on a pooled connection.
     pub(super) async fn script<T: FromRedisValue>(
-        &self, script: &Script, keys: &[String], args: &[String],
+        &self,
+        script: &Script,
+        keys: &[String],
+        args: &[String],
     ) -> Result<T, StoreError> {
-        self.run(async |connection| invoke(connection, script, keys, args).await).await
+        self.run(async |connection| invoke(connection, script, keys, args).await)
+            .await
     }
 }
 
@@ -159,7 +180,10 @@ impl Drop for Lease {
 
 /// Runs a script, loading it where the server does not have it.
 pub(super) async fn invoke<T: FromRedisValue>(
-    connection: &mut MultiplexedConnection, script: &Script, keys: &[String], args: &[String],
+    connection: &mut MultiplexedConnection,
+    script: &Script,
+    keys: &[String],
+    args: &[String],
 ) -> RedisResult<T> {
     let mut call = script.prepare_invoke();
     for key in keys {
@@ -172,7 +196,9 @@ pub(super) async fn invoke<T: FromRedisValue>(
 }
 
 /// Holds one operation to the deadline.
-pub(super) async fn within<T>(operation: impl Future<Output = RedisResult<T>>) -> Result<T, StoreError> {
+pub(super) async fn within<T>(
+    operation: impl Future<Output = RedisResult<T>>,
+) -> Result<T, StoreError> {
     match tokio::time::timeout(DEADLINE, operation).await {
         Ok(outcome) => outcome.map_err(StoreError::from),
         Err(_) => Err(StoreError(Cause::Deadline)),
@@ -181,7 +207,9 @@ pub(super) async fn within<T>(operation: impl Future<Output = RedisResult<T>>) -
 
 /// Our deadlines hold for everything; the client's own would only race with them.
 fn connection_config() -> AsyncConnectionConfig {
-    AsyncConnectionConfig::new().set_connection_timeout(Some(DEADLINE)).set_response_timeout(None)
+    AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(DEADLINE))
+        .set_response_timeout(None)
 }
 
 /// Fails unless the server takes writes. A demoted primary answers reads as if nothing had happened.
@@ -194,5 +222,9 @@ async fn demand_primary(connection: &mut MultiplexedConnection) -> RedisResult<(
         },
         _ => false,
     };
-    if is_primary { Ok(()) } else { Err((redis::ErrorKind::Client, "the server is not a primary").into()) }
+    if is_primary {
+        Ok(())
+    } else {
+        Err((redis::ErrorKind::Client, "the server is not a primary").into())
+    }
 }

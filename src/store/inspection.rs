@@ -42,9 +42,14 @@ pub enum Unfit {
 impl fmt::Display for Unfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooOld(version) => write!(f, "Redis {version} is too old: 7.0 or newer is needed"),
+            Self::TooOld(version) => {
+                write!(f, "Redis {version} is too old: 7.0 or newer is needed")
+            }
             Self::Evicts(policy) => {
-                write!(f, "Redis has maxmemory-policy {policy}, which forgets users and revocations: set noeviction")
+                write!(
+                    f,
+                    "Redis has maxmemory-policy {policy}, which forgets users and revocations: set noeviction"
+                )
             }
         }
     }
@@ -54,7 +59,11 @@ impl Inspection {
     /// Why this server must not be used, if it must not.
     #[must_use]
     pub fn unfit(&self) -> Option<Unfit> {
-        let major = self.version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+        let major = self
+            .version
+            .split('.')
+            .next()
+            .and_then(|major| major.parse::<u32>().ok());
         if major.is_none_or(|major| major < 7) {
             return Some(Unfit::TooOld(self.version.clone()));
         }
@@ -74,14 +83,32 @@ impl Redis {
     }
 }
 
-pub(super) async fn inspect(connection: &mut MultiplexedConnection) -> redis::RedisResult<Inspection> {
-    let info: String = redis::cmd("INFO").arg("server").arg("memory").arg("persistence").query_async(connection).await?;
-    let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
+pub(super) async fn inspect(
+    connection: &mut MultiplexedConnection,
+) -> redis::RedisResult<Inspection> {
+    let info: String = redis::cmd("INFO")
+        .arg("server")
+        .arg("memory")
+        .arg("persistence")
+        .query_async(connection)
+        .await?;
+    let field = |name: &str| {
+        info.lines()
+            .find_map(|line| line.strip_prefix(name))
+            .map(str::to_owned)
+    };
     // INFO shows the policy and whether there is an append-only file; how often it is written out only CONFIG tells, and
     // a managed Redis often does not permit CONFIG.
-    let fsync: Option<(String, String)> =
-        redis::cmd("CONFIG").arg("GET").arg("appendfsync").query_async(connection).await.unwrap_or_default();
-    let persistence = match (field("aof_enabled:").as_deref(), fsync.as_ref().map(|(_, value)| value.as_str())) {
+    let fsync: Option<(String, String)> = redis::cmd("CONFIG")
+        .arg("GET")
+        .arg("appendfsync")
+        .query_async(connection)
+        .await
+        .unwrap_or_default();
+    let persistence = match (
+        field("aof_enabled:").as_deref(),
+        fsync.as_ref().map(|(_, value)| value.as_str()),
+    ) {
         (Some("1"), Some("always")) => Persistence::EveryWrite,
         (Some("1"), Some("everysec")) => Persistence::EverySecond,
         (Some("1"), None) => Persistence::Unknown,
@@ -100,15 +127,25 @@ mod tests {
 
     fn server(version: &str, policy: Option<&str>) -> Inspection {
         let eviction_policy = policy.map(str::to_owned);
-        Inspection { version: version.to_owned(), eviction_policy, persistence: Persistence::EveryWrite }
+        Inspection {
+            version: version.to_owned(),
+            eviction_policy,
+            persistence: Persistence::EveryWrite,
+        }
     }
 
     #[test]
     fn an_evicting_or_old_server_is_unfit() {
         assert_eq!(server("7.0.15", Some("noeviction")).unfit(), None);
         assert_eq!(server("8.2.1", None).unfit(), None);
-        assert_eq!(server("7.2.0", Some("allkeys-lru")).unfit(), Some(Unfit::Evicts("allkeys-lru".to_owned())));
-        assert_eq!(server("6.2.6", Some("noeviction")).unfit(), Some(Unfit::TooOld("6.2.6".to_owned())));
+        assert_eq!(
+            server("7.2.0", Some("allkeys-lru")).unfit(),
+            Some(Unfit::Evicts("allkeys-lru".to_owned()))
+        );
+        assert_eq!(
+            server("6.2.6", Some("noeviction")).unfit(),
+            Some(Unfit::TooOld("6.2.6".to_owned()))
+        );
         assert_eq!(server("", None).unfit(), Some(Unfit::TooOld(String::new())));
     }
 }

@@ -70,7 +70,12 @@ mod tests {
     fn all_keys_of_one_user_share_a_hash_tag() {
         let keys = Keyspace::new("portcullis:".to_owned());
         let name: Username = "alice".parse().unwrap();
-        let all = [keys.user(&name), keys.session(name.tag(), SessionId::random()), keys.sessions(&name), keys.outbox(&name)];
+        let all = [
+            keys.user(&name),
+            keys.session(name.tag(), SessionId::random()),
+            keys.sessions(&name),
+            keys.outbox(&name),
+        ];
         for key in all {
             assert!(key.contains(":{2bd806c9}:"), "{key}");
         }

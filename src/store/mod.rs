@@ -16,5 +16,5 @@ pub use inspection::{Inspection, Persistence, Unfit};
 pub use keyspace::Keyspace;
 pub use private::{PrivateRedis, become_redis_server};
 pub use revocations::{Entry, Feed, HistoryId, Page, SessionEntry};
-pub use sessions::{MARGIN, Opened, OpenSession, RevokeSession};
+pub use sessions::{MARGIN, OpenSession, Opened, RevokeSession};
 pub use users::{Registered, User};

@@ -38,15 +38,24 @@ impl PrivateRedis {
     /// # Errors
     /// A sentence: the folder cannot be used or is in use, the program is not installed, or it does not start.
     pub async fn start(folder: &Path) -> Result<Self, StoreError> {
-        let refused = |what: &str, error: io::Error| StoreError::refused(format!("{}: {what}: {error}", folder.display()));
+        let refused = |what: &str, error: io::Error| {
+            StoreError::refused(format!("{}: {what}: {error}", folder.display()))
+        };
         std::fs::create_dir_all(folder).map_err(|error| refused("cannot be made", error))?;
         let socket = folder.join("redis.sock");
         if socket.as_os_str().len() > SOCKET_PATH {
-            return Err(StoreError::refused("DATA_DIR: the path is too long for a socket; use a shorter one"));
+            return Err(StoreError::refused(
+                "DATA_DIR: the path is too long for a socket; use a shorter one",
+            ));
         }
         let program = std::env::current_exe().map_err(|error| refused("cannot start", error))?;
         let child = Command::new(program)
-            .args(["private-redis", "--parent", &std::process::id().to_string(), "--folder"])
+            .args([
+                "private-redis",
+                "--parent",
+                &std::process::id().to_string(),
+                "--folder",
+            ])
             .arg(folder)
             // The settings hold secrets that are none of its business.
             .env_clear()
@@ -62,8 +71,12 @@ impl PrivateRedis {
         let mut server = Self { child, socket };
         match tokio::time::timeout(START, server.answers()).await {
             Ok(Ok(())) => Ok(server),
-            Ok(Err(status)) => Err(StoreError::refused(format!("the private redis-server ended at once ({status})"))),
-            Err(_) => Err(StoreError::refused("the private redis-server does not answer")),
+            Ok(Err(status)) => Err(StoreError::refused(format!(
+                "the private redis-server ended at once ({status})"
+            ))),
+            Err(_) => Err(StoreError::refused(
+                "the private redis-server does not answer",
+            )),
         }
     }
 
@@ -75,7 +88,11 @@ impl PrivateRedis {
 
     /// Lets it write everything out and end.
     pub async fn stop(mut self) {
-        if let Some(pid) = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
+        if let Some(pid) = self
+            .child
+            .id()
+            .and_then(|id| Pid::from_raw(id.cast_signed()))
+        {
             // It may have ended by itself; then there is nobody to tell.
             rustix::process::kill_process(pid, Signal::TERM).ok();
         }
@@ -141,7 +158,9 @@ fn die_with(parent: u32) -> io::Result<()> {
     if now.map(|pid| pid.get().cast_unsigned()) == Some(parent) {
         Ok(())
     } else {
-        Err(io::Error::other("the replica that asked for a private redis-server is gone"))
+        Err(io::Error::other(
+            "the replica that asked for a private redis-server is gone",
+        ))
     }
 }
 

@@ -41,7 +41,13 @@ impl SessionEntry {
 
 impl Entry {
     pub(super) fn parse_all(texts: &[String]) -> Result<Vec<Self>, StoreError> {
-        texts.iter().map(|text| text.parse().map_err(|Malformed| StoreError::unexpected("an entry of the feed"))).collect()
+        texts
+            .iter()
+            .map(|text| {
+                text.parse()
+                    .map_err(|Malformed| StoreError::unexpected("an entry of the feed"))
+            })
+            .collect()
     }
 }
 
@@ -49,7 +55,12 @@ impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Session(SessionEntry { tag, sid, until }) => {
-                write!(f, "{}{}", SessionEntry::undated(*tag, *sid), until.as_millis())
+                write!(
+                    f,
+                    "{}{}",
+                    SessionEntry::undated(*tag, *sid),
+                    until.as_millis()
+                )
             }
         }
     }
@@ -60,13 +71,21 @@ impl FromStr for Entry {
 
     fn from_str(text: &str) -> Result<Self, Malformed> {
         let mut parts = text.split(':');
-        let (Some("s"), Some(tag), Some(sid), Some(until), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
-        else {
+        let (Some("s"), Some(tag), Some(sid), Some(until), None) = (
+            parts.next(),
+            parts.next(),
+            parts.next(),
+            parts.next(),
+            parts.next(),
+        ) else {
             return Err(Malformed);
         };
         let until = Timestamp::from_millis(until.parse().map_err(|_| Malformed)?);
-        Ok(Self::Session(SessionEntry { tag: tag.parse()?, sid: sid.parse()?, until }))
+        Ok(Self::Session(SessionEntry {
+            tag: tag.parse()?,
+            sid: sid.parse()?,
+            until,
+        }))
     }
 }
 
@@ -102,11 +121,16 @@ pub struct Page {
     pub at_end: bool,
 }
 
-static READ: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/feed_read.lua")));
-static APPEND: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/feed_append.lua")));
-static ANNOUNCE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/feed_announce.lua")));
-static LOCK: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/feed_lock.lua")));
-static SETTLE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/feed_settle.lua")));
+static READ: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/feed_read.lua")));
+static APPEND: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/feed_append.lua")));
+static ANNOUNCE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/feed_announce.lua")));
+static LOCK: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/feed_lock.lua")));
+static SETTLE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/feed_settle.lua")));
 
 /// Entries a page; few enough that one page never blocks Redis for a millisecond.
 const PAGE: usize = 1000;
@@ -125,7 +149,13 @@ impl Redis {
     pub async fn open_feed(&self) -> Result<(Feed, Inspection), StoreError> {
         let mut connection = self.connect().await?;
         let inspection = within(async { inspect(&mut connection).await }).await?;
-        Ok((Feed { connection, redis: self.clone() }, inspection))
+        Ok((
+            Feed {
+                connection,
+                redis: self.clone(),
+            },
+            inspection,
+        ))
     }
 
     /// Appends entries to the feed. Returns the greatest window that any replica has announced: nobody may be told that
@@ -134,9 +164,15 @@ impl Redis {
     /// # Errors
     /// Where the store cannot answer; the entries may have been appended all the same.
     pub async fn append(&self, entries: &[Entry]) -> Result<Duration, StoreError> {
-        let keys = [self.keys().feed(), self.keys().windows(), self.keys().settled()];
+        let keys = [
+            self.keys().feed(),
+            self.keys().windows(),
+            self.keys().settled(),
+        ];
         let args: Vec<String> = entries.iter().map(Entry::to_string).collect();
-        self.script(&APPEND, &keys, &args).await.map(Duration::from_millis)
+        self.script(&APPEND, &keys, &args)
+            .await
+            .map(Duration::from_millis)
     }
 }
 
@@ -158,9 +194,12 @@ impl Redis {
     pub async fn remove_sessions(&self, sessions: &[SessionEntry]) -> Result<(), StoreError> {
         let mut pipeline = redis::pipe();
         for session in sessions {
-            pipeline.del(self.keys().session(session.tag, session.sid)).ignore();
+            pipeline
+                .del(self.keys().session(session.tag, session.sid))
+                .ignore();
         }
-        self.run(async |connection| pipeline.query_async(connection).await).await
+        self.run(async |connection| pipeline.query_async(connection).await)
+            .await
     }
 }
 
@@ -190,7 +229,13 @@ impl Feed {
     /// Where the store cannot answer.
     pub async fn settle(&mut self, history: &HistoryId) -> Result<(), StoreError> {
         let keys = [self.redis.keys().feed(), self.redis.keys().settled()];
-        within(invoke(&mut self.connection, &SETTLE, &keys, &[history.to_string()])).await
+        within(invoke(
+            &mut self.connection,
+            &SETTLE,
+            &keys,
+            &[history.to_string()],
+        ))
+        .await
     }
 
     /// Reads the page after `last` (`0-0` for the first).
@@ -200,19 +245,35 @@ impl Feed {
     pub async fn read(&mut self, last: &str) -> Result<Page, StoreError> {
         let keys = [self.redis.keys().feed(), self.redis.keys().settled()];
         let args = [last.to_owned(), PAGE.to_string()];
-        type Answer = (String, String, String, u64, u64, String, u64, String, Vec<String>);
+        type Answer = (
+            String,
+            String,
+            String,
+            u64,
+            u64,
+            String,
+            u64,
+            String,
+            Vec<String>,
+        );
         let answer: Answer = within(invoke(&mut self.connection, &READ, &keys, &args)).await?;
         let (role, run_id, replication_id, seconds, micros, end, added, settled, page) = answer;
         if role != "master" {
             return Err(StoreError::refused("the server is not a primary"));
         }
-        let history = HistoryId { run_id, replication_id };
+        let history = HistoryId {
+            run_id,
+            replication_id,
+        };
         let settled = settled
             .strip_prefix(&history.to_string())
             .and_then(|since| since.trim_start().parse().ok())
             .map(Timestamp::from_millis);
         let missing = end.is_empty();
-        let last = page.chunks_exact(2).next_back().map_or_else(|| last.to_owned(), |pair| pair[0].clone());
+        let last = page
+            .chunks_exact(2)
+            .next_back()
+            .map_or_else(|| last.to_owned(), |pair| pair[0].clone());
         let texts: Vec<String> = page.into_iter().skip(1).step_by(2).collect();
         Ok(Page {
             history,
@@ -242,7 +303,13 @@ mod tests {
 
     #[test]
     fn what_is_not_an_entry_is_refused() {
-        for text in ["", "s", "s:2bd806c9:x:1", "s:2bd806c9:AAAAAAAAAAAAAAAAAAAAAA:1:2", "q:2bd806c9:AAAAAAAAAAAAAAAAAAAAAA:1"] {
+        for text in [
+            "",
+            "s",
+            "s:2bd806c9:x:1",
+            "s:2bd806c9:AAAAAAAAAAAAAAAAAAAAAA:1:2",
+            "q:2bd806c9:AAAAAAAAAAAAAAAAAAAAAA:1",
+        ] {
             assert_eq!(text.parse::<Entry>(), Err(Malformed), "{text:?}");
         }
     }

@@ -56,9 +56,12 @@ pub struct RevokeSession<'a> {
     pub access_ttl: Duration,
 }
 
-static OPEN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/open_session.lua")));
-static REVOKE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/revoke_session.lua")));
-static ACKNOWLEDGE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/acknowledge.lua")));
+static OPEN: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/open_session.lua")));
+static REVOKE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/revoke_session.lua")));
+static ACKNOWLEDGE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/acknowledge.lua")));
 
 impl Redis {
     /// Opens a session, unless the account has changed since it was seen.
@@ -80,12 +83,19 @@ impl Redis {
             open.access_ttl.as_millis().to_string(),
         ];
         let answer: Vec<redis::Value> = self.script(&OPEN, &keys, &args).await?;
-        let Ok([_, now, version, roles, outbox]) = <[_; 5]>::try_from(answer) else { return Ok(Opened::AccountChanged) };
-        let roles: String = redis::from_redis_value(roles).map_err(|_| StoreError::unexpected("roles"))?;
-        let outbox: Vec<String> = redis::from_redis_value(outbox).map_err(|_| StoreError::unexpected("outbox"))?;
+        let Ok([_, now, version, roles, outbox]) = <[_; 5]>::try_from(answer) else {
+            return Ok(Opened::AccountChanged);
+        };
+        let roles: String =
+            redis::from_redis_value(roles).map_err(|_| StoreError::unexpected("roles"))?;
+        let outbox: Vec<String> =
+            redis::from_redis_value(outbox).map_err(|_| StoreError::unexpected("outbox"))?;
         Ok(Opened::Open {
-            now: Timestamp::from_millis(redis::from_redis_value(now).map_err(|_| StoreError::unexpected("now"))?),
-            version: redis::from_redis_value(version).map_err(|_| StoreError::unexpected("version"))?,
+            now: Timestamp::from_millis(
+                redis::from_redis_value(now).map_err(|_| StoreError::unexpected("now"))?,
+            ),
+            version: redis::from_redis_value(version)
+                .map_err(|_| StoreError::unexpected("version"))?,
             roles: parse_roles(&roles).ok_or(StoreError::unexpected("roles"))?,
             outbox: Entry::parse_all(&outbox)?,
         })
@@ -96,9 +106,15 @@ impl Redis {
     ///
     /// # Errors
     /// Where the store cannot answer; the decision may stand all the same.
-    pub async fn revoke_session(&self, revoke: &RevokeSession<'_>) -> Result<Vec<Entry>, StoreError> {
+    pub async fn revoke_session(
+        &self,
+        revoke: &RevokeSession<'_>,
+    ) -> Result<Vec<Entry>, StoreError> {
         let tag = revoke.username.tag();
-        let keys = [self.keys().session(tag, revoke.sid), self.keys().outbox(revoke.username)];
+        let keys = [
+            self.keys().session(tag, revoke.sid),
+            self.keys().outbox(revoke.username),
+        ];
         let args = [
             SessionEntry::undated(tag, revoke.sid),
             revoke.token_expires.as_millis().to_string(),
@@ -115,8 +131,14 @@ impl Redis {
     /// Where the store cannot answer.
     pub async fn outbox(&self, name: &Username) -> Result<Vec<Entry>, StoreError> {
         let key = self.keys().outbox(name);
-        let outbox: Vec<String> =
-            self.run(async |connection| redis::cmd("SMEMBERS").arg(&key).query_async(connection).await).await?;
+        let outbox: Vec<String> = self
+            .run(async |connection| {
+                redis::cmd("SMEMBERS")
+                    .arg(&key)
+                    .query_async(connection)
+                    .await
+            })
+            .await?;
         Entry::parse_all(&outbox)
     }
 

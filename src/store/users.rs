@@ -37,8 +37,10 @@ pub enum Registered {
     NameTaken,
 }
 
-static REGISTER: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/register_user.lua")));
-static REPLACE_PASSWORD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/replace_password.lua")));
+static REGISTER: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/register_user.lua")));
+static REPLACE_PASSWORD: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/replace_password.lua")));
 
 impl Redis {
     /// Creates a user, unless the name is taken. Of any number of attempts at the same instant one succeeds.
@@ -46,18 +48,24 @@ impl Redis {
     /// # Errors
     /// Where the store cannot answer; the account may exist all the same.
     pub async fn register_user(
-        &self, id: UserId, name: &Username, password: &PasswordHash,
+        &self,
+        id: UserId,
+        name: &Username,
+        password: &PasswordHash,
     ) -> Result<Registered, StoreError> {
         let keys = [self.keys().user(name), self.keys().outbox(name)];
         let args = [id.to_string(), name.to_string(), password.to_string()];
-        let answer: (u8, Option<u64>, Option<Vec<String>>) = match self.script(&REGISTER, &keys, &args).await? {
-            redis::Value::Array(parts) if parts.len() == 1 => (0, None, None),
-            other => redis::from_redis_value(other).map_err(|_| StoreError::unexpected("register_user"))?,
-        };
+        let answer: (u8, Option<u64>, Option<Vec<String>>) =
+            match self.script(&REGISTER, &keys, &args).await? {
+                redis::Value::Array(parts) if parts.len() == 1 => (0, None, None),
+                other => redis::from_redis_value(other)
+                    .map_err(|_| StoreError::unexpected("register_user"))?,
+            };
         match answer {
-            (1, Some(created), Some(outbox)) => {
-                Ok(Registered::Created(Timestamp::from_millis(created), Entry::parse_all(&outbox)?))
-            }
+            (1, Some(created), Some(outbox)) => Ok(Registered::Created(
+                Timestamp::from_millis(created),
+                Entry::parse_all(&outbox)?,
+            )),
             _ => Ok(Registered::NameTaken),
         }
     }
@@ -67,12 +75,37 @@ impl Redis {
     /// # Errors
     /// Where the store cannot answer, or what it holds is not a user.
     pub async fn find_user(&self, name: &Username) -> Result<Option<User>, StoreError> {
-        const FIELDS: [&str; 7] = ["id", "username", "password", "roles", "disabled", "sessions_from", "created"];
+        const FIELDS: [&str; 7] = [
+            "id",
+            "username",
+            "password",
+            "roles",
+            "disabled",
+            "sessions_from",
+            "created",
+        ];
         let key = self.keys().user(name);
         let fields: Vec<Option<String>> = self
-            .run(async |connection| redis::cmd("HMGET").arg(&key).arg(&FIELDS).query_async(connection).await)
+            .run(async |connection| {
+                redis::cmd("HMGET")
+                    .arg(&key)
+                    .arg(&FIELDS)
+                    .query_async(connection)
+                    .await
+            })
             .await?;
-        let Ok([id, username, password, roles, disabled, sessions_from, created]) = <[_; 7]>::try_from(fields) else {
+        let Ok(
+            [
+                id,
+                username,
+                password,
+                roles,
+                disabled,
+                sessions_from,
+                created,
+            ],
+        ) = <[_; 7]>::try_from(fields)
+        else {
             return Err(StoreError::unexpected("fields of a user"));
         };
         let Some(id) = id else { return Ok(None) };
@@ -88,7 +121,9 @@ impl Redis {
             })
         };
         // A record that was tampered with is no user of ours, and no reason to fall over.
-        record().map(Some).ok_or_else(|| StoreError::refused(format!("the record of user {name} is damaged")))
+        record()
+            .map(Some)
+            .ok_or_else(|| StoreError::refused(format!("the record of user {name} is damaged")))
     }
 
     /// Writes a new hash of the same password over the very one that was verified. `false` where the account or its
@@ -96,14 +131,31 @@ impl Redis {
     ///
     /// # Errors
     /// Where the store cannot answer.
-    pub async fn replace_password(&self, seen: &User, new: &PasswordHash) -> Result<bool, StoreError> {
-        let args = [seen.id.to_string(), seen.password.to_string(), new.to_string()];
-        let written: u8 = self.script(&REPLACE_PASSWORD, &[self.keys().user(&seen.username)], &args).await?;
+    pub async fn replace_password(
+        &self,
+        seen: &User,
+        new: &PasswordHash,
+    ) -> Result<bool, StoreError> {
+        let args = [
+            seen.id.to_string(),
+            seen.password.to_string(),
+            new.to_string(),
+        ];
+        let written: u8 = self
+            .script(
+                &REPLACE_PASSWORD,
+                &[self.keys().user(&seen.username)],
+                &args,
+            )
+            .await?;
         Ok(written == 1)
     }
 }
 
 /// Roles are stored as one text, separated by commas.
 pub(super) fn parse_roles(text: &str) -> Option<Vec<Role>> {
-    text.split(',').filter(|role| !role.is_empty()).map(|role| role.parse().ok()).collect()
+    text.split(',')
+        .filter(|role| !role.is_empty())
+        .map(|role| role.parse().ok())
+        .collect()
 }

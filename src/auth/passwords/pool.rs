@@ -39,6 +39,17 @@ pub struct HashingPool {
     deadline: Duration,
 }
 
+/// What the pool has done and has before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// Jobs waiting for a thread.
+    pub waiting: usize,
+    /// bcrypt computations run since the start.
+    pub hashes: u64,
+    /// Jobs refused since the start.
+    pub shed: u64,
+}
+
 #[derive(Debug)]
 struct Shared {
     queue: Mutex<Queue>,
@@ -64,8 +75,15 @@ struct Job {
 }
 
 enum Work {
-    Hash { input: Zeroizing<Vec<u8>>, cost: u32 },
-    Verify { input: Zeroizing<Vec<u8>>, hash: String, cost: u32 },
+    Hash {
+        input: Zeroizing<Vec<u8>>,
+        cost: u32,
+    },
+    Verify {
+        input: Zeroizing<Vec<u8>>,
+        hash: String,
+        cost: u32,
+    },
     /// As much work as brings `from` up to `to`.
     Pad { from: u32, to: u32 },
 }
@@ -101,28 +119,60 @@ impl HashingPool {
         });
         for number in 0..threads {
             let shared = Arc::clone(&shared);
-            thread::Builder::new().name(format!("hashing-{number}")).spawn(move || {
-                if number == 0 { lower_priority_or_say_so() } else { lower_priority().ok(); }
-                shared.work();
-            })?;
+            thread::Builder::new()
+                .name(format!("hashing-{number}"))
+                .spawn(move || {
+                    if number == 0 {
+                        lower_priority_or_say_so()
+                    } else {
+                        lower_priority().ok();
+                    }
+                    shared.work();
+                })?;
         }
-        Ok(Self { shared, threads, deadline: config.deadline })
+        Ok(Self {
+            shared,
+            threads,
+            deadline: config.deadline,
+        })
     }
 
     /// Makes a bcrypt string of new salt.
-    pub(super) async fn hash(&self, input: Zeroizing<Vec<u8>>, cost: u32) -> Result<String, Failure> {
+    pub(super) async fn hash(
+        &self,
+        input: Zeroizing<Vec<u8>>,
+        cost: u32,
+    ) -> Result<String, Failure> {
         match self.run(Work::Hash { input, cost }).await? {
             Done::Hashed(hash) => Ok(hash),
-            _ => Err(Failure::Internal("a hash was asked for and something else came")),
+            _ => Err(Failure::Internal(
+                "a hash was asked for and something else came",
+            )),
         }
     }
 
     /// Whether `input` has that bcrypt string.
-    pub(super) async fn verify(&self, input: Zeroizing<Vec<u8>>, hash: &str) -> Result<bool, Failure> {
-        let cost = hash.get(4..6).and_then(|cost| cost.parse().ok()).unwrap_or(0);
-        match self.run(Work::Verify { input, hash: hash.to_owned(), cost }).await? {
+    pub(super) async fn verify(
+        &self,
+        input: Zeroizing<Vec<u8>>,
+        hash: &str,
+    ) -> Result<bool, Failure> {
+        let cost = hash
+            .get(4..6)
+            .and_then(|cost| cost.parse().ok())
+            .unwrap_or(0);
+        match self
+            .run(Work::Verify {
+                input,
+                hash: hash.to_owned(),
+                cost,
+            })
+            .await?
+        {
             Done::Verified(right) => Ok(right),
-            _ => Err(Failure::Internal("a check was asked for and something else came")),
+            _ => Err(Failure::Internal(
+                "a check was asked for and something else came",
+            )),
         }
     }
 
@@ -131,11 +181,14 @@ impl HashingPool {
         self.run(Work::Pad { from, to }).await.map(|_| ())
     }
 
-    /// Jobs waiting, hashes run since the start, and jobs refused since the start.
+    /// What happened since the start, and what waits now.
     #[must_use]
-    pub fn counts(&self) -> (usize, u64, u64) {
-        let waiting = self.shared.lock().waiting.len();
-        (waiting, self.shared.hashes.load(Ordering::Relaxed), self.shared.shed.load(Ordering::Relaxed))
+    pub fn counts(&self) -> Counts {
+        Counts {
+            waiting: self.shared.lock().waiting.len(),
+            hashes: self.shared.hashes.load(Ordering::Relaxed),
+            shed: self.shared.shed.load(Ordering::Relaxed),
+        }
     }
 
     async fn run(&self, work: Work) -> Result<Done, Failure> {
@@ -148,19 +201,28 @@ impl HashingPool {
             if expected > self.deadline && queue.units > 0 {
                 self.shared.shed.fetch_add(1, Ordering::Relaxed);
                 let backlog = self.expected(queue.units).as_secs_f64().ceil();
-                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small positive number")]
-                return Err(Failure::Overloaded { retry_after: (backlog as u64).max(1) });
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "a small positive number"
+                )]
+                return Err(Failure::Overloaded {
+                    retry_after: (backlog as u64).max(1),
+                });
             }
             queue.units += work.units();
             queue.waiting.push_back(Job { work, answer });
         }
         self.shared.filled.notify_one();
-        answered.await.ok().flatten().ok_or(Failure::Internal("a hash was refused by the library, or the pool has ended"))
+        answered.await.ok().flatten().ok_or(Failure::Internal(
+            "a hash was refused by the library, or the pool has ended",
+        ))
     }
 
     /// How long that much work takes all threads together.
     fn expected(&self, units: u64) -> Duration {
-        let nanos = units.saturating_mul(self.shared.unit_nanos.load(Ordering::Relaxed)) / self.threads.max(1) as u64;
+        let nanos = units.saturating_mul(self.shared.unit_nanos.load(Ordering::Relaxed))
+            / self.threads.max(1) as u64;
         Duration::from_nanos(nanos)
     }
 }
@@ -184,7 +246,9 @@ impl Shared {
             let units = job.work.units();
             let begun = clock.uptime();
             // A panic in the library must not take the thread, and with it all later logins.
-            let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job.work.run())).ok().flatten();
+            let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job.work.run()))
+                .ok()
+                .flatten();
             self.learn(units, clock.uptime().since(begun));
             self.hashes.fetch_add(1, Ordering::Relaxed);
             self.lock().units -= units;
@@ -202,7 +266,10 @@ impl Shared {
             if queue.closed {
                 return None;
             }
-            queue = self.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue = self
+                .filled
+                .wait(queue)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -210,7 +277,10 @@ impl Shared {
     fn learn(&self, units: u64, took: Duration) {
         let measured = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX) / units.max(1);
         let before = self.unit_nanos.load(Ordering::Relaxed);
-        self.unit_nanos.store((before.saturating_mul(7).saturating_add(measured) / 8).max(1), Ordering::Relaxed);
+        self.unit_nanos.store(
+            (before.saturating_mul(7).saturating_add(measured) / 8).max(1),
+            Ordering::Relaxed,
+        );
     }
 }
 
@@ -239,8 +309,12 @@ impl Work {
     /// `None` where the library refuses.
     fn run(&self) -> Option<Done> {
         match self {
-            Self::Hash { input, cost } => bcrypt::hash(input.as_slice(), *cost).ok().map(Done::Hashed),
-            Self::Verify { input, hash, .. } => Some(Done::Verified(bcrypt::verify(input.as_slice(), hash).unwrap_or(false))),
+            Self::Hash { input, cost } => {
+                bcrypt::hash(input.as_slice(), *cost).ok().map(Done::Hashed)
+            }
+            Self::Verify { input, hash, .. } => Some(Done::Verified(
+                bcrypt::verify(input.as_slice(), hash).unwrap_or(false),
+            )),
             Self::Pad { from, to } => {
                 // 2^from + 2^(from+1) + … + 2^(to-1) is just the difference.
                 for cost in (*from).max(4)..*to {
@@ -285,38 +359,67 @@ mod tests {
 
     #[tokio::test]
     async fn what_would_wait_beyond_the_deadline_is_refused_at_once_with_an_estimate() {
-        let config = PoolConfig { threads: Some(1), deadline: Duration::from_millis(200), cost: 10 };
+        let config = PoolConfig {
+            threads: Some(1),
+            deadline: Duration::from_millis(200),
+            cost: 10,
+        };
         let pool = Arc::new(HashingPool::start(&config).unwrap());
-        let jobs: Vec<_> = (0..50).map(|_| tokio::spawn({ let pool = Arc::clone(&pool); async move { pool.hash(input(), 10).await } })).collect();
+        let jobs: Vec<_> = (0..50)
+            .map(|_| {
+                tokio::spawn({
+                    let pool = Arc::clone(&pool);
+                    async move { pool.hash(input(), 10).await }
+                })
+            })
+            .collect();
         let mut refused = 0;
         for job in jobs {
             match job.await.unwrap() {
                 Ok(_) => {}
-                Err(Failure::Overloaded { retry_after }) => { assert!(retry_after >= 1); refused += 1; }
+                Err(Failure::Overloaded { retry_after }) => {
+                    assert!(retry_after >= 1);
+                    refused += 1;
+                }
                 Err(other) => panic!("{other:?}"),
             }
         }
         assert!(refused > 25, "{refused} of 50 refused");
-        let (waiting, run, shed) = pool.counts();
-        assert_eq!((waiting, shed, run + shed), (0, refused, 50));
+        let Counts {
+            waiting,
+            hashes,
+            shed,
+        } = pool.counts();
+        assert_eq!((waiting, shed, hashes + shed), (0, refused, 50));
     }
 
     #[tokio::test]
     async fn a_job_whose_client_has_gone_is_not_run() {
-        let config = PoolConfig { threads: Some(1), deadline: Duration::from_secs(60), cost: 10 };
+        let config = PoolConfig {
+            threads: Some(1),
+            deadline: Duration::from_secs(60),
+            cost: 10,
+        };
         let pool = HashingPool::start(&config).unwrap();
         for _ in 0..20 {
             // Polled once, which queues it, and then dropped.
             let mut job = Box::pin(pool.hash(input(), 10));
-            std::future::poll_fn(|context| { let _ = job.as_mut().poll(context); std::task::Poll::Ready(()) }).await;
+            std::future::poll_fn(|context| {
+                let _ = job.as_mut().poll(context);
+                std::task::Poll::Ready(())
+            })
+            .await;
         }
         pool.hash(input(), 4).await.unwrap();
-        let (_, run, _) = pool.counts();
+        let run = pool.counts().hashes;
         assert!(run <= 3, "{run} hashes were run");
     }
 
     #[tokio::test]
     async fn padding_is_the_difference_between_two_costs() {
-        assert_eq!(Work::Pad { from: 10, to: 12 }.units(), (1 << 12) - (1 << 10));
+        assert_eq!(
+            Work::Pad { from: 10, to: 12 }.units(),
+            (1 << 12) - (1 << 10)
+        );
     }
 }

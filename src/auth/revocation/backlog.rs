@@ -49,7 +49,9 @@ impl Worker {
             while let Ok(name) = self.0.try_recv() {
                 names.insert(name);
             }
-            let Some(name) = names.iter().next().cloned() else { continue };
+            let Some(name) = names.iter().next().cloned() else {
+                continue;
+            };
             if empty_outbox(&redis, &name).await.is_ok() {
                 info!(event = "outbox_emptied", username = %name, "revocations that were left over have reached the feed");
                 names.remove(&name);

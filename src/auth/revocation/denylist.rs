@@ -68,8 +68,15 @@ impl Denylist {
     /// An empty list.
     #[must_use]
     pub fn new() -> Self {
-        let shard = || Shard { table: ArcSwap::from_pointee(Table::of(FIRST)), writer: Mutex::default() };
-        Self { shards: (0..SHARDS).map(|_| shard()).collect(), len: AtomicUsize::new(0), tended: AtomicUsize::new(0) }
+        let shard = || Shard {
+            table: ArcSwap::from_pointee(Table::of(FIRST)),
+            writer: Mutex::default(),
+        };
+        Self {
+            shards: (0..SHARDS).map(|_| shard()).collect(),
+            len: AtomicUsize::new(0),
+            tended: AtomicUsize::new(0),
+        }
     }
 
     /// Whether the session is revoked.
@@ -113,7 +120,9 @@ impl Denylist {
 
     /// Every entry that has not expired, shard by shard. What is added meanwhile may be missing.
     pub fn entries(&self, now: Timestamp) -> impl Iterator<Item = SessionEntry> + '_ {
-        self.shards.iter().flat_map(move |shard| shard.table.load().live(now))
+        self.shards
+            .iter()
+            .flat_map(move |shard| shard.table.load().live(now))
     }
 
     /// Drops what has expired from one shard, another at each call, and gives its memory back where much has. Call it once a
@@ -137,7 +146,10 @@ impl Denylist {
     /// Bytes that the tables take.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.shards.iter().map(|shard| shard.table.load().0.len() * size_of::<Slot>()).sum()
+        self.shards
+            .iter()
+            .map(|shard| shard.table.load().0.len() * size_of::<Slot>())
+            .sum()
     }
 
     fn shard(&self, sid: SessionId) -> &Shard {
@@ -148,7 +160,8 @@ impl Denylist {
     fn rebuild(&self, shard: &Shard, writer: &mut Writer, now: Timestamp) -> Arc<Table> {
         let kept = shard.table.load().live(now);
         let table = Arc::new(Table::of((kept.len() * 10 / 6).max(FIRST)));
-        self.len.fetch_sub(writer.live - kept.len(), Ordering::Relaxed);
+        self.len
+            .fetch_sub(writer.live - kept.len(), Ordering::Relaxed);
         writer.live = kept.len();
         writer.used = kept.len();
         for entry in &kept {
@@ -179,7 +192,11 @@ impl Table {
     }
 
     fn live(&self, now: Timestamp) -> Vec<SessionEntry> {
-        self.0.iter().filter_map(Slot::entry).filter(|entry| entry.until > now).collect()
+        self.0
+            .iter()
+            .filter_map(Slot::entry)
+            .filter(|entry| entry.until > now)
+            .collect()
     }
 
     fn find(&self, sid: SessionId) -> Option<&Slot> {
@@ -187,7 +204,9 @@ impl Table {
             match slot.state.load(Ordering::Acquire) {
                 0 => return None,
                 DEAD => {}
-                _ if slot.low.load(Ordering::Relaxed) == low(sid) && slot.high.load(Ordering::Relaxed) == high(sid) => {
+                _ if slot.low.load(Ordering::Relaxed) == low(sid)
+                    && slot.high.load(Ordering::Relaxed) == high(sid) =>
+                {
                     return Some(slot);
                 }
                 _ => {}
@@ -217,7 +236,8 @@ impl Slot {
         if state <= DEAD {
             return None;
         }
-        let sid = u128::from(self.high.load(Ordering::Relaxed)) << 64 | u128::from(self.low.load(Ordering::Relaxed));
+        let sid = u128::from(self.high.load(Ordering::Relaxed)) << 64
+            | u128::from(self.low.load(Ordering::Relaxed));
         Some(SessionEntry {
             tag: UserTag::from_bits(u32::try_from(state & u64::from(u32::MAX)).unwrap_or(0)),
             sid: SessionId::from_bits(sid),
@@ -228,7 +248,11 @@ impl Slot {
 
 /// The date rounded up to a second: an entry may live longer than needed, never shorter.
 fn state_of(entry: &SessionEntry) -> u64 {
-    let seconds = entry.until.as_millis().div_ceil(1000).min(u64::from(u32::MAX));
+    let seconds = entry
+        .until
+        .as_millis()
+        .div_ceil(1000)
+        .min(u64::from(u32::MAX));
     seconds << 32 | u64::from(entry.tag.to_bits())
 }
 
@@ -249,7 +273,11 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 
     fn entry(until: Timestamp) -> SessionEntry {
-        SessionEntry { tag: UserTag::from_bits(7), sid: SessionId::random(), until }
+        SessionEntry {
+            tag: UserTag::from_bits(7),
+            sid: SessionId::random(),
+            until,
+        }
     }
 
     fn later(secs: u64) -> Timestamp {
@@ -268,7 +296,10 @@ mod tests {
         assert_eq!(list.len(), all.len());
         let found: HashSet<_> = list.entries(NOW).map(|entry| entry.sid).collect();
         assert_eq!(found.len(), all.len());
-        assert!(list.entries(NOW).all(|found| found.tag == UserTag::from_bits(7) && found.until == later(60)));
+        assert!(
+            list.entries(NOW)
+                .all(|found| found.tag == UserTag::from_bits(7) && found.until == later(60))
+        );
     }
 
     #[test]
@@ -277,7 +308,11 @@ mod tests {
         for number in 1..=200_000 {
             list.insert(&entry(later(60)), NOW);
             if number % 1000 == 0 && number >= 10_000 {
-                assert!(list.bytes() <= number * 48, "{} bytes for {number} entries", list.bytes());
+                assert!(
+                    list.bytes() <= number * 48,
+                    "{} bytes for {number} entries",
+                    list.bytes()
+                );
             }
         }
     }
@@ -314,8 +349,20 @@ mod tests {
         let list = Denylist::new();
         let first = entry(later(60));
         list.insert(&first, NOW);
-        list.insert(&SessionEntry { until: later(90), ..first }, NOW);
-        list.insert(&SessionEntry { until: later(30), ..first }, NOW);
+        list.insert(
+            &SessionEntry {
+                until: later(90),
+                ..first
+            },
+            NOW,
+        );
+        list.insert(
+            &SessionEntry {
+                until: later(30),
+                ..first
+            },
+            NOW,
+        );
         assert_eq!(list.len(), 1);
         assert_eq!(list.entries(later(89)).count(), 1);
     }
@@ -337,7 +384,9 @@ mod tests {
                     loop {
                         let seen = published.load(Ordering::Acquire);
                         if let Some(last) = seen.checked_sub(1) {
-                            assert!(list.contains(all[last].sid) && list.contains(all[last / 2].sid));
+                            assert!(
+                                list.contains(all[last].sid) && list.contains(all[last / 2].sid)
+                            );
                         }
                         if seen == all.len() {
                             break;

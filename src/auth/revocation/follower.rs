@@ -59,11 +59,31 @@ pub(super) struct Follower {
 
 impl Follower {
     pub(super) fn new(
-        redis: Redis, config: RevocationConfig, clock: Clock, denylist: Arc<Denylist>, view: Arc<View>,
+        redis: Redis,
+        config: RevocationConfig,
+        clock: Clock,
+        denylist: Arc<Denylist>,
+        view: Arc<View>,
         reappended: Arc<AtomicU64>,
     ) -> Self {
-        let (reader, in_feed, name) = (Reader::new(config.alone), Denylist::new(), SessionId::random().to_string());
-        Self { redis, config, clock, denylist, view, reappended, reader, in_feed, name, persistence: None, skewed: false }
+        let (reader, in_feed, name) = (
+            Reader::new(config.alone),
+            Denylist::new(),
+            SessionId::random().to_string(),
+        );
+        Self {
+            redis,
+            config,
+            clock,
+            denylist,
+            view,
+            reappended,
+            reader,
+            in_feed,
+            name,
+            persistence: None,
+            skewed: false,
+        }
     }
 
     /// Follows until told to stop.
@@ -149,7 +169,11 @@ impl Follower {
     async fn pause(&self, sent: Uptime) {
         let now = self.clock.uptime();
         let busy = now.since(self.view.last_asked()) < BUSY;
-        let every = if busy && !self.config.window.is_zero() { self.config.window / READS_PER_WINDOW } else { IDLE };
+        let every = if busy && !self.config.window.is_zero() {
+            self.config.window / READS_PER_WINDOW
+        } else {
+            IDLE
+        };
         let left = every.saturating_sub(now.since(sent));
         // Running out is as good as being asked.
         tokio::time::timeout(left, self.view.demanded()).await.ok();
@@ -159,10 +183,17 @@ impl Follower {
     fn compare(&mut self) {
         let now = self.clock.now();
         let in_feed = std::mem::take(&mut self.in_feed);
-        self.reader.lacks(self.denylist.entries(now).filter(|entry| !in_feed.contains(entry.sid)));
+        self.reader.lacks(
+            self.denylist
+                .entries(now)
+                .filter(|entry| !in_feed.contains(entry.sid)),
+        );
         let lost = self.reader.lacking().count();
         if lost > 0 {
-            warn!(event = "feed_lost_entries", lost, "the feed has lost revocations that this replica knows; they are put back");
+            warn!(
+                event = "feed_lost_entries",
+                lost, "the feed has lost revocations that this replica knows; they are put back"
+            );
         }
     }
 
@@ -181,7 +212,8 @@ impl Follower {
         self.redis.remove_sessions(&batch).await?;
         let entries: Vec<_> = batch.into_iter().map(Entry::Session).collect();
         self.redis.append(&entries).await?;
-        self.reappended.fetch_add(entries.len() as u64, Ordering::Relaxed);
+        self.reappended
+            .fetch_add(entries.len() as u64, Ordering::Relaxed);
         Ok(())
     }
 
@@ -202,7 +234,10 @@ impl Follower {
                     "Redis keeps no append-only file: a restart loses users and revocations (set appendonly yes)"
                 ),
                 Persistence::Unknown => {
-                    warn!(event = "redis_persistence", "Redis does not permit CONFIG: whether it keeps what it acknowledges is not known");
+                    warn!(
+                        event = "redis_persistence",
+                        "Redis does not permit CONFIG: whether it keeps what it acknowledges is not known"
+                    );
                 }
             }
         }
@@ -213,20 +248,34 @@ impl Follower {
         let skewed = difference > SKEW;
         if skewed && !self.skewed {
             let seconds = difference.as_secs();
-            warn!(event = "clock_skew", seconds, "this machine's clock differs from Redis' clock, which counts");
+            warn!(
+                event = "clock_skew",
+                seconds, "this machine's clock differs from Redis' clock, which counts"
+            );
         }
         self.skewed = skewed;
     }
 
     fn enter(&self, phase: Phase) {
-        let waiting = if let Phase::Waiting(why) = &phase { Some(why.clone()) } else { None };
+        let waiting = if let Phase::Waiting(why) = &phase {
+            Some(why.clone())
+        } else {
+            None
+        };
         let name = phase.name();
         if !self.view.enter(phase) {
             return;
         }
         match waiting {
-            Some(why) => warn!(event = "feed", phase = name, %why, "no view of the revocations: Redis cannot be read"),
-            None => info!(event = "feed", phase = name, entries = self.denylist.len(), "view of the revocations"),
+            Some(why) => {
+                warn!(event = "feed", phase = name, %why, "no view of the revocations: Redis cannot be read")
+            }
+            None => info!(
+                event = "feed",
+                phase = name,
+                entries = self.denylist.len(),
+                "view of the revocations"
+            ),
         }
     }
 

@@ -88,7 +88,10 @@ pub struct Following {
 impl Following {
     /// Follows the feed and works off the backlog until told to stop.
     pub async fn run(self, stop: CancellationToken) {
-        tokio::join!(self.follower.run(stop.clone()), self.worker.run(self.redis, stop));
+        tokio::join!(
+            self.follower.run(stop.clone()),
+            self.worker.run(self.redis, stop)
+        );
     }
 }
 
@@ -99,11 +102,32 @@ impl Revocations {
         let (denylist, view, reappended) = (Arc::default(), Arc::default(), Arc::default());
         let (backlog, worker) = backlog::backlog();
         let follower = Follower::new(
-            redis.clone(), config, clock.clone(), Arc::clone(&denylist), Arc::clone(&view), Arc::clone(&reappended),
+            redis.clone(),
+            config,
+            clock.clone(),
+            Arc::clone(&denylist),
+            Arc::clone(&view),
+            Arc::clone(&reappended),
         );
-        let following = Following { follower, worker, redis: redis.clone() };
+        let following = Following {
+            follower,
+            worker,
+            redis: redis.clone(),
+        };
         let under_way = TaskTracker::new();
-        (Self { redis, config, clock, denylist, view, reappended, backlog, under_way }, following)
+        (
+            Self {
+                redis,
+                config,
+                clock,
+                denylist,
+                view,
+                reappended,
+                backlog,
+                under_way,
+            },
+            following,
+        )
     }
 
     /// Whether a verified token still stands. No round trip, unless the view is too old.
@@ -116,7 +140,11 @@ impl Revocations {
             self.wait_for_view(arrived).await?;
         }
         // After the view, never before it: see [`View::is_fresh`].
-        Ok(if self.denylist.contains(claims.sid) { Standing::Revoked } else { Standing::Stands })
+        Ok(if self.denylist.contains(claims.sid) {
+            Standing::Revoked
+        } else {
+            Standing::Stands
+        })
     }
 
     #[cold]
@@ -126,7 +154,15 @@ impl Revocations {
         if self.view.is_failing() && tolerated {
             return Ok(());
         }
-        if self.view.wait(arrived.minus(self.config.window), PATIENCE).await { Ok(()) } else { Err(Unavailable::StaleView) }
+        if self
+            .view
+            .wait(arrived.minus(self.config.window), PATIENCE)
+            .await
+        {
+            Ok(())
+        } else {
+            Err(Unavailable::StaleView)
+        }
     }
 
     /// Revokes a session. When this has returned `Ok`, no replica accepts any of its tokens. When it has not, this replica
@@ -135,17 +171,36 @@ impl Revocations {
     /// # Errors
     /// Where the feed could not be told in time. It is safe to call this again.
     pub async fn revoke_session(
-        self: &Arc<Self>, claims: &AccessClaims, access_ttl: Duration,
+        self: &Arc<Self>,
+        claims: &AccessClaims,
+        access_ttl: Duration,
     ) -> Result<(), Failure> {
         // On a task of its own: a client that hangs up must not leave it half done.
         let this = Arc::clone(self);
         let (name, sid) = (claims.username.clone(), claims.sid);
         let token_expires = Timestamp::from_secs(claims.exp);
         let work = async move {
-            let until = token_expires.max(this.clock.now().plus(access_ttl)).plus(crate::store::MARGIN);
-            this.denylist.insert(&SessionEntry { tag: name.tag(), sid, until }, this.clock.now());
-            let revoke = RevokeSession { username: &name, sid, token_expires, access_ttl };
-            let told = async { this.tell(&name, this.redis.revoke_session(&revoke).await?).await };
+            let until = token_expires
+                .max(this.clock.now().plus(access_ttl))
+                .plus(crate::store::MARGIN);
+            this.denylist.insert(
+                &SessionEntry {
+                    tag: name.tag(),
+                    sid,
+                    until,
+                },
+                this.clock.now(),
+            );
+            let revoke = RevokeSession {
+                username: &name,
+                sid,
+                token_expires,
+                access_ttl,
+            };
+            let told = async {
+                this.tell(&name, this.redis.revoke_session(&revoke).await?)
+                    .await
+            };
             let outcome = tokio::time::timeout(PATIENCE, told).await;
             match outcome {
                 Ok(Ok(window)) => {
@@ -156,7 +211,10 @@ impl Revocations {
                 Err(_) => Err(this.left_over(name, Unavailable::Deadline)),
             }
         };
-        self.under_way.spawn(work).await.unwrap_or(Err(Failure::Internal("a revocation was cut short")))
+        self.under_way
+            .spawn(work)
+            .await
+            .unwrap_or(Err(Failure::Internal("a revocation was cut short")))
     }
 
     /// Appends what was found in a user's outbox by another verb, before that is answered.

@@ -76,7 +76,10 @@ impl Reader {
     /// A reader that has read nothing. A Redis that no other replica can know needs no settling.
     #[must_use]
     pub fn new(alone: bool) -> Self {
-        Self { settling: if alone { Duration::ZERO } else { SETTLING }, state: State::Reading(None) }
+        Self {
+            settling: if alone { Duration::ZERO } else { SETTLING },
+            state: State::Reading(None),
+        }
     }
 
     /// The id after which to read.
@@ -118,16 +121,25 @@ impl Reader {
             return Next::Settle(page.history.clone());
         };
         let received = page.entries.len() as u64;
-        let here = |counted| Position { history: page.history.clone(), settled, last: page.last.clone(), counted };
+        let here = |counted| Position {
+            history: page.history.clone(),
+            settled,
+            last: page.last.clone(),
+            counted,
+        };
         match &mut self.state {
             State::Reading(position) => {
                 // Before the end the count says nothing: the head of the feed may have been trimmed.
-                let fits = |before: &Position| before.continues(page, settled) && added >= before.counted;
+                let fits =
+                    |before: &Position| before.continues(page, settled) && added >= before.counted;
                 if !position.as_ref().is_none_or(fits) {
                     self.state = State::Reading(None);
                     Next::Restart
                 } else if page.at_end {
-                    self.state = State::Following { position: here(added), lacking: HashMap::new() };
+                    self.state = State::Following {
+                        position: here(added),
+                        lacking: HashMap::new(),
+                    };
                     Next::Compare
                 } else {
                     *position = Some(here(added));
@@ -136,7 +148,11 @@ impl Reader {
             }
             State::Following { position, lacking } => {
                 let counted = position.counted + received;
-                let complete = if page.at_end { added == counted } else { added >= counted };
+                let complete = if page.at_end {
+                    added == counted
+                } else {
+                    added >= counted
+                };
                 if !position.continues(page, settled) || !complete {
                     self.state = State::Reading(None);
                     return Next::Restart;

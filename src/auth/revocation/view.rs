@@ -130,12 +130,16 @@ impl View {
     /// What the follower is doing.
     #[must_use]
     pub fn phase(&self) -> Phase {
-        self.phase.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.phase
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Says what the follower is doing now. Returns whether that is news.
     pub(super) fn enter(&self, phase: Phase) -> bool {
-        self.failing.store(matches!(phase, Phase::Waiting(_)), Ordering::Relaxed);
+        self.failing
+            .store(matches!(phase, Phase::Waiting(_)), Ordering::Relaxed);
         let mut present = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
         let news = present.name() != phase.name();
         *present = phase;

@@ -1,0 +1,270 @@
+//! The composition root: everything is put together here, once, and taken apart in the opposite order.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use poem::{Endpoint, Response};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::auth::accounts::Accounts;
+use crate::auth::keyring::Keyring;
+use crate::auth::passwords::Passwords;
+use crate::auth::revocation::{Following, Revocations};
+use crate::auth::sessions::Sessions;
+use crate::auth::tokens::Tokens;
+use crate::config::{Config, HttpConfig, RedisServer, Secret, SigningKey};
+use crate::domain::Clock;
+use crate::http::management::{self, Health};
+use crate::http::server::{Limits, Server};
+use crate::http::{self, Services};
+use crate::store::{Keyspace, PrivateRedis, Redis};
+use crate::telemetry::Metrics;
+
+/// Connections to the management address; probes and scrapers are few.
+const MANAGEMENT_CONNECTIONS: usize = 64;
+
+/// One replica, bound to its addresses and not serving yet.
+pub struct App {
+    config: HttpConfig,
+    services: Services,
+    revocations: Arc<Revocations>,
+    following: Following,
+    public: TcpListener,
+    management: TcpListener,
+    private_redis: Option<PrivateRedis>,
+}
+
+/// Why a replica cannot start: a sentence for whoever started it.
+#[derive(Debug)]
+pub struct StartError(pub String);
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl App {
+    /// Puts a replica together and binds its addresses; port 0 lets the system choose. A Redis that is named need not be
+    /// there yet; a private one is started.
+    ///
+    /// # Errors
+    /// A sentence: an address is taken, the key or the private Redis cannot be had.
+    pub async fn build(config: Config) -> Result<Self, StartError> {
+        let public = bind("LISTEN", config.http.listen).await?;
+        let management = bind("MANAGEMENT_LISTEN", config.http.management_listen).await?;
+        let (url, private_redis) = redis_url(&config.redis.server).await?;
+        let redis = Redis::new(url.expose(), Keyspace::new(config.redis.prefix.clone()))
+            .map_err(|error| StartError(error.to_string()))?;
+        let (services, revocations, following) = compose(&config, &redis)?;
+        Ok(Self {
+            config: config.http,
+            services,
+            revocations,
+            following,
+            public,
+            management,
+            private_redis,
+        })
+    }
+
+    /// The address that clients connect to.
+    #[must_use]
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.public.local_addr().ok()
+    }
+
+    /// The address of probes and metrics.
+    #[must_use]
+    pub fn management_addr(&self) -> Option<SocketAddr> {
+        self.management.local_addr().ok()
+    }
+
+    /// Serves until `shutdown`, then drains: readiness fails, a delay for balancers to notice, requests in flight finish.
+    ///
+    /// # Errors
+    /// Only where the runtime cannot watch the listeners.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+        let (stop_serving, stop_rest) = (CancellationToken::new(), CancellationToken::new());
+        let following = tokio::spawn(self.following.run(stop_rest.clone()));
+        let grace = self.config.readiness_grace;
+        let health = Arc::new(Health {
+            revocations: Arc::clone(&self.revocations),
+            grace,
+            draining: AtomicBool::new(false),
+        });
+        let management =
+            management::routes(Arc::clone(&health), Arc::clone(&self.services.metrics));
+        let management = server(management, MANAGEMENT_CONNECTIONS, Duration::from_secs(1))
+            .run(self.management, stop_rest.clone());
+        let management = tokio::spawn(management);
+        let public = http::public(self.services, self.config.trusted_proxies, self.config.docs);
+        let public = server(
+            public,
+            self.config.max_connections,
+            self.config.drain_timeout,
+        );
+        let public = tokio::spawn(public.run(self.public, stop_serving.clone()));
+
+        shutdown.await;
+        info!(
+            event = "draining",
+            "told to stop: readiness fails, requests in flight finish"
+        );
+        health.draining.store(true, Ordering::Relaxed);
+        tokio::time::sleep(self.config.drain_delay).await;
+        stop_serving.cancel();
+        let drained = public.await.map_err(io::Error::other)??;
+        self.revocations.finish().await;
+        stop_rest.cancel();
+        following.await.map_err(io::Error::other)?;
+        management.await.map_err(io::Error::other)??;
+        if let Some(redis) = self.private_redis {
+            redis.stop().await;
+        }
+        if drained.cut > 0 {
+            warn!(
+                event = "stopped",
+                cut = drained.cut,
+                "stopped; some requests did not finish in time"
+            );
+        } else {
+            info!(event = "stopped", "stopped");
+        }
+        Ok(())
+    }
+}
+
+/// The OpenAPI document. Nothing is connected or bound for it.
+///
+/// # Errors
+/// A sentence where a part cannot be made.
+pub fn document(config: &Config) -> Result<String, StartError> {
+    let redis = Redis::new("redis://127.0.0.1", Keyspace::new(String::new()))
+        .map_err(|error| StartError(error.to_string()))?;
+    let (services, ..) = compose(config, &redis)?;
+    Ok(http::document(&services))
+}
+
+fn compose(
+    config: &Config,
+    redis: &Redis,
+) -> Result<(Services, Arc<Revocations>, Following), StartError> {
+    let clock = Clock::machine();
+    let metrics = Arc::new(Metrics::new().map_err(StartError)?);
+    let keyring = keyring(&config.tokens.signing)?;
+    let passwords = Passwords::new(&config.passwords)
+        .map_err(|error| StartError(format!("hashing threads: {error}")))?;
+    let passwords = Arc::new(passwords);
+    let (revocations, following) =
+        Revocations::new(redis.clone(), config.revocation, clock.clone());
+    let revocations = Arc::new(revocations);
+    metrics.watch(&revocations, &passwords);
+    let tokens = &config.tokens;
+    let tokens = Tokens::new(
+        keyring,
+        tokens.issuer.clone(),
+        tokens.audience.clone(),
+        tokens.access_ttl,
+        clock.clone(),
+    );
+    let accounts = Accounts::new(
+        redis.clone(),
+        Arc::clone(&passwords),
+        Arc::clone(&revocations),
+    );
+    let sessions = Sessions::new(
+        redis.clone(),
+        Arc::clone(&passwords),
+        tokens,
+        Arc::clone(&revocations),
+    );
+    let services = Services {
+        accounts: Arc::new(accounts),
+        passwords,
+        sessions: Arc::new(sessions),
+        metrics,
+        clock,
+    };
+    Ok((services, revocations, following))
+}
+
+fn server<E: Endpoint<Output = Response> + 'static>(
+    endpoint: E,
+    connections: usize,
+    drain: Duration,
+) -> Server<E> {
+    let limits = Limits {
+        connections,
+        ..Limits::default()
+    };
+    Server {
+        endpoint: Arc::new(endpoint),
+        refuse: http::refusal,
+        limits,
+        drain,
+    }
+}
+
+async fn bind(setting: &str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| StartError(format!("{setting}: cannot listen on {address}: {error}")))
+}
+
+async fn redis_url(server: &RedisServer) -> Result<(Secret, Option<PrivateRedis>), StartError> {
+    match server {
+        RedisServer::At(url) => Ok((url.clone(), None)),
+        RedisServer::Private(folder) => {
+            let redis = PrivateRedis::start(folder)
+                .await
+                .map_err(|error| StartError(error.to_string()))?;
+            Ok((Secret::new(redis.url()), Some(redis)))
+        }
+    }
+}
+
+fn keyring(signing: &SigningKey) -> Result<Keyring, StartError> {
+    let secret = match signing {
+        SigningKey::Secret(secret) => secret.clone(),
+        SigningKey::KeptIn(file) => {
+            kept_secret(file).map_err(|error| StartError(format!("{}: {error}", file.display())))?
+        }
+    };
+    Keyring::from_secret(&secret).map_err(|error| StartError(error.to_owned()))
+}
+
+/// The secret in the file, or a new one that is kept there, for its owner's eyes only.
+fn kept_secret(file: &Path) -> io::Result<Secret> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    if let Ok(text) = std::fs::read_to_string(file) {
+        let secret = Secret::new(text.trim_end().to_owned());
+        return match secret.weakness() {
+            None => Ok(secret),
+            Some(weakness) => Err(io::Error::other(format!(
+                "the key in it {weakness}; delete the file to have one made"
+            ))),
+        };
+    }
+    if let Some(folder) = file.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let secret = Secret::generate();
+    let mut kept = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(file)?;
+    writeln!(kept, "{}", secret.expose())?;
+    kept.sync_all()?;
+    Ok(secret)
+}

@@ -1,0 +1,246 @@
+//! The commands: `serve`, `check`, `healthcheck`, `openapi`.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
+
+use crate::app::{self, App};
+use crate::config::{Config, RedisServer, Settings};
+use crate::store::{Keyspace, Persistence, Redis};
+use crate::telemetry::Telemetry;
+
+/// Bad settings (`EX_USAGE` of BSD's sysexits).
+const BAD_SETTINGS: u8 = 64;
+/// Something that is needed is not there (`EX_UNAVAILABLE`).
+const UNAVAILABLE: u8 = 69;
+
+/// Portcullis: a token authentication API. Any number of identical replicas over one Redis; once a logout has answered, no
+/// replica accepts the token.
+#[derive(Debug, Parser)]
+#[command(name = "portcullis", version, about, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the API; the command where none is given
+    Serve,
+    /// Check the settings and what they name, and tell what would run
+    Check,
+    /// Ask a running replica whether it is ready; for containers without a shell
+    Healthcheck,
+    /// Print the OpenAPI document
+    Openapi,
+    /// Become the private redis-server of a replica
+    #[command(hide = true)]
+    PrivateRedis {
+        #[arg(long)]
+        parent: u32,
+        #[arg(long)]
+        folder: PathBuf,
+    },
+}
+
+/// Every command and setting, for what checks the README against them.
+#[must_use]
+pub fn definition() -> clap::Command {
+    Cli::command()
+}
+
+/// Runs the command of the process's arguments, and tells how to exit.
+pub async fn run() -> ExitCode {
+    let matches = Cli::command().get_matches();
+    let Cli { command, settings } =
+        Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    if let Some(Command::PrivateRedis { parent, folder }) = command {
+        let error = crate::store::become_redis_server(parent, &folder);
+        return fail(UNAVAILABLE, &error.to_string());
+    }
+    let config = match settings.check() {
+        Ok(config) => config,
+        Err(mistakes) => return fail(BAD_SETTINGS, &mistakes.to_string()),
+    };
+    match command.unwrap_or(Command::Serve) {
+        Command::Serve | Command::PrivateRedis { .. } => serve(config).await,
+        Command::Check => check(&config).await,
+        Command::Healthcheck => healthcheck(config.http.management_listen),
+        Command::Openapi => match app::document(&config) {
+            Ok(document) => print(&document),
+            Err(error) => fail(UNAVAILABLE, &error.to_string()),
+        },
+    }
+}
+
+async fn serve(config: Config) -> ExitCode {
+    let telemetry = match Telemetry::start(&config.telemetry) {
+        Ok(telemetry) => telemetry,
+        Err(error) => return fail(BAD_SETTINGS, &error),
+    };
+    let app = match App::build(config).await {
+        Ok(app) => app,
+        Err(error) => return fail(UNAVAILABLE, &error.to_string()),
+    };
+    let address = |address: Option<SocketAddr>| {
+        address
+            .map(|address| address.to_string())
+            .unwrap_or_default()
+    };
+    let (listen, management) = (address(app.local_addr()), address(app.management_addr()));
+    info!(
+        event = "listening",
+        listen,
+        management,
+        version = env!("CARGO_PKG_VERSION"),
+        "open http://{listen}/docs"
+    );
+    let outcome = app.run(told_to_stop()).await;
+    drop(telemetry);
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(UNAVAILABLE, &error.to_string()),
+    }
+}
+
+/// Resolves at the first SIGTERM or SIGINT; the second ends the process at once.
+async fn told_to_stop() {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
+        // Without signals the process can still be killed.
+        return std::future::pending().await;
+    };
+    let mut next =
+        async move || tokio::select! { _ = terminate.recv() => 143, _ = interrupt.recv() => 130 };
+    next().await;
+    tokio::spawn(async move {
+        let code = next().await;
+        warn!(event = "stopped", "told to stop twice: exiting at once");
+        std::process::exit(code);
+    });
+}
+
+/// Tells what would run, and what of it cannot.
+async fn check(config: &Config) -> ExitCode {
+    let mut lines = vec![
+        format!("clients       http://{}", config.http.listen),
+        format!(
+            "management    http://{} (/livez /readyz /metrics)",
+            config.http.management_listen
+        ),
+        format!(
+            "tokens        issuer {}, audience {}, lifetime {}",
+            config.tokens.issuer,
+            config.tokens.audience,
+            humantime::format_duration(config.tokens.access_ttl)
+        ),
+        format!(
+            "passwords     bcrypt cost {}, {}",
+            config.passwords.cost,
+            if config.passwords.pepper.is_some() {
+                "with a pepper"
+            } else {
+                "no pepper"
+            }
+        ),
+        format!(
+            "revocation    window {}",
+            humantime::format_duration(config.revocation.window)
+        ),
+    ];
+    let (line, good) = match &config.redis.server {
+        RedisServer::Private(folder) => (
+            format!("redis         private, in {}", folder.display()),
+            true,
+        ),
+        RedisServer::At(url) => {
+            match Redis::new(url.expose(), Keyspace::new(config.redis.prefix.clone())) {
+                Err(error) => (error.to_string(), false),
+                Ok(redis) => redis_line(&redis).await,
+            }
+        }
+    };
+    lines.push(line);
+    let printed = print(&(lines.join("\n") + "\n"));
+    if good {
+        printed
+    } else {
+        ExitCode::from(UNAVAILABLE)
+    }
+}
+
+async fn redis_line(redis: &Redis) -> (String, bool) {
+    let server = match redis.inspect().await {
+        Ok(server) => server,
+        Err(error) => return (format!("redis         FAILED: {error}"), false),
+    };
+    if let Some(unfit) = server.unfit() {
+        return (format!("redis         FAILED: {unfit}"), false);
+    }
+    let persistence = match server.persistence {
+        Persistence::EveryWrite => "keeps every acknowledged write",
+        Persistence::EverySecond => {
+            "WARNING: a power cut loses up to a second (set appendfsync always)"
+        }
+        Persistence::Poor => "WARNING: a restart loses users and revocations (set appendonly yes)",
+        Persistence::Unknown => {
+            "whether it keeps what it acknowledges is not known (CONFIG is not permitted)"
+        }
+    };
+    (
+        format!("redis         {} reachable, {persistence}", server.version),
+        true,
+    )
+}
+
+/// Asks `/readyz`. Plain HTTP over a socket: the answer's first line is all that counts.
+fn healthcheck(mut address: SocketAddr) -> ExitCode {
+    if address.ip().is_unspecified() {
+        let loopback: std::net::IpAddr = if address.is_ipv4() {
+            [127, 0, 0, 1].into()
+        } else {
+            std::net::Ipv6Addr::LOCALHOST.into()
+        };
+        address.set_ip(loopback);
+    }
+    let ask = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2))?;
+        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        write!(
+            stream,
+            "GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    match ask() {
+        Ok(answer) if answer.starts_with("HTTP/1.1 200 ") => print("ready\n"),
+        Ok(answer) => fail(1, answer.lines().last().unwrap_or("no answer")),
+        Err(error) => fail(1, &format!("{address}: {error}")),
+    }
+}
+
+fn print(text: &str) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn fail(code: u8, why: &str) -> ExitCode {
+    for line in why.lines() {
+        eprintln!("portcullis: {line}");
+    }
+    ExitCode::from(code)
+}

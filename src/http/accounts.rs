@@ -1,0 +1,203 @@
+//! `POST /register` and `GET /me`.
+
+use std::sync::Arc;
+
+use poem_openapi::payload::Json as Answer;
+use poem_openapi::{ApiResponse, Object, OpenApi};
+use serde::Deserialize;
+
+use super::Tag;
+use super::audit::Audit;
+use super::authenticated::Authenticated;
+use super::body::Json;
+use super::problem::{ApiError, FieldError, ProblemCode, ProblemJson};
+use crate::auth::accounts::{Accounts, Registration};
+use crate::auth::passwords::Passwords;
+use crate::domain::{Password, PasswordRule, Role, Username};
+use crate::telemetry::Act;
+
+/// What a user registers and logs in with.
+#[derive(Deserialize, Object)]
+#[serde(deny_unknown_fields)]
+#[oai(deny_unknown_fields, example)]
+pub(super) struct Credentials {
+    /// 3 to 64 of a-z, 0-9 and . _ - + @, beginning with a letter or a digit; upper case counts as lower case
+    pub username: String,
+    /// At least 8 characters (the operator may ask for more), at most 256; nothing that is easy to guess
+    #[oai(write_only)]
+    pub password: String,
+}
+
+impl poem_openapi::types::Example for Credentials {
+    fn example() -> Self {
+        Self {
+            username: "alice".to_owned(),
+            password: "correct horse battery staple".to_owned(),
+        }
+    }
+}
+
+/// An account.
+#[derive(Debug, Object)]
+#[oai(example)]
+pub struct Account {
+    /// Identifies the account for ever
+    id: String,
+    /// Its name, in lower case
+    username: String,
+    /// What it may do beyond its own affairs
+    roles: Vec<String>,
+    /// Whether an administrator has disabled it
+    disabled: bool,
+    /// When it was registered (RFC 3339)
+    created_at: String,
+}
+
+impl poem_openapi::types::Example for Account {
+    fn example() -> Self {
+        Self {
+            id: "0197a5a2-6d2f-7c1e-9d3b-0a1b2c3d4e5f".to_owned(),
+            username: "alice".to_owned(),
+            roles: Vec::new(),
+            disabled: false,
+            created_at: "2026-01-31T12:00:00Z".to_owned(),
+        }
+    }
+}
+
+/// A new account.
+#[derive(Debug, Object)]
+#[oai(example)]
+pub struct RegisteredBody {
+    /// For people
+    message: String,
+    /// The account
+    user: Account,
+}
+
+impl poem_openapi::types::Example for RegisteredBody {
+    fn example() -> Self {
+        Self {
+            message: "User registered successfully".to_owned(),
+            user: Account::example(),
+        }
+    }
+}
+
+/// What a registration may come to.
+#[derive(ApiResponse)]
+pub enum RegisterResponse {
+    /// The account exists now.
+    #[oai(status = 201)]
+    Registered(Answer<RegisteredBody>),
+    /// Somebody has this username.
+    #[oai(status = 409)]
+    NameTaken(ProblemJson),
+}
+
+/// An own account.
+#[derive(ApiResponse)]
+pub enum MeResponse {
+    /// The account as it is now.
+    #[oai(status = 200)]
+    Account(Answer<Account>),
+}
+
+/// The routes of this file.
+pub(super) struct AccountsApi {
+    pub(super) accounts: Arc<Accounts>,
+    pub(super) passwords: Arc<Passwords>,
+    pub(super) audit: Audit,
+}
+
+#[OpenApi]
+impl AccountsApi {
+    /// Register an account
+    ///
+    /// Creates an account with a username and a password. Of several registrations of one name at the same moment, one
+    /// succeeds. Registering does not log in: that is the next request.
+    #[oai(path = "/register", method = "post", tag = Tag::Accounts, operation_id = "register")]
+    async fn register(&self, Json(body): Json<Credentials>) -> Result<RegisterResponse, ApiError> {
+        let (username, password) = self.new_account(body)?;
+        match self.accounts.register(username.clone(), &password).await? {
+            Registration::Registered(user) => {
+                self.audit
+                    .record(Act::Register, "registered", Some(user.id), Some(&username));
+                Ok(RegisterResponse::Registered(Answer(RegisteredBody {
+                    message: "User registered successfully".to_owned(),
+                    user: Account {
+                        id: user.id.to_string(),
+                        username: user.username.to_string(),
+                        roles: Vec::new(),
+                        disabled: false,
+                        created_at: user.created.to_string(),
+                    },
+                })))
+            }
+            Registration::NameTaken => {
+                self.audit
+                    .record(Act::Register, "name_taken", None, Some(&username));
+                Ok(RegisterResponse::NameTaken(ProblemJson::of(
+                    ProblemCode::NameTaken,
+                )))
+            }
+        }
+    }
+
+    /// Look at one's own account
+    ///
+    /// Answers the account that the token speaks of, as it is stored now. For what the token itself says, which costs the
+    /// service nothing to look up, see `GET /dashboard`.
+    #[oai(path = "/me", method = "get", tag = Tag::Accounts, operation_id = "me")]
+    async fn me(&self, Authenticated(claims): Authenticated) -> Result<MeResponse, ApiError> {
+        let user = self
+            .accounts
+            .of(&claims)
+            .await?
+            .ok_or(ApiError::new(ProblemCode::InvalidToken))?;
+        Ok(MeResponse::Account(Answer(Account {
+            id: user.id.to_string(),
+            username: user.username.to_string(),
+            roles: user.roles.into_iter().map(Role::into).collect(),
+            disabled: user.disabled,
+            created_at: user.created.to_string(),
+        })))
+    }
+}
+
+impl AccountsApi {
+    /// A name and a password that follow the rules, or all that breaks one.
+    fn new_account(&self, body: Credentials) -> Result<(Username, Password), ApiError> {
+        let username = body
+            .username
+            .parse::<Username>()
+            .map_err(|_| Username::RULE.to_owned());
+        // Where the name is bad, the strength of the password is still worth telling.
+        let context = username.as_ref().map_or("", Username::as_str);
+        let password = match Password::typed(body.password) {
+            Err(_) => Err(PasswordRule::TooLong),
+            Ok(password) => self
+                .passwords
+                .rule_broken(&password, context)
+                .map_or(Ok(password), Err),
+        };
+        match (username, password) {
+            (Ok(username), Ok(password)) => Ok((username, password)),
+            (username, password) => {
+                let broken = [
+                    ("/username", username.err()),
+                    ("/password", password.err().map(|rule| rule.to_string())),
+                ];
+                let error = |(pointer, rule): (&str, Option<String>)| {
+                    Some(FieldError {
+                        pointer: pointer.to_owned(),
+                        detail: rule?,
+                    })
+                };
+                Err(ApiError::validation(
+                    broken.into_iter().filter_map(error).collect(),
+                ))
+            }
+        }
+    }
+}

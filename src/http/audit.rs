@@ -1,0 +1,46 @@
+//! Events worth a line in the log: who did what, from where, with which outcome. Each is counted too.
+
+use std::sync::Arc;
+
+use tracing::info;
+
+use super::context::Context;
+use crate::domain::{UserId, Username};
+use crate::telemetry::{Act, Metrics};
+
+/// Writes the lines and counts them.
+#[derive(Debug, Clone)]
+pub(super) struct Audit(Arc<Metrics>);
+
+impl Audit {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+        Self(metrics)
+    }
+
+    /// Takes note of an act. The username is what was asked for, where that is a possible name: anything else may be a
+    /// password that was typed into the wrong field.
+    pub(super) fn record(
+        &self,
+        act: Act,
+        outcome: &'static str,
+        user: Option<UserId>,
+        username: Option<&Username>,
+    ) {
+        self.0.act(act, outcome);
+        let context = Context::current();
+        let client = context
+            .as_ref()
+            .and_then(|context| context.client)
+            .map(|address| address.to_string());
+        info!(
+            event = "audit",
+            act = act.name(),
+            outcome,
+            user = user.map(|id| id.to_string()),
+            username = username.map(Username::as_str),
+            client,
+            request_id = context.map(|context| context.request_id),
+            "audit"
+        );
+    }
+}

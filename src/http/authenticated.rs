@@ -1,0 +1,111 @@
+//! The bearer extractor: a handler that takes [`Authenticated`] is reached only by requests with a valid token.
+//!
+//! Take it as the first parameter: parameters are extracted in order, and a missing token must be answered before a bad
+//! body.
+
+use std::sync::Arc;
+
+use poem::http::header::AUTHORIZATION;
+use poem::{Request, RequestBody};
+use poem_openapi::registry::{MetaSecurityScheme, Registry};
+use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
+
+use super::problem::{ApiError, ProblemCode};
+use crate::auth::sessions::Sessions;
+use crate::auth::tokens::InvalidToken;
+use crate::domain::AccessClaims;
+
+/// The name of the security scheme in the document.
+const SCHEME: &str = "bearer";
+
+/// The claims of a valid token whose session stands.
+#[derive(Debug)]
+pub(super) struct Authenticated(pub Arc<AccessClaims>);
+
+/// The claims of a valid token, whether or not its session stands. For the logout alone: see [`Sessions::recognise`].
+#[derive(Debug)]
+pub(super) struct Recognised(pub Arc<AccessClaims>);
+
+/// Implements the extractor for a wrapper of claims; `$check` turns the sessions and a token into the claims.
+macro_rules! bearer_extractor {
+    ($name:ident, $check:expr) => {
+        impl<'a> ApiExtractor<'a> for $name {
+            const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
+
+            type ParamType = ();
+            type ParamRawType = ();
+
+            fn register(registry: &mut Registry) {
+                registry.create_security_scheme(SCHEME, scheme());
+            }
+
+            fn security_schemes() -> Vec<&'static str> {
+                vec![SCHEME]
+            }
+
+            async fn from_request(
+                request: &'a Request,
+                _: &mut RequestBody,
+                _: ExtractParamOptions<()>,
+            ) -> poem::Result<Self> {
+                let token = bearer_token(request)?;
+                let sessions = request
+                    .data::<Arc<Sessions>>()
+                    .ok_or(ApiError::new(ProblemCode::Internal))?;
+                let check: Result<Arc<AccessClaims>, ApiError> = $check(sessions, token).await;
+                Ok(Self(check?))
+            }
+        }
+    };
+}
+
+bearer_extractor!(Authenticated, async |sessions: &Sessions, token| {
+    sessions
+        .authenticate(token)
+        .await?
+        .map_err(|InvalidToken| ApiError::new(ProblemCode::InvalidToken))
+});
+
+bearer_extractor!(Recognised, async |sessions: &Sessions, token| {
+    sessions
+        .recognise(token)
+        .map_err(|InvalidToken| ApiError::new(ProblemCode::InvalidToken))
+});
+
+fn scheme() -> MetaSecurityScheme {
+    MetaSecurityScheme {
+        ty: "http",
+        description: Some("The token that a login has answered."),
+        name: None,
+        key_in: None,
+        scheme: Some("bearer"),
+        bearer_format: None,
+        flows: None,
+        openid_connect_url: None,
+    }
+}
+
+/// The token in the one `Authorization` header (RFC 6750 §2.1). Tokens are taken from nowhere else.
+fn bearer_token(request: &Request) -> Result<&str, ApiError> {
+    let mut headers = request.headers().get_all(AUTHORIZATION).iter();
+    let Some(header) = headers.next() else {
+        return Err(ApiError::new(ProblemCode::MissingToken));
+    };
+    let doubled = headers.next().is_some();
+    let in_query = request.uri().query().is_some_and(|query| {
+        query
+            .split('&')
+            .any(|part| part.starts_with("access_token="))
+    });
+    if doubled || in_query {
+        return Err(ApiError::new(ProblemCode::InvalidRequest));
+    }
+    let header = header
+        .to_str()
+        .map_err(|_| ApiError::new(ProblemCode::InvalidToken))?;
+    let (scheme, token) = header.split_once(' ').unwrap_or((header, ""));
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(ApiError::new(ProblemCode::MissingToken));
+    }
+    Ok(token)
+}

@@ -1,0 +1,85 @@
+//! `/livez`, `/readyz` and `/metrics`, on an address of their own that clients never see.
+//!
+//! Liveness says that the process turns. Readiness says that it can answer: it has a key, its view of the revocations has
+//! not been unusable for longer than the grace, and it is not draining. Liveness never asks Redis: restarting all replicas
+//! does not bring Redis back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use poem::http::{StatusCode, header};
+use poem::{Endpoint, EndpointExt, IntoResponse, Response, Route, get};
+use serde_json::json;
+
+use super::problem::{ApiError, ProblemCode};
+use crate::auth::revocation::Revocations;
+use crate::auth::revocation::view::Phase;
+use crate::telemetry::Metrics;
+
+/// The longest time between two reads of an idle follower, and what one read may take.
+const IDLE_READ: Duration = Duration::from_millis(1250);
+
+/// What the probes look at.
+#[derive(Debug)]
+pub struct Health {
+    pub(crate) revocations: Arc<Revocations>,
+    pub(crate) grace: Duration,
+    pub(crate) draining: AtomicBool,
+}
+
+impl Health {
+    /// `None` where the replica is ready, otherwise why it is not.
+    #[must_use]
+    pub fn unready(&self) -> Option<String> {
+        if self.draining.load(Ordering::Relaxed) {
+            return Some("draining".to_owned());
+        }
+        let age = self.revocations.view_age();
+        if age.is_some_and(|age| age <= self.grace + IDLE_READ) {
+            return None;
+        }
+        Some(match self.revocations.phase() {
+            Phase::Waiting(why) => format!("no view of the revocations: {why}"),
+            phase => format!("no view of the revocations yet: {}", phase.name()),
+        })
+    }
+}
+
+/// The routes.
+pub fn routes(health: Arc<Health>, metrics: Arc<Metrics>) -> impl Endpoint<Output = Response> {
+    let livez =
+        poem::endpoint::make_sync(|_| json_response(StatusCode::OK, &json!({"status": "live"})));
+    let readyz = poem::endpoint::make_sync(move |_| match health.unready() {
+        None => json_response(StatusCode::OK, &json!({"status": "ready"})),
+        Some(why) => json_response(
+            StatusCode::SERVICE_UNAVAILABLE,
+            &json!({"status": "not ready", "reason": why}),
+        ),
+    });
+    let metrics = poem::endpoint::make_sync(move |_| {
+        Response::builder()
+            .content_type("text/plain; version=0.0.4; charset=utf-8")
+            .body(metrics.render())
+    });
+    Route::new()
+        .at("/livez", get(livez))
+        .at("/readyz", get(readyz))
+        .at("/metrics", get(metrics))
+        .catch_all_error(async |error: poem::Error| match error.status() {
+            StatusCode::METHOD_NOT_ALLOWED => {
+                ApiError::method_not_allowed(header::HeaderValue::from_static("GET, HEAD"))
+                    .into_response()
+            }
+            _ => ApiError::new(ProblemCode::NotFound).into_response(),
+        })
+}
+
+fn json_response(status: StatusCode, body: &serde_json::Value) -> Response {
+    let builder = Response::builder()
+        .status(status)
+        .content_type("application/json");
+    builder
+        .header(header::CACHE_CONTROL, "no-store")
+        .body(body.to_string())
+}

@@ -1,0 +1,136 @@
+//! How it is spoken: all routes, then all middleware, in order; one file per resource.
+//!
+//! A handler takes parsed types, makes one call into `auth`, and translates the outcome. Whether a request may reach it is
+//! said by the types it takes.
+
+mod accounts;
+mod audit;
+mod authenticated;
+mod body;
+pub mod context;
+mod dashboard;
+pub mod docs;
+pub mod management;
+mod observe;
+mod problem;
+mod routes;
+pub mod server;
+mod sessions;
+
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use poem::http::StatusCode;
+use poem::middleware::AddData;
+use poem::{Endpoint, EndpointExt, IntoResponse, Response, Route};
+use poem_openapi::{OpenApiService, Tags};
+
+use self::accounts::AccountsApi;
+use self::audit::Audit;
+use self::body::WholeBodies;
+use self::dashboard::DashboardApi;
+use self::docs::{Docs, PAGES};
+use self::observe::Observed;
+use self::problem::{ApiError, ProblemCode};
+use self::routes::Routes;
+use self::sessions::SessionsApi;
+use crate::auth::accounts::Accounts;
+use crate::auth::passwords::Passwords;
+use crate::auth::sessions::Sessions;
+use crate::domain::Clock;
+use crate::telemetry::Metrics;
+
+/// How the operations are grouped in the document.
+#[derive(Tags)]
+enum Tag {
+    /// Register, and look at one's own account.
+    Accounts,
+    /// Log in and out.
+    Sessions,
+    /// What only a token opens.
+    Protected,
+}
+
+/// What the routes call.
+#[derive(Debug, Clone)]
+pub struct Services {
+    /// Accounts.
+    pub accounts: Arc<Accounts>,
+    /// Passwords.
+    pub passwords: Arc<Passwords>,
+    /// Sessions.
+    pub sessions: Arc<Sessions>,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+    /// Time.
+    pub clock: Clock,
+}
+
+type Api = (AccountsApi, SessionsApi, DashboardApi);
+
+/// Everything that clients reach.
+pub fn public(
+    services: Services,
+    trusted_proxies: Vec<IpNet>,
+    with_docs: bool,
+) -> impl Endpoint<Output = Response> {
+    let service = service(&services);
+    let docs = Docs::of(&service);
+    let pages: &[&str] = if with_docs { &PAGES } else { &[] };
+    let known = Arc::new(Routes::new(docs.document(), pages));
+
+    let routes = if with_docs {
+        docs.routes()
+    } else {
+        Route::new()
+    };
+    let routes = routes.nest_no_strip("/", service);
+
+    // From the inside out: the sessions that the bearer extractor asks; whole bodies; and around all of it, what turns
+    // everything into an answer and measures it.
+    let routes = routes.with(AddData::new(services.sessions));
+    Observed {
+        inner: WholeBodies(routes),
+        routes: known,
+        trusted_proxies,
+        metrics: services.metrics,
+        clock: services.clock,
+    }
+}
+
+/// The OpenAPI document, which depends on no setting.
+#[must_use]
+pub fn document(services: &Services) -> String {
+    Docs::of(&service(services)).text()
+}
+
+fn service(services: &Services) -> OpenApiService<Api, ()> {
+    let audit = Audit::new(Arc::clone(&services.metrics));
+    let accounts = AccountsApi {
+        accounts: Arc::clone(&services.accounts),
+        passwords: Arc::clone(&services.passwords),
+        audit: audit.clone(),
+    };
+    let sessions = SessionsApi {
+        sessions: Arc::clone(&services.sessions),
+        audit,
+    };
+    OpenApiService::new((accounts, sessions, DashboardApi), "Portcullis", env!("CARGO_PKG_VERSION"))
+        .summary("Token authentication")
+        .description(
+            "Register, log in, get a JSON Web Token, and take it back: once a logout has answered, no replica accepts the token.\n\n\
+             To try it: register, log in, press Authorize and paste the token, then ask for the dashboard.",
+        )
+}
+
+/// The answer to a request that the server refuses before any route sees it.
+#[must_use]
+pub fn refusal(status: StatusCode) -> Response {
+    let code = match status {
+        StatusCode::REQUEST_TIMEOUT => ProblemCode::RequestTimeout,
+        StatusCode::URI_TOO_LONG => ProblemCode::UriTooLong,
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => ProblemCode::HeadersTooLarge,
+        _ => ProblemCode::MalformedRequest,
+    };
+    ApiError::new(code).closing().into_response()
+}

@@ -1,0 +1,163 @@
+//! The outermost layer: whatever happens inside, out comes an answer in our form, measured and, where it matters, logged.
+//!
+//! A panic becomes a 500, an error of the framework the problem that belongs to it. Fast successes leave no log line: what
+//! changes something says so itself, and the rest is in the metrics.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use ipnet::IpNet;
+use poem::error::{MethodNotAllowedError, NotFoundError, ParsePathError};
+use poem::http::{HeaderValue, Method, StatusCode, header};
+use poem::{Endpoint, IntoResponse, Request, Response};
+use tracing::{Instrument, Span, error, warn};
+
+use super::context::{Context, REQUEST_ID};
+use super::problem::{ApiError, ProblemCode};
+use super::routes::{Route, Routes};
+use crate::domain::Clock;
+use crate::telemetry::{Metrics, request_span, traceparent};
+
+/// A request that takes longer leaves a line in the log.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// Wraps everything that answers clients.
+pub(super) struct Observed<E> {
+    pub(super) inner: E,
+    pub(super) routes: Arc<Routes>,
+    pub(super) trusted_proxies: Vec<IpNet>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) clock: Clock,
+}
+
+impl<E: Endpoint<Output: IntoResponse>> Endpoint for Observed<E> {
+    type Output = Response;
+
+    async fn call(&self, request: Request) -> poem::Result<Response> {
+        let begun = self.clock.uptime();
+        let context = Context::of(&request, &self.trusted_proxies);
+        let route = self.routes.find(request.uri().path());
+        let method = method_label(request.method());
+        let span = request_span(
+            request.headers(),
+            method,
+            route.map_or("", |route| &route.pattern),
+        );
+        let id = HeaderValue::from_str(&context.request_id).ok();
+        let answered = context
+            .clone()
+            .scope(self.answer(request, route))
+            .instrument(span.clone());
+        let mut response = answered.await;
+        let took = self.clock.uptime().since(begun);
+        self.finish(&mut response, id, &span);
+        let pattern = route.map_or(&self.routes.unmatched, |route| &route.pattern);
+        self.metrics
+            .request(method, pattern, response.status().as_u16(), took);
+        log(&context, method, pattern, response.status(), took);
+        Ok(response)
+    }
+}
+
+impl<E: Endpoint<Output: IntoResponse>> Observed<E> {
+    async fn answer(&self, request: Request, route: Option<&Route>) -> Response {
+        match AssertUnwindSafe(self.inner.call(request))
+            .catch_unwind()
+            .await
+        {
+            Ok(Ok(response)) => response.into_response(),
+            Ok(Err(error)) => translate(&error, route).into_response(),
+            // The hook has logged where; what was said may hold anything and is dropped.
+            Err(_) => ApiError::new(ProblemCode::Internal).into_response(),
+        }
+    }
+
+    fn finish(&self, response: &mut Response, id: Option<HeaderValue>, span: &Span) {
+        span.record("http.response.status_code", response.status().as_u16());
+        if response.status().is_server_error() {
+            span.record("otel.status_code", "ERROR");
+        }
+        let headers = response.headers_mut();
+        if let Some(id) = id {
+            headers.insert(REQUEST_ID, id);
+        }
+        if let Some(value) = traceparent(span).and_then(|value| HeaderValue::try_from(value).ok()) {
+            headers.insert("traceparent", value);
+        }
+        headers.insert(
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        );
+        headers
+            .entry(header::CACHE_CONTROL)
+            .or_insert(HeaderValue::from_static("no-store"));
+    }
+}
+
+/// The problem that belongs to an error, by its type; never by its text, which may repeat what was sent.
+fn translate(error: &poem::Error, route: Option<&Route>) -> ApiError {
+    if let Some(ours) = error.downcast_ref::<ApiError>() {
+        return ours.clone();
+    }
+    if error.is::<NotFoundError>() || error.is::<ParsePathError>() {
+        return ApiError::new(ProblemCode::NotFound);
+    }
+    if error.is::<MethodNotAllowedError>() {
+        return match route {
+            Some(route) => ApiError::method_not_allowed(route.allow.clone()),
+            None => ApiError::new(ProblemCode::NotFound),
+        };
+    }
+    match error.status() {
+        StatusCode::NOT_FOUND => ApiError::new(ProblemCode::NotFound),
+        StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(ProblemCode::PayloadTooLarge),
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => ApiError::new(ProblemCode::UnsupportedMediaType),
+        status if status.is_client_error() => ApiError::new(ProblemCode::MalformedRequest),
+        status => {
+            error!(
+                event = "internal_error",
+                status = status.as_u16(),
+                "the framework failed"
+            );
+            ApiError::new(ProblemCode::Internal)
+        }
+    }
+}
+
+/// Methods are many to those who invent them; metrics know the real ones.
+fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        Method::TRACE => "TRACE",
+        Method::CONNECT => "CONNECT",
+        _ => "_OTHER",
+    }
+}
+
+fn log(context: &Context, method: &str, route: &str, status: StatusCode, took: Duration) {
+    let (failed, slow) = (status.is_server_error(), took > SLOW);
+    if failed || slow {
+        let (status, millis) = (
+            status.as_u16(),
+            u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        );
+        let request_id = context.request_id.as_str();
+        let what = if failed {
+            "a request has failed"
+        } else {
+            "a request was slow"
+        };
+        warn!(
+            event = "request",
+            method, route, status, millis, request_id, "{what}"
+        );
+    }
+}

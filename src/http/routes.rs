@@ -1,0 +1,84 @@
+//! The paths that exist, as the document tells them: for `Allow`, and for labels that cannot be invented by clients.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use poem::http::HeaderValue;
+use serde_json::Value;
+
+/// A path and the methods it knows.
+#[derive(Debug)]
+pub(super) struct Route {
+    /// As the document writes it.
+    pub pattern: Arc<str>,
+    /// The value of `Allow`.
+    pub allow: HeaderValue,
+}
+
+/// All paths.
+#[derive(Debug)]
+pub(super) struct Routes {
+    known: HashMap<String, Route>,
+    /// The label of requests for anything else.
+    pub unmatched: Arc<str>,
+}
+
+impl Routes {
+    /// Reads the paths from an OpenAPI document, and adds `pages`, which answer `GET` only.
+    #[must_use]
+    pub(super) fn new(document: &Value, pages: &[&str]) -> Self {
+        let mut routes = HashMap::new();
+        let paths = document.get("paths").and_then(Value::as_object);
+        for (pattern, operations) in paths.into_iter().flatten() {
+            let methods = operations
+                .as_object()
+                .into_iter()
+                .flatten()
+                .map(|(method, _)| method.as_str());
+            routes.insert(pattern.clone(), route(pattern, methods));
+        }
+        for page in pages {
+            routes.insert((*page).to_owned(), route(page, ["get"].into_iter()));
+        }
+        Self {
+            known: routes,
+            unmatched: "unmatched".into(),
+        }
+    }
+
+    /// The route of a path.
+    #[must_use]
+    pub(super) fn find(&self, path: &str) -> Option<&Route> {
+        self.known.get(path)
+    }
+}
+
+fn route<'a>(pattern: &str, methods: impl Iterator<Item = &'a str>) -> Route {
+    let mut allow: Vec<_> = methods.map(str::to_ascii_uppercase).collect();
+    if allow.iter().any(|method| method == "GET") {
+        allow.push("HEAD".to_owned());
+    }
+    allow.sort();
+    let allow =
+        HeaderValue::try_from(allow.join(", ")).unwrap_or_else(|_| HeaderValue::from_static(""));
+    Route {
+        pattern: pattern.into(),
+        allow,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn allow_lists_the_methods_of_the_document_and_head_beside_get() {
+        let document =
+            serde_json::json!({"paths": {"/a": {"get": {}, "delete": {}}, "/b": {"post": {}}}});
+        let routes = Routes::new(&document, &["/docs"]);
+        assert_eq!(routes.find("/a").unwrap().allow, "DELETE, GET, HEAD");
+        assert_eq!(routes.find("/b").unwrap().allow, "POST");
+        assert_eq!(routes.find("/docs").unwrap().allow, "GET, HEAD");
+        assert!(routes.find("/c").is_none());
+    }
+}

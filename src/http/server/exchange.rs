@@ -1,0 +1,160 @@
+//! One request and its answer: what hyper hands over becomes a poem request, what poem answers goes back.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use poem::{
+    Endpoint, Response,
+    http::{
+        HeaderMap, HeaderValue, StatusCode, Version,
+        header::{CONNECTION, HOST, TRANSFER_ENCODING},
+        uri::Scheme,
+    },
+    web::{LocalAddr, RemoteAddr},
+};
+
+use super::{
+    Service,
+    activity::{Activity, Inbound},
+};
+
+/// What all requests of one connection share.
+pub(super) struct Exchange<E: ?Sized> {
+    pub(super) service: Arc<Service<E>>,
+    pub(super) activity: Arc<Activity>,
+    pub(super) local: LocalAddr,
+    pub(super) remote: RemoteAddr,
+    pub(super) scheme: Scheme,
+}
+
+impl<E: Endpoint<Output = Response> + ?Sized> Exchange<E> {
+    /// Answers one request. What comes before the future runs when hyper has read the head, and must: the wire waits
+    /// to be told what follows it.
+    pub(super) fn answer(
+        self: Arc<Self>,
+        request: hyper::Request<Incoming>,
+    ) -> impl Future<
+        Output = Result<
+            hyper::Response<impl Body<Data = hyper::body::Bytes, Error = std::io::Error>>,
+            Infallible,
+        >,
+    > {
+        let inbound = match request.body().size_hint().exact() {
+            Some(0) => Inbound::Between,
+            Some(length) => Inbound::Body(length),
+            None => Inbound::Chunked,
+        };
+        self.activity.request_begun(inbound);
+
+        async move {
+            let version = request.version();
+            let is_refused = is_malformed(version, request.headers());
+            let mut response: hyper::Response<_> = if is_refused {
+                (self.service.refuse)(StatusCode::BAD_REQUEST).into()
+            } else {
+                let (local, remote) = (self.local.clone(), self.remote.clone());
+                self.service
+                    .endpoint
+                    .get_response((request, local, remote, self.scheme.clone()).into())
+                    .await
+                    .into()
+            };
+            // Only hyper knows where a chunked body ends, so the next head could not be told from it.
+            if is_refused || inbound == Inbound::Chunked {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(CONNECTION, close);
+            }
+            // hyper offers keep-alive to HTTP/1.0 unless the response says that it is HTTP/1.0 as well.
+            if version == Version::HTTP_10 {
+                *response.version_mut() = version;
+            }
+            Ok(response.map(|body| Answer {
+                body,
+                exchange: self,
+            }))
+        }
+    }
+}
+
+/// Whether a head that hyper has accepted is one whose meaning others may read differently: RFC 9112 §3.2 on `Host`,
+/// §6.1 on transfer codings other than `chunked`.
+fn is_malformed(version: Version, headers: &HeaderMap) -> bool {
+    let mut hosts = headers.get_all(HOST).iter();
+    let host_is_right = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => is_host(host.as_bytes()),
+        (None, _) => version == Version::HTTP_10,
+        (Some(_), Some(_)) => false,
+    };
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let coding_is_right = match (codings.next(), codings.next()) {
+        (Some(coding), None) => coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        (None, _) => true,
+        (Some(_), Some(_)) => false,
+    };
+    !(host_is_right && coding_is_right)
+}
+
+/// Whether these are the characters of a host and port (RFC 3986 §3.2.2), at least one.
+fn is_host(value: &[u8]) -> bool {
+    let is_allowed =
+        |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(byte);
+    !value.is_empty() && value.iter().all(is_allowed)
+}
+
+/// A response body that tells when hyper has taken all of it, by being dropped.
+struct Answer<B, E: ?Sized> {
+    body: B,
+    exchange: Arc<Exchange<E>>,
+}
+
+impl<B: Body + Unpin, E: ?Sized> Body for Answer<B, E> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl<B, E: ?Sized> Drop for Answer<B, E> {
+    fn drop(&mut self) {
+        self.exchange.activity.request_ended();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_has_the_characters_of_a_host() {
+        for host in [
+            "localhost",
+            "localhost:8080",
+            "[::1]:80",
+            "a.example",
+            "10.0.0.1",
+        ] {
+            assert!(is_host(host.as_bytes()), "{host}");
+        }
+        for host in ["", "a b", "a/b", "user@a", "a?b", "a\tb", "a, b", "\u{e4}"] {
+            assert!(!is_host(host.as_bytes()), "{host:?}");
+        }
+    }
+}

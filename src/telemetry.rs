@@ -1,0 +1,148 @@
+//! Logs, traces and metrics, behind one guard that flushes when it is dropped.
+//!
+//! Logs go to standard output, a line each. Traces are sent by OTLP where the standard `OTEL_*` variables name a receiver,
+//! and are off otherwise. Metrics belong to an [`App`](crate::app::App) and are read from `/metrics`.
+
+mod metrics;
+
+use std::collections::HashMap;
+
+use opentelemetry::propagation::{Extractor, TextMapPropagator};
+use opentelemetry::trace::{TraceContextExt, TracerProvider};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use poem::http::HeaderMap;
+use tracing::level_filters::LevelFilter;
+use tracing::{Span, error, info_span};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tracing_subscriber::filter::{FilterExt, Targets, filter_fn};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry};
+
+pub use metrics::{Act, Metrics, NAMES};
+
+use crate::config::{LogFormat, TelemetryConfig};
+
+/// The target of spans. They are for traces; a log line carries what it needs itself.
+const SPANS: &str = "portcullis::trace";
+
+/// Flushes what is left when it is dropped.
+#[derive(Debug)]
+pub struct Telemetry {
+    traces: Option<SdkTracerProvider>,
+}
+
+impl Telemetry {
+    /// Sets up logs and traces for the whole process. Call it once, inside the runtime.
+    ///
+    /// # Errors
+    /// A sentence where the exporter of traces cannot be made.
+    pub fn start(config: &TelemetryConfig) -> Result<Self, String> {
+        let filter: Targets = config.filter.parse().unwrap_or_default();
+        let events = filter.and(filter_fn(|metadata| metadata.is_event()));
+        let lines: Box<dyn Layer<Registry> + Send + Sync> = match config.format {
+            LogFormat::Json => tracing_subscriber::fmt::layer()
+                .json()
+                .flatten_event(true)
+                .with_current_span(false)
+                .with_span_list(false)
+                .boxed(),
+            LogFormat::Text => tracing_subscriber::fmt::layer().with_target(false).boxed(),
+        };
+        let traces = config.traces.then(tracer_provider).transpose()?;
+        let exporting = traces.as_ref().map(|provider| {
+            let layer = tracing_opentelemetry::layer()
+                .with_tracer(provider.tracer("portcullis"))
+                .with_location(false)
+                .with_threads(false);
+            layer.with_filter(Targets::new().with_target(SPANS, LevelFilter::INFO))
+        });
+        tracing_subscriber::registry()
+            .with(lines.with_filter(events))
+            .with(exporting)
+            .init();
+        report_panics();
+        Ok(Self { traces })
+    }
+}
+
+impl Drop for Telemetry {
+    fn drop(&mut self) {
+        if let Some(provider) = self.traces.take()
+            && let Err(failure) = provider.shutdown()
+        {
+            error!(event = "traces_lost", %failure, "the last traces could not be sent");
+        }
+    }
+}
+
+fn tracer_provider() -> Result<SdkTracerProvider, String> {
+    // The SDK's own words name the variable that it does not like.
+    let exporter = opentelemetry_otlp::SpanExporter::builder()
+        .with_tonic()
+        .build()
+        .map_err(|error| format!("OTEL_*: {error}"))?;
+    let resource = Resource::builder().with_service_name("portcullis").build();
+    Ok(SdkTracerProvider::builder()
+        .with_batch_exporter(exporter)
+        .with_resource(resource)
+        .build())
+}
+
+/// Says where, and not what: the message of a panic may hold anything.
+fn report_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let location = panic.location().map(ToString::to_string);
+        error!(event = "panic", location, "a fault of the service");
+    }));
+}
+
+/// The span of a request: a child of the caller's, where that names itself (W3C Trace Context).
+#[must_use]
+pub fn request_span(headers: &HeaderMap, method: &'static str, route: &str) -> Span {
+    let span = info_span!(
+        target: "portcullis::trace",
+        "request",
+        otel.name = format_args!("{method} {route}"),
+        otel.kind = "server",
+        otel.status_code = tracing::field::Empty,
+        http.request.method = method,
+        http.route = route,
+        http.response.status_code = tracing::field::Empty,
+    );
+    if !span.is_disabled() {
+        let parent = TraceContextPropagator::new().extract(&Headers(headers));
+        // Fails only where traces are not exported; then there is no parent to set.
+        span.set_parent(parent).ok();
+    }
+    span
+}
+
+/// What names a span to others.
+#[must_use]
+pub fn traceparent(span: &Span) -> Option<String> {
+    if span.is_disabled() {
+        return None;
+    }
+    let context = span.context();
+    if !context.span().span_context().is_valid() {
+        return None;
+    }
+    let mut carrier = HashMap::new();
+    TraceContextPropagator::new().inject_context(&context, &mut carrier);
+    carrier.remove("traceparent")
+}
+
+struct Headers<'a>(&'a HeaderMap);
+
+impl Extractor for Headers<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key)?.to_str().ok()
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.0.keys().map(poem::http::HeaderName::as_str).collect()
+    }
+}

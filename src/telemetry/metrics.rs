@@ -1,0 +1,201 @@
+//! Metrics: one set of instruments, named once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::{Counter, Histogram, Meter, MeterProvider};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+use prometheus::{Registry, TextEncoder};
+
+use crate::auth::passwords::Passwords;
+use crate::auth::revocation::Revocations;
+
+/// Every metric as `/metrics` shows it, and what it tells.
+pub const NAMES: [(&str, &str); 10] = [
+    (
+        "http_server_request_duration_seconds",
+        "requests by route pattern, method and class of status",
+    ),
+    ("portcullis_registrations_total", "registrations by outcome"),
+    ("portcullis_logins_total", "logins by outcome"),
+    ("portcullis_logouts_total", "logouts by outcome"),
+    ("portcullis_password_hashes_total", "bcrypt computations"),
+    (
+        "portcullis_password_queue",
+        "passwords waiting for a hashing thread",
+    ),
+    (
+        "portcullis_shed_total",
+        "passwords refused because they would have waited too long",
+    ),
+    (
+        "portcullis_feed_view_age_seconds",
+        "age of this replica's view of the revocations; -1 before the first",
+    ),
+    ("portcullis_denylist_entries", "revocations held in memory"),
+    (
+        "portcullis_reappended_total",
+        "revocations that this replica has put back into a feed that had lost them",
+    ),
+];
+
+/// Bounds of the buckets of request times, in seconds.
+const SECONDS: [f64; 14] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+
+/// What was done, as it is counted and logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    /// A registration.
+    Register,
+    /// A login.
+    LogIn,
+    /// A logout.
+    LogOut,
+}
+
+impl Act {
+    /// One word.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Register => "register",
+            Self::LogIn => "login",
+            Self::LogOut => "logout",
+        }
+    }
+}
+
+/// The instruments of one replica.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    meter: Meter,
+    requests: Histogram<f64>,
+    registrations: Counter<u64>,
+    logins: Counter<u64>,
+    logouts: Counter<u64>,
+    // Reads the instruments for as long as it lives.
+    _provider: SdkMeterProvider,
+}
+
+impl Metrics {
+    /// Instruments that nobody has used yet.
+    ///
+    /// # Errors
+    /// A sentence where the exporter cannot be made.
+    pub fn new() -> Result<Self, String> {
+        let registry = Registry::new();
+        let exporter = opentelemetry_prometheus::exporter()
+            .with_registry(registry.clone())
+            .build()
+            .map_err(|error| format!("metrics: {error}"))?;
+        let resource = Resource::builder().with_service_name("portcullis").build();
+        let provider = SdkMeterProvider::builder()
+            .with_reader(exporter)
+            .with_resource(resource)
+            .build();
+        let meter = provider.meter("portcullis");
+        let counter = |name: &'static str| meter.u64_counter(name).build();
+        Ok(Self {
+            registry,
+            requests: meter
+                .f64_histogram("http.server.request.duration")
+                .with_unit("s")
+                .with_boundaries(SECONDS.to_vec())
+                .build(),
+            registrations: counter("portcullis.registrations"),
+            logins: counter("portcullis.logins"),
+            logouts: counter("portcullis.logouts"),
+            meter,
+            _provider: provider,
+        })
+    }
+
+    /// Takes note of a request that was answered.
+    pub fn request(&self, method: &'static str, route: &Arc<str>, status: u16, took: Duration) {
+        let class = match status / 100 {
+            2 => "2xx",
+            3 => "3xx",
+            4 => "4xx",
+            5 => "5xx",
+            _ => "1xx",
+        };
+        self.requests.record(
+            took.as_secs_f64(),
+            &[
+                KeyValue::new("http.request.method", method),
+                KeyValue::new("http.route", Arc::clone(route)),
+                KeyValue::new("http.response.status_class", class),
+            ],
+        );
+    }
+
+    /// Takes note of an act.
+    pub fn act(&self, act: Act, outcome: &'static str) {
+        let counter = match act {
+            Act::Register => &self.registrations,
+            Act::LogIn => &self.logins,
+            Act::LogOut => &self.logouts,
+        };
+        counter.add(1, &[KeyValue::new("outcome", outcome)]);
+    }
+
+    /// Shows what these know whenever somebody looks.
+    pub fn watch(&self, revocations: &Arc<Revocations>, passwords: &Arc<Passwords>) {
+        let gauge = |name: &'static str, read: Box<dyn Fn() -> f64 + Send + Sync>| {
+            self.meter
+                .f64_observable_gauge(name)
+                .with_callback(move |observer| observer.observe(read(), &[]))
+                .build();
+        };
+        let counter = |name: &'static str, read: Box<dyn Fn() -> u64 + Send + Sync>| {
+            self.meter
+                .u64_observable_counter(name)
+                .with_callback(move |observer| observer.observe(read(), &[]))
+                .build();
+        };
+        let view = Arc::clone(revocations);
+        gauge(
+            "portcullis.feed.view.age.seconds",
+            Box::new(move || view.view_age().map_or(-1.0, |age| age.as_secs_f64())),
+        );
+        let held = Arc::clone(revocations);
+        #[expect(clippy::cast_precision_loss, reason = "a count far below 2^52")]
+        gauge(
+            "portcullis.denylist.entries",
+            Box::new(move || held.entries() as f64),
+        );
+        let back = Arc::clone(revocations);
+        counter("portcullis.reappended", Box::new(move || back.reappended()));
+        let (hashes, shed, queue) = (
+            Arc::clone(passwords),
+            Arc::clone(passwords),
+            Arc::clone(passwords),
+        );
+        counter(
+            "portcullis.password.hashes",
+            Box::new(move || hashes.pool().counts().hashes),
+        );
+        counter(
+            "portcullis.shed",
+            Box::new(move || shed.pool().counts().shed),
+        );
+        #[expect(clippy::cast_precision_loss, reason = "a count far below 2^52")]
+        gauge(
+            "portcullis.password.queue",
+            Box::new(move || queue.pool().counts().waiting as f64),
+        );
+    }
+
+    /// All metrics in Prometheus' text format.
+    #[must_use]
+    pub fn render(&self) -> String {
+        TextEncoder::new()
+            .encode_to_string(&self.registry.gather())
+            .unwrap_or_default()
+    }
+}
