@@ -42,7 +42,6 @@ end_everything() {
     end 'HAProxy' USR1 7
     end 'replica *' TERM 60
     end 'Redis' TERM 10
-    release_data_dir
     if [ -n "$running" ]; then say "Stopped. Nothing is left running."; fi
 }
 
@@ -71,7 +70,7 @@ read_settings
 claim_data_dir
 check_ports
 # In the foreground, for sudo's question; a signal during it is acted upon when the package manager is done.
-deploy/install.sh "${installs[@]}"
+deploy/install.sh "${installs[@]}" 9>&-
 [ -n "$binary" ] || build
 start_redis
 share_settings

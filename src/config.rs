@@ -13,6 +13,7 @@ mod check;
 mod secrets;
 mod values;
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -424,6 +425,15 @@ pub fn read_dotenv() -> Result<(), Mistakes> {
             ".env: cannot be read, or a line of it is not NAME=value".to_owned(),
         ])),
     }
+}
+
+/// Where programs are looked for.
+pub(crate) fn search_path() -> OsString {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the module that reads the environment"
+    )]
+    std::env::var_os("PATH").unwrap_or_default()
 }
 
 /// Whether the standard variables ask for traces: a receiver is named, and nothing switches them off. What else those

@@ -30,8 +30,11 @@ start_redis() {
     say "Starting Redis."
     # A port and not a socket: a path under a deep data folder would pass the 108 bytes that a socket's name may have,
     # and `redis-cli -p` is what one looks into it with.
+    # Redis shares the lock, as 8: should it outlive us, nobody else opens its file.
+    exec 8>&9
     start Redis "$data/logs/redis.log" redis-server deploy/redis.conf \
         --bind 127.0.0.1 --port "$redis_port" --dir "$data/redis" --daemonize no --logfile ''
+    exec 8>&-
     until_true 60 redis_ready || die "Redis is not ready after 60 s; see ${data#"$PWD"/}/logs/redis.log"
 }
 

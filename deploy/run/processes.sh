@@ -14,15 +14,16 @@ command -v setsid >/dev/null || launcher=(perl -e 'use POSIX (); POSIX::setsid()
 # Should this script be killed outright, the kernel ends the processes for it. Linux only.
 if setpriv --pdeathsig TERM true 2>/dev/null; then launcher+=(setpriv --pdeathsig TERM --); fi
 
-# start NAME LOG COMMAND…: in the background. LOG is a file, or - for this terminal.
+# start NAME LOG COMMAND…: in the background. LOG is a file, or - for this terminal. It does not get the lock on the data
+# folder (9): what it leaves behind, such as a compiler's server, would keep it.
 start() {
     local name=$1 log=$2
     shift 2
     if [ "$log" = - ]; then
-        "${launcher[@]}" "$@" </dev/null &
+        "${launcher[@]}" "$@" </dev/null 9>&- &
     else
         if [ -e "$log" ]; then mv "$log" "$log.previous"; fi
-        "${launcher[@]}" "$@" </dev/null >"$log" 2>&1 &
+        "${launcher[@]}" "$@" </dev/null >"$log" 2>&1 9>&- &
     fi
     names+=("$name") pids+=("$!") logs+=("$log")
 }

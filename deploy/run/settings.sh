@@ -84,20 +84,23 @@ keep_secret() {
     )
 }
 
-# One cluster to a data folder: two Redis over one append-only file would destroy it.
+# Takes the data folder: two Redis over one append-only file would destroy it. The lock is the one that a replica with
+# a Redis of its own (`cargo run`) takes, and lasts as long as this script and Redis have it open, however they end.
 claim_data_dir() {
-    if ! { mkdir -p "$data/logs" "$data/redis" && chmod 700 "$data"; }; then
+    if ! { mkdir -p "$data/logs" "$data/redis" && chmod 700 "$data" && : >>"$data/redis/lock"; }; then
         die "the data folder $data cannot be made, or belongs to somebody else"
     fi
-    local owner
-    owner=$(cat "$data/run.pid" 2>/dev/null || true)
-    # The number may belong to somebody else by now, after a kill -9 or a restart of the machine. (/proc on Linux,
-    # where a small installation has no ps; ps on macOS, which has no /proc.)
-    if [ -n "$owner" ] && { cat "/proc/$owner/cmdline" || ps -p "$owner" -o command=; } 2>/dev/null | grep -aq 'run\.sh'; then
-        die "another cluster (process $owner) uses the data folder $data: stop it, or choose another DATA_DIR and PORT"
-    fi
-    echo $$ >"$data/run.pid"
-    claimed=yes
+    exec 9>>"$data/redis/lock"
+    # What was killed a moment ago may still be writing its file.
+    until_true 10 lock_9 ||
+        die "the data folder $data is in use by another cluster or replica: stop that, or choose another DATA_DIR and PORT"
 }
 
-release_data_dir() { [ -z "${claimed:-}" ] || rm -f "$data/run.pid"; }
+# macOS has no flock, but perl. Either locks what is open as 9, and leaves it locked when it ends.
+lock_9() {
+    if command -v flock >/dev/null; then
+        flock --nonblock 9
+    else
+        perl -e 'use Fcntl ":flock"; open(my $f, ">&=", 9) && flock($f, LOCK_EX | LOCK_NB) or exit 1'
+    fi
+}

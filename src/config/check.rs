@@ -14,13 +14,14 @@ use super::{
 /// The greatest freshness window (DESIGN §5, rule 3).
 const MAX_WINDOW: Duration = Duration::from_secs(1);
 /// The greatest lifetime of an access token (DESIGN §4).
-pub const MAX_ACCESS_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+pub const MAX_ACCESS_TTL: Duration = Duration::from_hours(24);
 
 impl Settings {
     /// Checks everything.
     ///
     /// # Errors
     /// All mistakes, each a sentence that names its setting.
+    #[expect(clippy::too_many_lines, reason = "one line a setting")]
     pub fn check(self) -> Result<Config, Mistakes> {
         let mut report = Report::default();
         let listen = self.address(&mut report);
@@ -58,13 +59,13 @@ impl Settings {
                     "DRAIN_DELAY",
                     self.drain_delay,
                     Duration::ZERO,
-                    Duration::from_secs(300),
+                    Duration::from_mins(5),
                 ),
                 drain_timeout: report.span(
                     "DRAIN_TIMEOUT",
                     self.drain_timeout,
                     Duration::ZERO,
-                    Duration::from_secs(600),
+                    Duration::from_mins(10),
                 ),
                 docs: report
                     .value("DOCS", "on or off", self.docs)
@@ -73,7 +74,7 @@ impl Settings {
                     "READINESS_GRACE",
                     self.readiness_grace,
                     Duration::ZERO,
-                    Duration::from_secs(3600),
+                    Duration::from_hours(1),
                 ),
             },
             redis: RedisConfig {
@@ -122,7 +123,7 @@ impl Settings {
                     "HASH_DEADLINE",
                     self.hash_deadline,
                     Duration::from_millis(1),
-                    Duration::from_secs(60),
+                    Duration::from_mins(1),
                 ),
             },
             telemetry: TelemetryConfig {

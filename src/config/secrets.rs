@@ -19,11 +19,14 @@ impl Secret {
     }
 
     /// 256 random bits as text.
+    ///
+    /// # Panics
+    /// Where the operating system has no randomness.
     #[must_use]
     pub fn generate() -> Self {
         let mut bytes = Zeroizing::new([0; 32]);
         aws_lc_rs::rand::fill(&mut *bytes).expect("the operating system provides randomness");
-        Self::new(BASE64_URL_SAFE_NO_PAD.encode(&*bytes))
+        Self::new(BASE64_URL_SAFE_NO_PAD.encode(*bytes))
     }
 
     /// The secret itself, for what must use it.

@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn durations_carry_units() {
         assert_eq!("250ms".parse(), Ok(Span(Duration::from_millis(250))));
-        assert_eq!("1h 30m".parse(), Ok(Span(Duration::from_secs(5400))));
+        assert_eq!("1h 30m".parse(), Ok(Span(Duration::from_mins(90))));
         assert_eq!("0".parse(), Ok(Span(Duration::ZERO)));
         assert_eq!("50".parse::<Span>(), Err(()));
         assert_eq!("-1s".parse::<Span>(), Err(()));

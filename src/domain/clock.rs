@@ -154,6 +154,7 @@ impl Clock {
 
     /// Takes over what Redis' clock showed half-way between `sent` and now, and tells by how much the machine's own clock
     /// differs from it. The error of one estimate is at most half the round trip.
+    #[must_use]
     pub fn correct(&self, redis: Timestamp, sent: Uptime) -> Duration {
         let Source::Machine { ahead } = &*self.0 else {
             return Duration::ZERO;

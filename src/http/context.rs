@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use poem::Request;
+use poem::http::HeaderMap;
 use poem::web::RemoteAddr;
 use uuid::Uuid;
 
@@ -40,10 +41,10 @@ impl Context {
         let request_id = given
             .filter(plain)
             .map_or_else(|| Uuid::now_v7().simple().to_string(), str::to_owned);
-        Self {
-            request_id,
-            client: client_address(request, trusted),
-        }
+        let RemoteAddr(peer) = request.remote_addr();
+        let peer = peer.as_socket_addr().map(std::net::SocketAddr::ip);
+        let client = peer.map(|peer| client_address(peer, request.headers(), trusted));
+        Self { request_id, client }
     }
 
     /// Runs `work` with this at hand.
@@ -68,61 +69,79 @@ pub fn request_id() -> String {
 
 /// The address of the client: the peer's own, unless that is a trusted proxy. Then it is the right-most address in
 /// `X-Forwarded-For` that is not a trusted proxy: whatever stands further left was written by somebody who is not trusted.
-fn client_address(request: &Request, trusted: &[IpNet]) -> Option<IpAddr> {
+fn client_address(peer: IpAddr, forwarded: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
-    let RemoteAddr(peer) = request.remote_addr();
-    let peer = peer.as_socket_addr()?.ip().to_canonical();
-    if trusted.is_empty() || !is_trusted(&peer) {
-        return Some(peer);
+    let mut nearest = peer.to_canonical();
+    if !is_trusted(&nearest) {
+        return nearest;
     }
-    let mut forwarded = Vec::new();
-    for value in request.headers().get_all("x-forwarded-for") {
-        forwarded.extend(
-            value
-                .to_str()
-                .unwrap_or("unreadable")
-                .split(',')
-                .map(str::trim),
-        );
-    }
-    let mut nearest = peer;
-    for hop in forwarded.into_iter().rev() {
+    let values = forwarded.get_all("x-forwarded-for").iter();
+    let hops: Vec<_> = values
+        .flat_map(|value| value.to_str().unwrap_or("unreadable").split(','))
+        .collect();
+    for hop in hops.into_iter().rev() {
         // What cannot be read was written by somebody who is not trusted; the last known hop counts.
-        let Ok(address) = hop.parse::<IpAddr>() else {
-            return Some(nearest);
+        let Ok(address) = hop.trim().parse::<IpAddr>() else {
+            break;
         };
         nearest = address.to_canonical();
         if !is_trusted(&nearest) {
             break;
         }
     }
-    Some(nearest)
+    nearest
 }
 
 #[cfg(test)]
 mod tests {
+    use poem::http::HeaderName;
+
     use super::*;
 
-    fn request(peer: &str, forwarded: &[&str]) -> Request {
-        let peer: std::net::SocketAddr = format!("{peer}:1234").parse().unwrap();
-        let mut request = poem::http::Request::builder().uri("/");
-        for value in forwarded {
-            request = request.header("x-forwarded-for", *value);
-        }
-        let parts = (
-            poem::web::LocalAddr::default(),
-            RemoteAddr(poem::Addr::SocketAddr(peer)),
-            poem::http::uri::Scheme::HTTP,
-        );
-        let _ = parts;
-        Request::from(request.body(()).unwrap().map(|()| poem::Body::empty()))
+    fn client(peer: &str, forwarded: &[&str], trusted: &str) -> String {
+        let header = |value: &&str| {
+            (
+                HeaderName::from_static("x-forwarded-for"),
+                value.parse().unwrap(),
+            )
+        };
+        let mut headers = HeaderMap::new();
+        headers.extend(forwarded.iter().map(header));
+        let trusted: Vec<_> = trusted
+            .split_whitespace()
+            .map(|net| net.parse().unwrap())
+            .collect();
+        client_address(peer.parse().unwrap(), &headers, &trusted).to_string()
     }
 
     #[test]
-    fn a_request_without_a_peer_has_no_client() {
+    fn nobody_is_believed_unless_he_is_trusted() {
+        assert_eq!(client("10.0.0.1", &["1.2.3.4"], ""), "10.0.0.1");
+        assert_eq!(client("9.9.9.9", &["1.2.3.4"], "10.0.0.0/8"), "9.9.9.9");
+    }
+
+    #[test]
+    fn the_right_most_untrusted_hop_counts() {
         assert_eq!(
-            client_address(&request("10.0.0.1", &["1.2.3.4"]), &[]),
-            None
+            client("10.0.0.1", &["6.6.6.6, 1.2.3.4"], "10.0.0.0/8"),
+            "1.2.3.4"
+        );
+        assert_eq!(
+            client("10.0.0.1", &["6.6.6.6", "1.2.3.4, 10.0.0.2"], "10.0.0.0/8"),
+            "1.2.3.4"
+        );
+        assert_eq!(
+            client("10.0.0.1", &["1.2.3.4, unknown"], "10.0.0.0/8"),
+            "10.0.0.1"
+        );
+        assert_eq!(client("10.0.0.1", &[], "10.0.0.0/8"), "10.0.0.1");
+    }
+
+    #[test]
+    fn mapped_addresses_are_ipv4() {
+        assert_eq!(
+            client("::ffff:10.0.0.1", &["::ffff:1.2.3.4"], "10.0.0.0/8"),
+            "1.2.3.4"
         );
     }
 }

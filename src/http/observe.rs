@@ -52,7 +52,7 @@ impl<E: Endpoint<Output: IntoResponse>> Endpoint for Observed<E> {
             .instrument(span.clone());
         let mut response = answered.await;
         let took = self.clock.uptime().since(begun);
-        self.finish(&mut response, id, &span);
+        Self::finish(&mut response, id, &span);
         let pattern = route.map_or(&self.routes.unmatched, |route| &route.pattern);
         self.metrics
             .request(method, pattern, response.status().as_u16(), took);
@@ -74,7 +74,7 @@ impl<E: Endpoint<Output: IntoResponse>> Observed<E> {
         }
     }
 
-    fn finish(&self, response: &mut Response, id: Option<HeaderValue>, span: &Span) {
+    fn finish(response: &mut Response, id: Option<HeaderValue>, span: &Span) {
         span.record("http.response.status_code", response.status().as_u16());
         if response.status().is_server_error() {
             span.record("otel.status_code", "ERROR");

@@ -189,7 +189,7 @@ impl ApiError {
                 ));
             }
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-                error.retry_after(RETRY_AFTER)
+                error.retry_after(RETRY_AFTER);
             }
             _ => {}
         }

@@ -14,9 +14,10 @@ use rustix::process::{Pid, Signal};
 use tokio::process::{Child, Command};
 
 use super::connection::StoreError;
+use crate::config::search_path;
 
 /// How long it may take to load its data and answer.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 /// How long it may take to write everything out and end.
 const STOP: Duration = Duration::from_secs(10);
 /// The kernel's limit on the path of a socket, with room for the file's name.
@@ -59,7 +60,7 @@ impl PrivateRedis {
             .arg(folder)
             // The settings hold secrets that are none of its business.
             .env_clear()
-            .envs(std::env::vars_os().filter(|(name, _)| name == "PATH"))
+            .env("PATH", search_path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::inherit())

@@ -123,7 +123,7 @@ impl HashingPool {
                 .name(format!("hashing-{number}"))
                 .spawn(move || {
                     if number == 0 {
-                        lower_priority_or_say_so()
+                        lower_priority_or_say_so();
                     } else {
                         lower_priority().ok();
                     }
@@ -397,7 +397,7 @@ mod tests {
     async fn a_job_whose_client_has_gone_is_not_run() {
         let config = PoolConfig {
             threads: Some(1),
-            deadline: Duration::from_secs(60),
+            deadline: Duration::from_mins(1),
             cost: 10,
         };
         let pool = HashingPool::start(&config).unwrap();

@@ -26,7 +26,7 @@ const BUSY: Duration = Duration::from_secs(10);
 /// Reads in one window under traffic.
 const READS_PER_WINDOW: u32 = 3;
 /// How often the window is announced; Redis remembers it for five minutes.
-const ANNOUNCE: Duration = Duration::from_secs(60);
+const ANNOUNCE: Duration = Duration::from_mins(1);
 /// How often the server is asked what it is.
 const INSPECT: Duration = Duration::from_secs(5);
 /// How often a part of the denylist is rid of what has expired.
@@ -266,16 +266,16 @@ impl Follower {
         if !self.view.enter(phase) {
             return;
         }
-        match waiting {
-            Some(why) => {
-                warn!(event = "feed", phase = name, %why, "no view of the revocations: Redis cannot be read")
-            }
-            None => info!(
+        if let Some(why) = waiting {
+            warn!(event = "feed", phase = name, %why, "no view of the revocations: Redis cannot be read");
+        } else {
+            let entries = self.denylist.len();
+            info!(
                 event = "feed",
                 phase = name,
-                entries = self.denylist.len(),
+                entries,
                 "view of the revocations"
-            ),
+            );
         }
     }
 

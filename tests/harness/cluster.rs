@@ -1,0 +1,170 @@
+//! Replicas: the real application on free ports, in the test's own process.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use portcullis::app::App;
+use portcullis::config::{
+    Config, HttpConfig, LogFormat, PasswordConfig, RedisConfig, RedisServer, RevocationConfig,
+    Secret, SigningKey, TelemetryConfig, TokenConfig,
+};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::people::{Anonymous, User};
+use super::redis::Redis;
+
+/// The secret that test replicas share, so that tests can sign tokens of their own.
+pub const SECRET: &str = "3fA9kQ2pX7vLr8TnB5yWc1ZeH6uMd0Js-for-tests";
+
+/// Settings as a test wants them: free ports, cheap hashes, no delays where nothing depends on them.
+pub fn config(redis_url: &str) -> Config {
+    let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+    Config {
+        http: HttpConfig {
+            listen: any_port,
+            management_listen: any_port,
+            trusted_proxies: Vec::new(),
+            max_connections: 10_000,
+            drain_delay: Duration::ZERO,
+            drain_timeout: Duration::from_secs(5),
+            docs: true,
+            readiness_grace: Duration::from_secs(10),
+        },
+        redis: RedisConfig {
+            prefix: "portcullis:".to_owned(),
+            server: RedisServer::At(Secret::new(redis_url.to_owned())),
+        },
+        revocation: RevocationConfig {
+            window: Duration::from_millis(50),
+            stale_if_error: Duration::ZERO,
+            alone: false,
+        },
+        tokens: TokenConfig {
+            issuer: "http://localhost:8080".to_owned(),
+            audience: "portcullis".to_owned(),
+            access_ttl: Duration::from_hours(1),
+            signing: SigningKey::Secret(Secret::new(SECRET.to_owned())),
+        },
+        passwords: PasswordConfig {
+            min_length: 8,
+            pepper: None,
+            cost: 4,
+            threads: None,
+            deadline: Duration::from_secs(10),
+        },
+        telemetry: TelemetryConfig {
+            filter: "off".to_owned(),
+            format: LogFormat::Json,
+            traces: false,
+        },
+    }
+}
+
+/// One running replica.
+pub struct Replica {
+    pub addr: SocketAddr,
+    pub management: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<()>,
+}
+
+impl Replica {
+    /// Starts a replica, without waiting until it is ready.
+    pub async fn start(config: Config) -> Self {
+        let app = App::build(config).await.unwrap();
+        let (addr, management) = (app.local_addr().unwrap(), app.management_addr().unwrap());
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(async move {
+            app.run(async { stopped.await.unwrap_or(()) })
+                .await
+                .unwrap();
+        });
+        Self {
+            addr,
+            management,
+            stop: Some(stop),
+            task,
+        }
+    }
+
+    /// Somebody who is not logged in and speaks to this replica.
+    pub fn anonymous(&self) -> Anonymous {
+        Anonymous::at(self.addr)
+    }
+
+    /// Waits until the replica says that it is ready.
+    pub async fn ready(&self) {
+        let management = Anonymous::at(self.management);
+        for _ in 0..2000 {
+            if management
+                .try_get("/readyz")
+                .await
+                .is_ok_and(|answer| answer.status == 200)
+            {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the replica does not become ready");
+    }
+
+    /// The value of a metric, all label sets together.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let answer = Anonymous::at(self.management).get("/metrics").await;
+        let of_name = |line: &&str| line.split(['{', ' ']).next() == Some(name);
+        answer
+            .body
+            .lines()
+            .filter(of_name)
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
+    }
+
+    /// Tells the replica to stop and waits until it has.
+    pub async fn stop(mut self) {
+        self.stop.take().unwrap().send(()).ok();
+        self.task.await.unwrap();
+    }
+}
+
+/// Some replicas over one Redis.
+pub struct Cluster {
+    pub redis: Redis,
+    pub replicas: Vec<Replica>,
+}
+
+impl Cluster {
+    /// As many ready replicas over a new Redis.
+    pub async fn of(replicas: usize) -> Self {
+        Self::with(replicas, |_, _| {}).await
+    }
+
+    /// As many ready replicas over a new Redis, each with changes to its settings.
+    pub async fn with(replicas: usize, change: impl Fn(usize, &mut Config)) -> Self {
+        let redis = Redis::start().await;
+        let mut started = Vec::new();
+        for number in 0..replicas {
+            let mut config = config(&redis.url());
+            change(number, &mut config);
+            started.push(Replica::start(config).await);
+        }
+        for replica in &started {
+            replica.ready().await;
+        }
+        Self {
+            redis,
+            replicas: started,
+        }
+    }
+
+    /// Somebody who is not logged in and speaks to the first replica.
+    pub fn anonymous(&self) -> Anonymous {
+        self.replicas[0].anonymous()
+    }
+
+    /// A registered user, logged in at the first replica.
+    pub async fn user(&self, name: &str) -> User {
+        User::register(&self.replicas[0], name).await
+    }
+}

@@ -1,0 +1,214 @@
+//! People who use a replica: over real sockets, with real requests.
+
+use std::net::SocketAddr;
+
+use reqwest::{Client, Method};
+use serde_json::{Value, json};
+
+use super::cluster::Replica;
+
+/// A password that is good enough.
+pub const PASSWORD: &str = "correct horse battery staple";
+
+/// What came back.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: reqwest::header::HeaderMap,
+    pub body: String,
+}
+
+impl Answer {
+    /// The body as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("not JSON: {}", self.body))
+    }
+
+    /// The code of a problem; checks that it is one, and whole.
+    pub fn code(&self) -> String {
+        assert_eq!(
+            self.header("content-type"),
+            "application/problem+json",
+            "{self:?}"
+        );
+        let problem = self.json();
+        assert_eq!(problem["status"], self.status, "{problem}");
+        for member in ["type", "title", "detail", "code", "request_id"] {
+            assert!(problem[member].is_string(), "{member} in {problem}");
+        }
+        match self.status {
+            401 => assert!(
+                self.header("www-authenticate").starts_with("Bearer"),
+                "{self:?}"
+            ),
+            429 | 503 => assert!(
+                self.header("retry-after").parse::<u64>().unwrap() >= 1,
+                "{self:?}"
+            ),
+            405 => assert!(!self.header("allow").is_empty(), "{self:?}"),
+            _ => {}
+        }
+        problem["code"].as_str().unwrap().to_owned()
+    }
+
+    /// A header, or nothing.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+/// Somebody who is not logged in.
+#[derive(Debug, Clone)]
+pub struct Anonymous {
+    client: Client,
+    base: String,
+}
+
+impl Anonymous {
+    /// Speaks to whatever listens at `addr`.
+    pub fn at(addr: SocketAddr) -> Self {
+        Self {
+            client: Client::builder().no_proxy().build().unwrap(),
+            base: format!("http://{addr}"),
+        }
+    }
+
+    /// The same client towards another replica.
+    pub fn towards(&self, replica: &Replica) -> Self {
+        Self {
+            client: self.client.clone(),
+            base: format!("http://{}", replica.addr),
+        }
+    }
+
+    /// Sends a request of any form.
+    pub async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&str>,
+    ) -> Answer {
+        self.try_send(method, path, headers, body).await.unwrap()
+    }
+
+    /// Sends a request of any form, which may not be answered.
+    pub async fn try_send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&str>,
+    ) -> reqwest::Result<Answer> {
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        let mut request = self.client.request(method, format!("{}{path}", self.base));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(body) = body {
+            request = request.body(body.to_owned());
+        }
+        let response = request.send().await?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Ok(Answer {
+            status,
+            headers,
+            body: response.text().await?,
+        })
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send("GET", path, &[], None).await
+    }
+
+    pub async fn try_get(&self, path: &str) -> reqwest::Result<Answer> {
+        self.try_send("GET", path, &[], None).await
+    }
+
+    /// Posts JSON as it stands.
+    pub async fn post_text(&self, path: &str, body: &str) -> Answer {
+        self.send(
+            "POST",
+            path,
+            &[("content-type", "application/json")],
+            Some(body),
+        )
+        .await
+    }
+
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.post_text(path, &body.to_string()).await
+    }
+
+    pub async fn register(&self, name: &str, password: &str) -> Answer {
+        self.post(
+            "/register",
+            &json!({"username": name, "password": password}),
+        )
+        .await
+    }
+
+    pub async fn login(&self, name: &str, password: &str) -> Answer {
+        self.post("/login", &json!({"username": name, "password": password}))
+            .await
+    }
+
+    /// Asks for the dashboard with a token.
+    pub async fn dashboard(&self, token: &str) -> Answer {
+        self.send(
+            "GET",
+            "/dashboard",
+            &[("authorization", &format!("Bearer {token}"))],
+            None,
+        )
+        .await
+    }
+
+    /// Logs out with a token.
+    pub async fn logout(&self, token: &str) -> Answer {
+        self.send(
+            "POST",
+            "/logout",
+            &[("authorization", &format!("Bearer {token}"))],
+            None,
+        )
+        .await
+    }
+}
+
+/// Somebody who is logged in.
+#[derive(Debug, Clone)]
+pub struct User {
+    pub name: String,
+    pub token: String,
+    pub at: Anonymous,
+}
+
+impl User {
+    /// Registers and logs in at a replica.
+    pub async fn register(replica: &Replica, name: &str) -> Self {
+        let at = replica.anonymous();
+        let answer = at.register(name, PASSWORD).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        Self::log_in(&at, name).await
+    }
+
+    /// Logs in.
+    pub async fn log_in(at: &Anonymous, name: &str) -> Self {
+        let answer = at.login(name, PASSWORD).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let token = answer.json()["token"].as_str().unwrap().to_owned();
+        Self {
+            name: name.to_owned(),
+            token,
+            at: at.clone(),
+        }
+    }
+
+    /// The status of the dashboard at a replica.
+    pub async fn dashboard_at(&self, replica: &Replica) -> u16 {
+        self.at.towards(replica).dashboard(&self.token).await.status
+    }
+}

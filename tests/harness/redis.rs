@@ -1,0 +1,155 @@
+//! A real `redis-server` on loopback, which can be killed, paused and started again.
+
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::installed;
+
+/// A server with data of its own. It ends with the test.
+pub struct Redis {
+    folder: TempDir,
+    port: u16,
+    options: Vec<String>,
+    child: Option<Child>,
+}
+
+impl Redis {
+    /// A server as we tell operators to set it up: every acknowledged write is kept, nothing is evicted.
+    pub async fn start() -> Self {
+        Self::with(&["--appendonly", "yes", "--appendfsync", "always"]).await
+    }
+
+    /// A server with options of its own.
+    pub async fn with(options: &[&str]) -> Self {
+        let options = options.iter().map(|&option| option.to_owned()).collect();
+        let mut server = Self {
+            folder: tempfile::tempdir().unwrap(),
+            port: free_port(),
+            options,
+            child: None,
+        };
+        server.start_again().await;
+        server
+    }
+
+    /// Starts the server on the same port with the data it has.
+    pub async fn start_again(&mut self) {
+        assert!(self.child.is_none(), "it runs already");
+        let child = installed("redis-server", "redis-server")
+            .current_dir(self.folder.path())
+            .args([
+                "--port",
+                &self.port.to_string(),
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+            ])
+            .args(&self.options)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        self.child = Some(child);
+        for _ in 0..500 {
+            if self.try_command::<String>(&["PING"]).await.is_ok() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("redis-server does not answer");
+    }
+
+    /// `SIGKILL`.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// `SIGSTOP`: connections stay open, nothing answers.
+    pub fn pause(&self) {
+        self.signal("STOP");
+    }
+
+    /// `SIGCONT`.
+    pub fn resume(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.as_ref().unwrap().id().to_string();
+        assert!(
+            std::process::Command::new("kill")
+                .args([format!("-{name}"), pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    /// Where the server keeps its files.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
+    /// Its address.
+    pub fn addr(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Runs a command.
+    pub async fn command<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+        self.try_command(words).await.unwrap()
+    }
+
+    /// Runs a command that may fail.
+    pub async fn try_command<T: redis::FromRedisValue>(
+        &self,
+        words: &[&str],
+    ) -> redis::RedisResult<T> {
+        let client = redis::Client::open(self.url())?;
+        let mut connection = client.get_multiplexed_async_connection().await?;
+        let mut command = redis::cmd(words[0]);
+        for word in &words[1..] {
+            command.arg(*word);
+        }
+        command.query_async(&mut connection).await
+    }
+
+    /// How often each command was run since the last reset, by `INFO commandstats`.
+    pub async fn command_counts(&self) -> Vec<(String, u64)> {
+        let stats: String = self.command(&["INFO", "commandstats"]).await;
+        let count = |line: &str| -> Option<(String, u64)> {
+            let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+            Some((name.to_owned(), rest.split(',').next()?.parse().ok()?))
+        };
+        stats.lines().filter_map(count).collect()
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            self.child = None;
+            child.kill().ok();
+            child.wait().ok();
+        }
+    }
+}
+
+/// A port that nobody uses at the moment.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}

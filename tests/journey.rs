@@ -1,0 +1,84 @@
+//! The way of a user through the API, as the README tells it.
+
+use serde_json::json;
+
+use crate::harness::{Cluster, PASSWORD, rounds};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn register_log_in_see_the_dashboard_log_out_and_be_refused_everywhere() {
+    let cluster = Cluster::of(3).await;
+    let anyone = cluster.anonymous();
+
+    let registered = anyone.register("Alice", PASSWORD).await;
+    assert_eq!(registered.status, 201);
+    assert_eq!(registered.json()["message"], "User registered successfully");
+    assert_eq!(registered.json()["user"]["username"], "alice");
+
+    let login = anyone.login("alice", PASSWORD).await;
+    assert_eq!(login.status, 200);
+    assert_eq!(login.json()["token_type"], "Bearer");
+    assert_eq!(login.json()["expires_in"], 3600);
+    let token = login.json()["token"].as_str().unwrap().to_owned();
+
+    for replica in &cluster.replicas {
+        let dashboard = anyone.towards(replica).dashboard(&token).await;
+        assert_eq!(dashboard.status, 200);
+        assert_eq!(dashboard.json()["message"], "Welcome alice");
+    }
+    let bearer = format!("Bearer {token}");
+    let me = anyone
+        .send("GET", "/me", &[("authorization", &bearer)], None)
+        .await;
+    assert_eq!((me.status, &me.json()["username"]), (200, &json!("alice")));
+
+    assert_eq!(
+        anyone
+            .towards(&cluster.replicas[1])
+            .logout(&token)
+            .await
+            .status,
+        204
+    );
+    for replica in &cluster.replicas {
+        let refused = anyone.towards(replica).dashboard(&token).await;
+        assert_eq!(
+            (refused.status, refused.code().as_str()),
+            (401, "invalid_token")
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_32_registrations_of_one_name_at_one_instant_exactly_one_wins() {
+    let cluster = Cluster::of(3).await;
+    let rounds = rounds(100, 1000);
+    for round in 0..rounds {
+        let name = format!("name{round}");
+        let attempts: Vec<_> = (0..32)
+            .map(|number| {
+                let at = cluster.replicas[number % 3].anonymous();
+                let (name, password) = (name.clone(), format!("{PASSWORD} {number}"));
+                tokio::spawn(async move { (at.register(&name, &password).await.status, password) })
+            })
+            .collect();
+        let (mut won, mut lost) = (Vec::new(), Vec::new());
+        for attempt in attempts {
+            match attempt.await.unwrap() {
+                (201, password) => won.push(password),
+                (409, password) => lost.push(password),
+                (status, _) => panic!("{status}"),
+            }
+        }
+        assert_eq!((won.len(), lost.len()), (1, 31), "round {round}");
+        assert_eq!(cluster.anonymous().login(&name, &won[0]).await.status, 200);
+        assert_eq!(
+            cluster
+                .anonymous()
+                .login(&name, &lost[round % 31])
+                .await
+                .status,
+            401
+        );
+    }
+    println!("{rounds} rounds of 32 registrations: one winner each");
+}
