@@ -41,7 +41,7 @@ impl Telemetry {
     /// A sentence where the exporter of traces cannot be made.
     pub fn start(config: &TelemetryConfig) -> Result<Self, String> {
         let filter: Targets = config.filter.parse().unwrap_or_default();
-        let events = filter.and(filter_fn(|metadata| metadata.is_event()));
+        let events = filter.and(filter_fn(tracing::Metadata::is_event));
         let lines: Box<dyn Layer<Registry> + Send + Sync> = match config.format {
             LogFormat::Json => tracing_subscriber::fmt::layer()
                 .json()

@@ -54,7 +54,7 @@ read_settings() {
     done
 }
 
-# What replicas must agree on, and what a balancer before them asks for, unless given. DESIGN: one secret for all.
+# What replicas must agree on, and what a balancer before them asks for, unless given. One secret signs for all.
 share_settings() {
     export DATA_DIR=$data
     if ! given JWT_SECRET && ! given JWT_SECRET_FILE && ! given JWT_KEYS; then

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Failure;
 use super::passwords::{Checked, Passwords};
-use super::revocation::{Revocations, Standing};
+use super::revocation::{Ended, Revocations, Standing};
 use super::tokens::{Grant, InvalidToken, Tokens};
 use crate::domain::{AccessClaims, Password, SessionId, UserId, Username};
 use crate::store::{OpenSession, Opened, Redis, User};
@@ -92,13 +92,18 @@ impl Sessions {
 
     /// Opens a session for a user whose password was verified.
     async fn open(&self, user: &User) -> Result<Login, Failure> {
-        let (sid, access_ttl) = (SessionId::random(), self.tokens.ttl());
+        let (sid, access_ttl, known) = (
+            SessionId::random(),
+            self.tokens.ttl(),
+            self.revocations.known(user.id),
+        );
         match self
             .redis
             .open_session(&OpenSession {
                 user,
                 sid,
                 access_ttl,
+                known,
             })
             .await?
         {
@@ -110,6 +115,12 @@ impl Sessions {
                 outbox,
             } => {
                 self.revocations.flush(&user.username, outbox).await?;
+                // A hash lies between the look at the user and here, and a loss of data may lie between the two stores: what
+                // the feed has said meanwhile counts.
+                let standing = self.revocations.standing(sid, user.id, version).await;
+                if standing.map_err(Failure::Unavailable)? == Standing::Revoked {
+                    return Ok(Login::Refused);
+                }
                 let grant = Grant {
                     user: user.id,
                     username: user.username.clone(),
@@ -141,7 +152,7 @@ impl Sessions {
         };
         match self
             .revocations
-            .standing(&claims)
+            .standing(claims.sid, claims.sub, claims.ver)
             .await
             .map_err(Failure::Unavailable)?
         {
@@ -167,5 +178,13 @@ impl Sessions {
         self.revocations
             .revoke_session(claims, self.tokens.ttl())
             .await
+    }
+
+    /// Logs out everywhere: once this has returned [`Ended::All`], no replica accepts any token that was issued before.
+    ///
+    /// # Errors
+    /// Where Redis could not be told in time; the replica goes on trying.
+    pub async fn log_out_everywhere(&self, claims: &AccessClaims) -> Result<Ended, Failure> {
+        self.revocations.end_all_sessions(claims).await
     }
 }

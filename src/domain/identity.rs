@@ -22,6 +22,13 @@ impl UserId {
     pub fn new() -> Self {
         Self(Uuid::now_v7())
     }
+
+    /// A number that spreads users evenly: the random end of the identity.
+    #[must_use]
+    pub fn spread(self) -> usize {
+        let (_, random) = self.0.as_u64_pair();
+        usize::try_from(random & u64::from(u32::MAX)).unwrap_or(0)
+    }
 }
 
 impl Default for UserId {

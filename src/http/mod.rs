@@ -69,6 +69,7 @@ pub struct Services {
 type Api = (AccountsApi, SessionsApi, DashboardApi);
 
 /// Everything that clients reach.
+#[must_use]
 pub fn public(
     services: Services,
     trusted_proxies: Vec<IpNet>,

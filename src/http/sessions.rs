@@ -1,4 +1,4 @@
-//! `POST /login` and `POST /logout`.
+//! `POST /login`, `POST /logout` and `DELETE /sessions`.
 
 use std::sync::Arc;
 
@@ -8,9 +8,10 @@ use poem_openapi::{ApiResponse, Object, OpenApi};
 use super::Tag;
 use super::accounts::Credentials;
 use super::audit::Audit;
-use super::authenticated::Recognised;
+use super::authenticated::{Authenticated, Recognised};
 use super::body::Json;
 use super::problem::{ApiError, ProblemCode, ProblemJson};
+use crate::auth::revocation::Ended;
 use crate::auth::sessions::{Login, Sessions};
 use crate::domain::{Password, Username};
 use crate::telemetry::Act;
@@ -51,7 +52,7 @@ pub enum LoginResponse {
 /// What a logout may come to.
 #[derive(ApiResponse)]
 pub enum LogoutResponse {
-    /// The session has ended: no replica accepts any of its tokens.
+    /// What was to end has ended: no replica accepts any of its tokens.
     #[oai(status = 204)]
     Out,
 }
@@ -109,5 +110,28 @@ impl SessionsApi {
         self.audit
             .record(Act::LogOut, "out", Some(claims.sub), Some(&claims.username));
         Ok(LogoutResponse::Out)
+    }
+
+    /// Log out everywhere
+    ///
+    /// Ends all sessions of the account, the one of this token too. Once this has answered, no replica accepts any token that
+    /// was issued before.
+    #[oai(path = "/sessions", method = "delete", tag = Tag::Sessions, operation_id = "logout_everywhere")]
+    async fn logout_everywhere(
+        &self,
+        Authenticated(claims): Authenticated,
+    ) -> Result<LogoutResponse, ApiError> {
+        match self.sessions.log_out_everywhere(&claims).await? {
+            Ended::All => {
+                self.audit.record(
+                    Act::LogOut,
+                    "out_everywhere",
+                    Some(claims.sub),
+                    Some(&claims.username),
+                );
+                Ok(LogoutResponse::Out)
+            }
+            Ended::ActingSessionGone => Err(ApiError::new(ProblemCode::InvalidToken)),
+        }
     }
 }

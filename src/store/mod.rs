@@ -4,17 +4,19 @@
 //! it asked for has happened. Every operation has a deadline; nothing here tries a write again by itself.
 
 mod connection;
+mod entries;
+mod feed;
 mod inspection;
 mod keyspace;
 mod private;
-mod revocations;
 mod sessions;
 mod users;
 
 pub use connection::{DEADLINE, Redis, StoreError};
+pub use entries::{Entry, SessionEntry, UserEntry};
+pub use feed::{Feed, HistoryId, Page};
 pub use inspection::{Inspection, Persistence, Unfit};
 pub use keyspace::Keyspace;
 pub use private::{PrivateRedis, become_redis_server};
-pub use revocations::{Entry, Feed, HistoryId, Page, SessionEntry};
-pub use sessions::{MARGIN, OpenSession, Opened, RevokeSession};
+pub use sessions::{EndAll, Known, MARGIN, OpenSession, Opened, RevokeSession};
 pub use users::{Registered, User};

@@ -6,9 +6,10 @@ use std::time::Duration;
 use redis::Script;
 
 use super::connection::{Redis, StoreError};
-use super::revocations::{Entry, SessionEntry};
+use super::entries::{Entry, SessionEntry};
 use super::users::{User, parse_roles};
-use crate::domain::{Role, SessionId, Timestamp, Username};
+use crate::config::MAX_ACCESS_TTL;
+use crate::domain::{Role, SessionId, Timestamp, UserId, Username};
 
 /// How long a revocation is kept beyond the last token it refuses: the leeway of verification (5 s) and two minutes for
 /// clocks and for what was under way.
@@ -23,6 +24,31 @@ pub struct OpenSession<'a> {
     pub sid: SessionId,
     /// Lifetime of its access token.
     pub access_ttl: Duration,
+    /// What the feed knows of the user. The store is raised to that first: a version that a loss of data has undone must
+    /// not be used twice.
+    pub known: Known,
+}
+
+/// What the feed knows of a user; zero where it knows nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Known {
+    /// Tokens of a lower version are refused.
+    pub version: u64,
+    /// Sessions opened under a lower version are void.
+    pub sessions_from: u64,
+}
+
+/// All sessions of a user, to be ended.
+#[derive(Debug)]
+pub struct EndAll<'a> {
+    /// Whose.
+    pub username: &'a Username,
+    /// The account that the acting token speaks of.
+    pub user: UserId,
+    /// The session of the acting token, which must stand.
+    pub acting: SessionId,
+    /// What the feed knows of the user.
+    pub known: Known,
 }
 
 /// What became of opening a session.
@@ -60,6 +86,8 @@ static OPEN: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/open_session.lua")));
 static REVOKE: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/revoke_session.lua")));
+static END_ALL: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/end_all_sessions.lua")));
 static ACKNOWLEDGE: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/acknowledge.lua")));
 
@@ -81,6 +109,8 @@ impl Redis {
             open.user.sessions_from.to_string(),
             open.sid.to_string(),
             open.access_ttl.as_millis().to_string(),
+            open.known.version.to_string(),
+            open.known.sessions_from.to_string(),
         ];
         let answer: Vec<redis::Value> = self.script(&OPEN, &keys, &args).await?;
         let Ok([_, now, version, roles, outbox]) = <[_; 5]>::try_from(answer) else {
@@ -125,6 +155,35 @@ impl Redis {
         Entry::parse_all(&outbox)
     }
 
+    /// Decides that all sessions of a user are void, and returns what the feed has to be told. `None` where the acting
+    /// session does not stand, or the account is another.
+    ///
+    /// # Errors
+    /// Where the store cannot answer; the decision may stand all the same.
+    pub async fn end_all_sessions(
+        &self,
+        end: &EndAll<'_>,
+    ) -> Result<Option<Vec<Entry>>, StoreError> {
+        let name = end.username;
+        let keys = [
+            self.keys().user(name),
+            self.keys().session(name.tag(), end.acting),
+            self.keys().sessions(name),
+            self.keys().outbox(name),
+        ];
+        let args = [
+            end.user.to_string(),
+            name.to_string(),
+            end.known.version.to_string(),
+            (MAX_ACCESS_TTL + MARGIN).as_millis().to_string(),
+        ];
+        let (decided, outbox): (u8, Vec<String>) = self.script(&END_ALL, &keys, &args).await?;
+        if decided == 0 {
+            return Ok(None);
+        }
+        Entry::parse_all(&outbox).map(Some)
+    }
+
     /// What lies in a name's outbox.
     ///
     /// # Errors
@@ -150,9 +209,14 @@ impl Redis {
         let mut keys = vec![self.keys().outbox(name), self.keys().sessions(name)];
         let mut args = Vec::with_capacity(taken.len() * 2);
         for entry in taken {
-            let Entry::Session(session) = entry;
-            keys.push(self.keys().session(session.tag, session.sid));
-            args.extend([entry.to_string(), session.sid.to_string()]);
+            let sid = match entry {
+                Entry::Session(session) => {
+                    keys.push(self.keys().session(session.tag, session.sid));
+                    session.sid.to_string()
+                }
+                Entry::User(_) => String::new(),
+            };
+            args.extend([entry.to_string(), sid]);
         }
         self.script(&ACKNOWLEDGE, &keys, &args).await
     }

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use redis::Script;
 
 use super::connection::{Redis, StoreError};
-use super::revocations::Entry;
+use super::entries::Entry;
 use crate::domain::{PasswordHash, Role, Timestamp, UserId, Username};
 
 /// A user as stored.

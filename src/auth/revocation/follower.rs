@@ -68,7 +68,7 @@ impl Follower {
     ) -> Self {
         let (reader, in_feed, name) = (
             Reader::new(config.alone),
-            Denylist::new(),
+            Denylist::default(),
             SessionId::random().to_string(),
         );
         Self {
@@ -131,12 +131,12 @@ impl Follower {
                 Next::More => {}
                 Next::Restart => {
                     self.enter(Phase::Reading);
-                    self.in_feed = Denylist::new();
+                    self.in_feed = Denylist::default();
                     jitter = true;
                 }
                 Next::Settle(history) => {
                     self.enter(Phase::Reading);
-                    self.in_feed = Denylist::new();
+                    self.in_feed = Denylist::default();
                     feed.settle(&history).await?;
                 }
                 Next::Compare => self.compare(),
@@ -186,7 +186,7 @@ impl Follower {
         self.reader.lacks(
             self.denylist
                 .entries(now)
-                .filter(|entry| !in_feed.contains(entry.sid)),
+                .filter(|entry| !in_feed.covers(entry)),
         );
         let lost = self.reader.lacking().count();
         if lost > 0 {
@@ -208,12 +208,11 @@ impl Follower {
             tokio::time::sleep(Duration::from_millis(20)).await;
             return Ok(());
         }
-        let batch: Vec<_> = self.reader.lacking().take(BATCH).copied().collect();
-        self.redis.remove_sessions(&batch).await?;
-        let entries: Vec<_> = batch.into_iter().map(Entry::Session).collect();
-        self.redis.append(&entries).await?;
+        let batch: Vec<_> = self.reader.lacking().take(BATCH).cloned().collect();
+        self.redis.repair(&batch).await?;
+        self.redis.append(&batch).await?;
         self.reappended
-            .fetch_add(entries.len() as u64, Ordering::Relaxed);
+            .fetch_add(batch.len() as u64, Ordering::Relaxed);
         Ok(())
     }
 
@@ -281,9 +280,9 @@ impl Follower {
 
     fn store(&self, entries: &[Entry]) {
         let now = self.clock.now();
-        for Entry::Session(entry) in entries {
+        for entry in entries {
             self.denylist.insert(entry, now);
-            if self.reader.is_reading() && !self.denylist.is_empty() {
+            if self.reader.is_reading() {
                 self.in_feed.insert(entry, now);
             }
         }

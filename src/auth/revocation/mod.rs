@@ -33,12 +33,16 @@ mod backlog;
 pub mod denylist;
 mod follower;
 pub mod reader;
+mod session_table;
+mod trimmer;
+mod user_table;
 pub mod view;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
@@ -46,11 +50,14 @@ use tracing::warn;
 use self::backlog::{Backlog, Worker};
 use self::denylist::Denylist;
 use self::follower::Follower;
+use self::trimmer::Trimmer;
 use self::view::{Phase, View};
 use super::{Failure, Unavailable};
 use crate::config::RevocationConfig;
-use crate::domain::{AccessClaims, Clock, Timestamp, Uptime, Username};
-use crate::store::{Entry, Redis, RevokeSession, SessionEntry, StoreError};
+use crate::domain::{AccessClaims, Clock, SessionId, Timestamp, Uptime, UserId, Username};
+use crate::store::{
+    EndAll, Entry, Known, MARGIN, Redis, RevokeSession, SessionEntry, StoreError, UserEntry,
+};
 
 /// How long a request may wait for Redis in all, not counting the freshness window.
 pub const PATIENCE: Duration = Duration::from_secs(1);
@@ -65,6 +72,8 @@ pub struct Revocations {
     view: Arc<View>,
     reappended: Arc<AtomicU64>,
     backlog: Backlog,
+    /// Tells the trimmer that there is a longer feed.
+    appended: Arc<Notify>,
     /// Revocations under way, which go on when their callers have gone.
     under_way: TaskTracker,
 }
@@ -78,10 +87,20 @@ pub enum Standing {
     Revoked,
 }
 
+/// What became of ending all sessions of a user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// They have ended, the acting one too.
+    All,
+    /// The acting session has ended meanwhile, or the account is gone; nothing was changed.
+    ActingSessionGone,
+}
+
 /// What runs in the background for [`Revocations`].
 pub struct Following {
     follower: Follower,
     worker: Worker,
+    trimmer: Trimmer,
     redis: Redis,
 }
 
@@ -90,7 +109,8 @@ impl Following {
     pub async fn run(self, stop: CancellationToken) {
         tokio::join!(
             self.follower.run(stop.clone()),
-            self.worker.run(self.redis, stop)
+            self.worker.run(self.redis, stop.clone()),
+            self.trimmer.run(stop)
         );
     }
 }
@@ -109,42 +129,66 @@ impl Revocations {
             Arc::clone(&view),
             Arc::clone(&reappended),
         );
+        let appended = Arc::new(Notify::new());
+        let trimmer = Trimmer {
+            redis: redis.clone(),
+            clock: clock.clone(),
+            appended: Arc::clone(&appended),
+        };
         let following = Following {
             follower,
             worker,
+            trimmer,
             redis: redis.clone(),
         };
         let under_way = TaskTracker::new();
-        (
-            Self {
-                redis,
-                config,
-                clock,
-                denylist,
-                view,
-                reappended,
-                backlog,
-                under_way,
-            },
-            following,
-        )
+        let this = Self {
+            redis,
+            config,
+            clock,
+            denylist,
+            view,
+            reappended,
+            backlog,
+            appended,
+            under_way,
+        };
+        (this, following)
     }
 
-    /// Whether a verified token still stands. No round trip, unless the view is too old.
+    /// Whether a token of that session, user and version still stands. No round trip, unless the view is too old.
     ///
     /// # Errors
     /// [`Unavailable::StaleView`] where no view that is fresh enough came in time.
-    pub async fn standing(&self, claims: &AccessClaims) -> Result<Standing, Unavailable> {
+    pub async fn standing(
+        &self,
+        sid: SessionId,
+        user: UserId,
+        version: u64,
+    ) -> Result<Standing, Unavailable> {
         let arrived = self.clock.uptime();
         if !self.view.is_fresh(arrived, self.config.window) {
             self.wait_for_view(arrived).await?;
         }
         // After the view, never before it: see [`View::is_fresh`].
-        Ok(if self.denylist.contains(claims.sid) {
+        let refused = self.denylist.refuses(sid, user, version);
+        Ok(if refused {
             Standing::Revoked
         } else {
             Standing::Stands
         })
+    }
+
+    /// What the feed has said of a user.
+    #[must_use]
+    pub fn known(&self, user: UserId) -> Known {
+        let known = |entry: &UserEntry| Known {
+            version: entry.version,
+            sessions_from: entry.sessions_from,
+        };
+        self.denylist
+            .user(user)
+            .map_or_else(Known::default, |entry| known(&entry))
     }
 
     #[cold]
@@ -175,46 +219,89 @@ impl Revocations {
         claims: &AccessClaims,
         access_ttl: Duration,
     ) -> Result<(), Failure> {
-        // On a task of its own: a client that hangs up must not leave it half done.
-        let this = Arc::clone(self);
-        let (name, sid) = (claims.username.clone(), claims.sid);
+        let (username, sid) = (claims.username.clone(), claims.sid);
         let token_expires = Timestamp::from_secs(claims.exp);
-        let work = async move {
-            let until = token_expires
-                .max(this.clock.now().plus(access_ttl))
-                .plus(crate::store::MARGIN);
-            this.denylist.insert(
-                &SessionEntry {
-                    tag: name.tag(),
-                    sid,
-                    until,
-                },
-                this.clock.now(),
-            );
+        let now = self.clock.now();
+        let until = token_expires.max(now.plus(access_ttl)).plus(MARGIN);
+        self.denylist.insert(
+            &Entry::Session(SessionEntry {
+                tag: username.tag(),
+                sid,
+                until,
+            }),
+            now,
+        );
+        let (redis, name) = (self.redis.clone(), username.clone());
+        let decision = async move {
             let revoke = RevokeSession {
                 username: &name,
                 sid,
                 token_expires,
                 access_ttl,
             };
+            redis.revoke_session(&revoke).await.map(Some)
+        };
+        self.carry_out(username, decision).await.map(|_| ())
+    }
+
+    /// Ends all sessions of the token's user. When this has returned [`Ended::All`], no replica accepts any token that was
+    /// issued before.
+    ///
+    /// # Errors
+    /// Where the feed could not be told in time; the replica goes on trying.
+    pub async fn end_all_sessions(
+        self: &Arc<Self>,
+        claims: &AccessClaims,
+    ) -> Result<Ended, Failure> {
+        let (user, acting, known) = (claims.sub, claims.sid, self.known(claims.sub));
+        let (redis, name) = (self.redis.clone(), claims.username.clone());
+        let decision = async move {
+            redis
+                .end_all_sessions(&EndAll {
+                    username: &name,
+                    user,
+                    acting,
+                    known,
+                })
+                .await
+        };
+        let decided = self.carry_out(claims.username.clone(), decision).await?;
+        Ok(if decided {
+            Ended::All
+        } else {
+            Ended::ActingSessionGone
+        })
+    }
+
+    /// Decides, tells the feed, and waits until it holds everywhere: the way of every change that takes tokens away. `false`
+    /// where nothing was decided.
+    ///
+    /// On a task of its own: a client that hangs up must not leave it half done.
+    async fn carry_out(
+        self: &Arc<Self>,
+        username: Username,
+        decision: impl Future<Output = Result<Option<Vec<Entry>>, StoreError>> + Send + 'static,
+    ) -> Result<bool, Failure> {
+        let this = Arc::clone(self);
+        let work = async move {
             let told = async {
-                this.tell(&name, this.redis.revoke_session(&revoke).await?)
-                    .await
-            };
-            let outcome = tokio::time::timeout(PATIENCE, told).await;
-            match outcome {
-                Ok(Ok(window)) => {
-                    tokio::time::sleep(window).await;
-                    Ok(())
+                match decision.await? {
+                    Some(entries) => this.tell(&username, &entries).await.map(Some),
+                    None => Ok(None),
                 }
-                Ok(Err(error)) => Err(this.left_over(name, Unavailable::Store(error))),
-                Err(_) => Err(this.left_over(name, Unavailable::Deadline)),
+            };
+            match tokio::time::timeout(PATIENCE, told).await {
+                Ok(Ok(Some(window))) => {
+                    tokio::time::sleep(window).await;
+                    Ok(true)
+                }
+                Ok(Ok(None)) => Ok(false),
+                Ok(Err(error)) => Err(this.left_over(username, Unavailable::Store(error))),
+                Err(_) => Err(this.left_over(username, Unavailable::Deadline)),
             }
         };
-        self.under_way
-            .spawn(work)
-            .await
-            .unwrap_or(Err(Failure::Internal("a revocation was cut short")))
+        let cut_short = Err(Failure::Internal("a revocation was cut short"));
+        self.under_way.spawn(work).await.unwrap_or(cut_short)
     }
 
     /// Appends what was found in a user's outbox by another verb, before that is answered.
@@ -225,7 +312,7 @@ impl Revocations {
         if outbox.is_empty() {
             return Ok(());
         }
-        match self.tell(name, outbox).await {
+        match self.tell(name, &outbox).await {
             Ok(window) => {
                 tokio::time::sleep(window).await;
                 Ok(())
@@ -236,14 +323,15 @@ impl Revocations {
 
     /// Appends entries, applies them here, clears them from the outbox, and tells how long to wait before they hold
     /// everywhere.
-    async fn tell(&self, name: &Username, entries: Vec<Entry>) -> Result<Duration, StoreError> {
+    async fn tell(&self, name: &Username, entries: &[Entry]) -> Result<Duration, StoreError> {
         let now = self.clock.now();
-        for Entry::Session(entry) in &entries {
+        for entry in entries {
             self.denylist.insert(entry, now);
         }
-        let window = self.redis.append(&entries).await?.max(self.config.window);
+        let window = self.redis.append(entries).await?.max(self.config.window);
+        self.appended.notify_one();
         // The feed has them; that the outbox still does costs nobody anything but a second append.
-        if let Err(error) = self.redis.acknowledge(name, &entries).await {
+        if let Err(error) = self.redis.acknowledge(name, entries).await {
             self.left_over(name.clone(), Unavailable::Store(error));
         }
         Ok(window)

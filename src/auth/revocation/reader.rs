@@ -15,8 +15,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::domain::{SessionId, Timestamp};
-use crate::store::{Entry, HistoryId, Page, SessionEntry};
+use super::denylist::Subject;
+use crate::domain::Timestamp;
+use crate::store::{Entry, HistoryId, Page};
 
 /// How long everybody is given to put back what he knows after a discontinuity: longer than any view or lease of the old
 /// history can last.
@@ -38,7 +39,7 @@ enum State {
     Following {
         position: Position,
         /// What this replica knows and the feed lacks.
-        lacking: HashMap<SessionId, SessionEntry>,
+        lacking: HashMap<Subject, Entry>,
     },
 }
 
@@ -98,7 +99,7 @@ impl Reader {
     }
 
     /// What is to be put back, after [`Next::Reappend`].
-    pub fn lacking(&self) -> impl Iterator<Item = &SessionEntry> {
+    pub fn lacking(&self) -> impl Iterator<Item = &Entry> {
         let lacking = match &self.state {
             State::Following { lacking, .. } => Some(lacking.values()),
             State::Reading(_) => None,
@@ -108,9 +109,9 @@ impl Reader {
 
     /// Tells what this replica knows and the feed lacks, after [`Next::Compare`]. The read that found the end does not count
     /// as a view; the next one may.
-    pub fn lacks(&mut self, entries: impl Iterator<Item = SessionEntry>) {
+    pub fn lacks(&mut self, entries: impl Iterator<Item = Entry>) {
         if let State::Following { lacking, .. } = &mut self.state {
-            lacking.extend(entries.map(|entry| (entry.sid, entry)));
+            lacking.extend(entries.map(|entry| (Subject::of(&entry), entry)));
         }
     }
 
@@ -158,8 +159,8 @@ impl Reader {
                     return Next::Restart;
                 }
                 *position = here(counted);
-                for Entry::Session(entry) in &page.entries {
-                    lacking.remove(&entry.sid);
+                for entry in &page.entries {
+                    lacking.remove(&Subject::of(entry));
                 }
                 if !page.at_end {
                     Next::More

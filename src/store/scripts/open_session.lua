@@ -1,10 +1,16 @@
 #!lua
 -- Opens a session after a password was verified, unless the account is no longer the one that was seen.
 -- KEYS  1 user  2 session  3 sessions of the user  4 outbox of the name
--- ARGV  1 user id seen  2 sessions_from seen  3 sid  4 access lifetime (ms)
+-- ARGV  1 user id seen  2 sessions_from seen  3 sid  4 access lifetime (ms)  5 version, 6 sessions_from that the feed knows
 -- Returns {1, now (ms), version, roles, outbox entries} or {0}.
 local user = redis.call('HMGET', KEYS[1], 'id', 'sessions_from', 'disabled', 'version', 'roles')
 if user[1] ~= ARGV[1] or user[2] ~= ARGV[2] or user[3] ~= '0' then return {0} end
+-- What the feed knows and the store has lost holds all the same: no version is used twice, no void session comes back.
+if tonumber(user[2]) < tonumber(ARGV[6]) then redis.call('HSET', KEYS[1], 'sessions_from', ARGV[6]) end
+if tonumber(user[4]) < tonumber(ARGV[5]) then
+  redis.call('HSET', KEYS[1], 'version', ARGV[5])
+  user[4] = ARGV[5]
+end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local expires = now + ARGV[4]

@@ -1,9 +1,9 @@
-//! The revocation feed as Redis holds it: entries, pages, and what a read tells about where it was answered.
+//! The revocation feed as Redis holds it: pages, and what a read tells about where it was answered; appending, putting back,
+//! trimming.
 //!
 //! Who follows it, and why that is strict, is `auth::revocation`'s business.
 
 use std::fmt;
-use std::str::FromStr;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -11,83 +11,9 @@ use redis::Script;
 use redis::aio::MultiplexedConnection;
 
 use super::connection::{Redis, StoreError, invoke, within};
+use super::entries::Entry;
 use super::inspection::{Inspection, inspect};
-use crate::domain::{Malformed, SessionId, Timestamp, UserTag};
-
-/// What a revocation refuses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Entry {
-    /// A session's tokens.
-    Session(SessionEntry),
-}
-
-/// Refuses the tokens of one session, until the last of them has expired.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SessionEntry {
-    /// Where the session's record lies.
-    pub tag: UserTag,
-    /// The session.
-    pub sid: SessionId,
-    /// From when on the entry is needed no longer.
-    pub until: Timestamp,
-}
-
-impl SessionEntry {
-    /// The entry's text without its date, which only Redis knows.
-    pub(super) fn undated(tag: UserTag, sid: SessionId) -> String {
-        format!("s:{tag}:{sid}:")
-    }
-}
-
-impl Entry {
-    pub(super) fn parse_all(texts: &[String]) -> Result<Vec<Self>, StoreError> {
-        texts
-            .iter()
-            .map(|text| {
-                text.parse()
-                    .map_err(|Malformed| StoreError::unexpected("an entry of the feed"))
-            })
-            .collect()
-    }
-}
-
-impl fmt::Display for Entry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Session(SessionEntry { tag, sid, until }) => {
-                write!(
-                    f,
-                    "{}{}",
-                    SessionEntry::undated(*tag, *sid),
-                    until.as_millis()
-                )
-            }
-        }
-    }
-}
-
-impl FromStr for Entry {
-    type Err = Malformed;
-
-    fn from_str(text: &str) -> Result<Self, Malformed> {
-        let mut parts = text.split(':');
-        let (Some("s"), Some(tag), Some(sid), Some(until), None) = (
-            parts.next(),
-            parts.next(),
-            parts.next(),
-            parts.next(),
-            parts.next(),
-        ) else {
-            return Err(Malformed);
-        };
-        let until = Timestamp::from_millis(until.parse().map_err(|_| Malformed)?);
-        Ok(Self::Session(SessionEntry {
-            tag: tag.parse()?,
-            sid: sid.parse()?,
-            until,
-        }))
-    }
-}
+use crate::domain::Timestamp;
 
 /// Which history a read belongs to. A restart, a failover or a promotion changes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,6 +47,16 @@ pub struct Page {
     pub at_end: bool,
 }
 
+impl Page {
+    /// How old the newest entry of this page was when it was read; `None` for an empty page.
+    #[must_use]
+    pub fn propagation(&self) -> Option<Duration> {
+        let appended: u64 = self.last.split('-').next()?.parse().ok()?;
+        let age = self.time.as_millis().saturating_sub(appended);
+        (!self.entries.is_empty()).then(|| Duration::from_millis(age))
+    }
+}
+
 static READ: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/feed_read.lua")));
 static APPEND: LazyLock<Script> =
@@ -129,11 +65,29 @@ static ANNOUNCE: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/feed_announce.lua")));
 static LOCK: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/feed_lock.lua")));
+static REPAIR: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/repair_user.lua")));
 static SETTLE: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/feed_settle.lua")));
 
 /// Entries a page; few enough that one page never blocks Redis for a millisecond.
 const PAGE: usize = 1000;
+
+/// Entries that are looked at for one trim.
+const TRIM: usize = 1000;
+
+/// Role, run id, replication id, seconds, microseconds, last id, entries ever added, settled, page.
+type Answer = (
+    String,
+    String,
+    String,
+    u64,
+    u64,
+    String,
+    u64,
+    String,
+    Vec<String>,
+);
 
 /// The follower's own connection to the feed. Any error spoils it: drop it and connect again.
 pub struct Feed {
@@ -177,6 +131,52 @@ impl Redis {
 }
 
 impl Redis {
+    /// The first entries of the feed, oldest first, each with its id.
+    ///
+    /// # Errors
+    /// Where the store cannot answer.
+    pub async fn head_of_feed(&self) -> Result<Vec<(String, Entry)>, StoreError> {
+        let key = self.keys().feed();
+        let head: Vec<(String, Vec<(String, String)>)> = self
+            .run(async |connection| {
+                let mut range = redis::cmd("XRANGE");
+                range.arg(&key).arg("-").arg("+").arg("COUNT").arg(TRIM);
+                range.query_async(connection).await
+            })
+            .await?;
+        let entry = |(id, fields): (String, Vec<(String, String)>)| {
+            let text = fields.into_iter().next().map(|(_, text)| text);
+            let entry = text.and_then(|text| text.parse().ok());
+            entry
+                .map(|entry| (id, entry))
+                .ok_or(StoreError::unexpected("an entry of the feed"))
+        };
+        head.into_iter().map(entry).collect()
+    }
+
+    /// Removes the feed's entries up to and with `last`.
+    ///
+    /// # Errors
+    /// Where the store cannot answer.
+    pub async fn trim_feed(&self, last: &str) -> Result<(), StoreError> {
+        let (key, last) = (self.keys().feed(), last.to_owned());
+        self.run(async |connection| {
+            // MINID keeps what it names, so the next id after the last one is named.
+            let (millis, sequence) = last.split_once('-').unwrap_or((&last, "0"));
+            let keep = format!(
+                "{millis}-{}",
+                sequence.parse::<u64>().unwrap_or(0).saturating_add(1)
+            );
+            redis::cmd("XTRIM")
+                .arg(&key)
+                .arg("MINID")
+                .arg(keep)
+                .query_async(connection)
+                .await
+        })
+        .await
+    }
+
     /// Takes, or keeps, the lock of those who put lost entries back. `false` where another replica has it.
     ///
     /// # Errors
@@ -187,16 +187,39 @@ impl Redis {
         Ok(taken == 1)
     }
 
-    /// Removes the records of revoked sessions, where a loss of data has brought them back.
+    /// Repairs what a loss of data may have undone in the users' slots: a revoked session's record goes, a user's version
+    /// and `sessions_from` are raised, a deleted user goes.
     ///
     /// # Errors
-    /// Where the store cannot answer.
-    pub async fn remove_sessions(&self, sessions: &[SessionEntry]) -> Result<(), StoreError> {
+    /// Where the store cannot answer; some may have been repaired.
+    pub async fn repair(&self, entries: &[Entry]) -> Result<(), StoreError> {
+        let mut records = Vec::new();
+        for entry in entries {
+            match entry {
+                Entry::Session(session) => {
+                    records.push(self.keys().session(session.tag, session.sid));
+                }
+                Entry::User(user) => {
+                    let args = [
+                        user.id.to_string(),
+                        user.version.to_string(),
+                        user.sessions_from.to_string(),
+                        u8::from(user.deleted).to_string(),
+                    ];
+                    let keys = [
+                        self.keys().user(&user.username),
+                        self.keys().sessions(&user.username),
+                    ];
+                    let () = self.script(&REPAIR, &keys, &args).await?;
+                }
+            }
+        }
         let mut pipeline = redis::pipe();
-        for session in sessions {
-            pipeline
-                .del(self.keys().session(session.tag, session.sid))
-                .ignore();
+        for record in records {
+            pipeline.del(record).ignore();
+        }
+        if pipeline.is_empty() {
+            return Ok(());
         }
         self.run(async |connection| pipeline.query_async(connection).await)
             .await
@@ -245,17 +268,6 @@ impl Feed {
     pub async fn read(&mut self, last: &str) -> Result<Page, StoreError> {
         let keys = [self.redis.keys().feed(), self.redis.keys().settled()];
         let args = [last.to_owned(), PAGE.to_string()];
-        type Answer = (
-            String,
-            String,
-            String,
-            u64,
-            u64,
-            String,
-            u64,
-            String,
-            Vec<String>,
-        );
         let answer: Answer = within(invoke(&mut self.connection, &READ, &keys, &args)).await?;
         let (role, run_id, replication_id, seconds, micros, end, added, settled, page) = answer;
         if role != "master" {
@@ -284,33 +296,5 @@ impl Feed {
             entries: Entry::parse_all(&texts)?,
             last,
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_entry_survives_being_written() {
-        let entry = Entry::Session(SessionEntry {
-            tag: UserTag::from_bits(0x2bd8_06c9),
-            sid: SessionId::random(),
-            until: Timestamp::from_millis(1_800_000_000_123),
-        });
-        assert_eq!(entry.to_string().parse(), Ok(entry));
-    }
-
-    #[test]
-    fn what_is_not_an_entry_is_refused() {
-        for text in [
-            "",
-            "s",
-            "s:2bd806c9:x:1",
-            "s:2bd806c9:AAAAAAAAAAAAAAAAAAAAAA:1:2",
-            "q:2bd806c9:AAAAAAAAAAAAAAAAAAAAAA:1",
-        ] {
-            assert_eq!(text.parse::<Entry>(), Err(Malformed), "{text:?}");
-        }
     }
 }

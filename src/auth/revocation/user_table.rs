@@ -1,0 +1,191 @@
+//! The users of whom tokens below a version are refused.
+//!
+//! They are few beside the sessions, so an entry may be larger and a write may copy a small part of the table: readers take
+//! no lock and wait for nobody.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+
+use crate::domain::{Timestamp, UserId};
+use crate::store::UserEntry;
+
+/// Parts of the table; a write copies one of them.
+const PARTS: usize = 1024;
+/// Parts that one call of [`UserTable::tend`] looks at.
+const TENDED: usize = 16;
+
+type Part = HashMap<UserId, Arc<UserEntry>>;
+
+/// Users by id, each with the entry that refuses most.
+#[derive(Debug)]
+pub(super) struct UserTable {
+    parts: Vec<ArcSwap<Part>>,
+    writer: Mutex<()>,
+    len: AtomicUsize,
+    tended: AtomicUsize,
+}
+
+impl UserTable {
+    /// An empty table.
+    #[must_use]
+    pub(super) fn new() -> Self {
+        Self {
+            parts: (0..PARTS).map(|_| ArcSwap::default()).collect(),
+            writer: Mutex::new(()),
+            len: AtomicUsize::new(0),
+            tended: AtomicUsize::new(0),
+        }
+    }
+
+    /// Whether a token of that user and version is refused.
+    #[must_use]
+    pub(super) fn refuses(&self, user: UserId, version: u64) -> bool {
+        // Most of the time there is no such user at all.
+        self.len.load(Ordering::Acquire) > 0
+            && self
+                .part(user)
+                .load()
+                .get(&user)
+                .is_some_and(|entry| entry.deleted || version < entry.version)
+    }
+
+    /// The entry of a user.
+    #[must_use]
+    pub(super) fn get(&self, user: UserId) -> Option<Arc<UserEntry>> {
+        self.part(user).load().get(&user).cloned()
+    }
+
+    /// How many users are held.
+    #[must_use]
+    pub(super) fn len(&self) -> usize {
+        self.len.load(Ordering::Relaxed)
+    }
+
+    /// Adds an entry. Where there is one of the same user, what refuses most of both counts.
+    pub(super) fn insert(&self, entry: &UserEntry, now: Timestamp) {
+        if entry.until <= now {
+            return;
+        }
+        let _turn = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let part = self.part(entry.id);
+        let mut next = Part::clone(&part.load());
+        let merged = match next.get(&entry.id) {
+            None => entry.clone(),
+            Some(known) => UserEntry {
+                username: entry.username.clone(),
+                id: entry.id,
+                version: known.version.max(entry.version),
+                sessions_from: known.sessions_from.max(entry.sessions_from),
+                deleted: known.deleted || entry.deleted,
+                until: known.until.max(entry.until),
+            },
+        };
+        if next.insert(entry.id, Arc::new(merged)).is_none() {
+            self.len.fetch_add(1, Ordering::Release);
+        }
+        part.store(Arc::new(next));
+    }
+
+    /// Every entry that has not expired.
+    pub(super) fn entries(&self, now: Timestamp) -> impl Iterator<Item = UserEntry> + '_ {
+        self.parts.iter().flat_map(move |part| {
+            let part = part.load_full();
+            let live: Vec<_> = part
+                .values()
+                .filter(|entry| entry.until > now)
+                .map(|entry| (**entry).clone())
+                .collect();
+            live
+        })
+    }
+
+    /// Drops what has expired from some parts, others at each call. Call it once a second.
+    pub(super) fn tend(&self, now: Timestamp) {
+        let _turn = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = self.tended.fetch_add(TENDED, Ordering::Relaxed);
+        for number in first..first + TENDED {
+            let part = &self.parts[number % PARTS];
+            let before = part.load_full();
+            if before.values().any(|entry| entry.until <= now) {
+                let mut next = Part::clone(&before);
+                next.retain(|_, entry| entry.until > now);
+                self.len
+                    .fetch_sub(before.len() - next.len(), Ordering::Relaxed);
+                part.store(Arc::new(next));
+            }
+        }
+    }
+
+    fn part(&self, user: UserId) -> &ArcSwap<Part> {
+        &self.parts[user.spread() % PARTS]
+    }
+}
+
+impl Default for UserTable {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
+
+    fn entry(id: UserId, version: u64) -> UserEntry {
+        let (username, until) = (
+            "alice".parse().unwrap(),
+            Timestamp::from_secs(1_800_000_100),
+        );
+        UserEntry {
+            username,
+            id,
+            version,
+            sessions_from: version,
+            deleted: false,
+            until,
+        }
+    }
+
+    #[test]
+    fn tokens_below_the_version_are_refused_and_others_stand() {
+        let (table, alice, bob) = (UserTable::new(), UserId::new(), UserId::new());
+        assert!(!table.refuses(alice, 1));
+        table.insert(&entry(alice, 7), NOW);
+        assert!(table.refuses(alice, 6) && !table.refuses(alice, 7) && !table.refuses(bob, 1));
+    }
+
+    #[test]
+    fn an_older_entry_does_not_let_anything_back_in() {
+        let (table, alice) = (UserTable::new(), UserId::new());
+        table.insert(&entry(alice, 7), NOW);
+        table.insert(&entry(alice, 3), NOW);
+        assert!(table.refuses(alice, 6));
+        table.insert(
+            &UserEntry {
+                deleted: true,
+                ..entry(alice, 1)
+            },
+            NOW,
+        );
+        assert!(table.refuses(alice, u64::MAX));
+        assert_eq!(table.len(), 1);
+    }
+
+    #[test]
+    fn expired_entries_are_dropped() {
+        let table = UserTable::new();
+        for _ in 0..500 {
+            table.insert(&entry(UserId::new(), 7), NOW);
+        }
+        assert_eq!((table.len(), table.entries(NOW).count()), (500, 500));
+        for _ in 0..PARTS / TENDED {
+            table.tend(Timestamp::from_secs(1_800_000_100));
+        }
+        assert_eq!(table.len(), 0);
+    }
+}

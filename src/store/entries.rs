@@ -1,0 +1,170 @@
+//! Revocation entries: what they refuse, and how they are written in the feed and in outboxes.
+//!
+//! Two kinds: a session is named by its id and the tag of its user, which also says where its record lies; a user is named by
+//! id, and all of his tokens of a lower version are refused by one entry, however many sessions there are.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::connection::StoreError;
+use crate::domain::{Malformed, SessionId, Timestamp, UserId, UserTag, Username};
+
+/// What a revocation refuses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    /// A session's tokens.
+    Session(SessionEntry),
+    /// A user's tokens below a version.
+    User(UserEntry),
+}
+
+/// Refuses the tokens of one session, until the last of them has expired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionEntry {
+    /// Where the session's record lies.
+    pub tag: UserTag,
+    /// The session.
+    pub sid: SessionId,
+    /// From when on the entry is needed no longer.
+    pub until: Timestamp,
+}
+
+/// Refuses the tokens of one user that were issued under a lower version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserEntry {
+    /// The name of the account, which says where its record lies.
+    pub username: Username,
+    /// The account.
+    pub id: UserId,
+    /// Tokens of a lower version are refused.
+    pub version: u64,
+    /// Sessions opened under a lower version are void.
+    pub sessions_from: u64,
+    /// Whether the account was deleted: all of its tokens are refused.
+    pub deleted: bool,
+    /// From when on the entry is needed no longer.
+    pub until: Timestamp,
+}
+
+impl Entry {
+    /// From when on the entry is needed no longer.
+    #[must_use]
+    pub fn until(&self) -> Timestamp {
+        match self {
+            Self::Session(entry) => entry.until,
+            Self::User(entry) => entry.until,
+        }
+    }
+
+    pub(super) fn parse_all(texts: &[String]) -> Result<Vec<Self>, StoreError> {
+        let parse = |text: &String| {
+            text.parse()
+                .map_err(|Malformed| StoreError::unexpected("an entry of the feed"))
+        };
+        texts.iter().map(parse).collect()
+    }
+}
+
+impl SessionEntry {
+    /// The entry's text without its date, which only Redis knows when it is decided.
+    pub(super) fn undated(tag: UserTag, sid: SessionId) -> String {
+        format!("s:{tag}:{sid}:")
+    }
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Session(SessionEntry { tag, sid, until }) => {
+                write!(f, "s:{tag}:{sid}:{}", until.as_millis())
+            }
+            Self::User(entry) => {
+                let UserEntry {
+                    username,
+                    id,
+                    version,
+                    sessions_from,
+                    deleted,
+                    until,
+                } = entry;
+                let deleted = u8::from(*deleted);
+                let until = until.as_millis();
+                write!(
+                    f,
+                    "u:{username}:{id}:{version}:{sessions_from}:{deleted}:{until}"
+                )
+            }
+        }
+    }
+}
+
+impl FromStr for Entry {
+    type Err = Malformed;
+
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        let number = |text: &str| text.parse::<u64>().map_err(|_| Malformed);
+        let parts: Vec<_> = text.split(':').collect();
+        match parts[..] {
+            ["s", tag, sid, until] => Ok(Self::Session(SessionEntry {
+                tag: tag.parse()?,
+                sid: sid.parse()?,
+                until: Timestamp::from_millis(number(until)?),
+            })),
+            ["u", username, id, version, sessions_from, deleted, until] => {
+                Ok(Self::User(UserEntry {
+                    username: username.parse()?,
+                    id: id.parse()?,
+                    version: number(version)?,
+                    sessions_from: number(sessions_from)?,
+                    deleted: match deleted {
+                        "0" => false,
+                        "1" => true,
+                        _ => return Err(Malformed),
+                    },
+                    until: Timestamp::from_millis(number(until)?),
+                }))
+            }
+            _ => Err(Malformed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_survives_being_written() {
+        let until = Timestamp::from_millis(1_800_000_000_123);
+        let session = SessionEntry {
+            tag: UserTag::from_bits(0x2bd8_06c9),
+            sid: SessionId::random(),
+            until,
+        };
+        let user = UserEntry {
+            username: "alice+shop@example.org".parse().unwrap(),
+            id: UserId::new(),
+            version: 1_800_000_000_001,
+            sessions_from: 1_800_000_000_000,
+            deleted: true,
+            until,
+        };
+        for entry in [Entry::Session(session), Entry::User(user)] {
+            assert_eq!(entry.to_string().parse(), Ok(entry));
+        }
+    }
+
+    #[test]
+    fn what_is_not_an_entry_is_refused() {
+        for text in [
+            "",
+            "s",
+            "s:2bd806c9:x:1",
+            "s:2bd806c9:AAAAAAAAAAAAAAAAAAAAAA:1:2",
+            "q:2bd806c9:AAAAAAAAAAAAAAAAAAAAAA:1",
+            "u:alice:0197a5a2-6d2f-7c1e-9d3b-0a1b2c3d4e5f:1:1:2:1",
+        ] {
+            assert_eq!(text.parse::<Entry>(), Err(Malformed), "{text:?}");
+        }
+    }
+}
