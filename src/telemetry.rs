@@ -41,7 +41,11 @@ impl Telemetry {
     /// A sentence where the exporter of traces cannot be made.
     pub fn start(config: &TelemetryConfig) -> Result<Self, String> {
         let filter: Targets = config.filter.parse().unwrap_or_default();
-        let events = filter.and(filter_fn(tracing::Metadata::is_event));
+        #[expect(
+            clippy::redundant_closure_for_method_calls,
+            reason = "the method's lifetime does not fit where the filter is used"
+        )]
+        let events = filter.and(filter_fn(|metadata| metadata.is_event()));
         let lines: Box<dyn Layer<Registry> + Send + Sync> = match config.format {
             LogFormat::Json => tracing_subscriber::fmt::layer()
                 .json()
