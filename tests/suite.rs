@@ -8,5 +8,6 @@
 
 mod harness;
 
+mod feed;
 mod journey;
 mod logout;

@@ -1,11 +1,14 @@
 //! What tests are made of: a Redis, replicas over it, and people who use them.
 
 mod cluster;
+pub mod follower;
 mod people;
+mod proxy;
 mod redis;
 
 pub use cluster::{Cluster, Replica, config};
 pub use people::{Anonymous, Answer, PASSWORD, User};
+pub use proxy::{Proxy, Weather};
 pub use redis::{Redis, free_port};
 
 /// How much of a long test to run: as much as it says, or with `PORTCULLIS_LONG=1` the full number that was asked for.
