@@ -3,10 +3,12 @@
 mod cluster;
 mod people;
 mod redis;
+mod wire;
 
-pub use cluster::{Cluster, Replica, config};
+pub use cluster::{Cluster, Replica, SECRET, config};
 pub use people::{Anonymous, Answer, PASSWORD, User};
 pub use redis::{Redis, free_port};
+pub use wire::Wire;
 
 /// How much of a long test to run: as much as it says, or with `PORTCULLIS_LONG=1` the full number that was asked for.
 pub fn rounds(short: usize, full: usize) -> usize {
