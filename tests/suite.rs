@@ -18,6 +18,7 @@ mod harness;
 
 mod authorization;
 mod bodies;
+mod connections;
 mod errors;
 mod journey;
 mod logout;

@@ -68,6 +68,24 @@ impl Wire {
         answers
     }
 
+    /// Sends `piece` again and again until the server takes no more, at most `most` bytes, while what it answers is read;
+    /// tells how many bytes it has taken.
+    pub async fn pour(&mut self, piece: &str, most: usize) -> usize {
+        let (mut from, mut to) = self.stream.split();
+        let mut taken = 0;
+        let pouring = async {
+            while taken < most && to.write_all(piece.as_bytes()).await.is_ok() {
+                taken += piece.len();
+            }
+        };
+        let reading =
+            async { while from.read_buf(&mut self.received).await.is_ok_and(|n| n > 0) {} };
+        timeout(PATIENCE, async { tokio::join!(pouring, reading) })
+            .await
+            .expect("the server neither takes nor closes");
+        taken
+    }
+
     /// How many bytes come until the server closes, whatever they are.
     pub async fn drain(&mut self) -> usize {
         while self.read().await {}
