@@ -5,11 +5,13 @@ pub mod follower;
 mod people;
 mod proxy;
 mod redis;
+mod wire;
 
-pub use cluster::{Cluster, Replica, config};
+pub use cluster::{Cluster, Replica, SECRET, config};
 pub use people::{Anonymous, Answer, PASSWORD, User};
 pub use proxy::{Proxy, Weather};
 pub use redis::{Redis, free_port};
+pub use wire::Wire;
 
 /// How much of a long test to run: as much as it says, or with `PORTCULLIS_LONG=1` the full number that was asked for.
 pub fn rounds(short: usize, full: usize) -> usize {
