@@ -42,7 +42,13 @@ impl PrivateRedis {
         let refused = |what: &str, error: io::Error| {
             StoreError::refused(format!("{}: {what}: {error}", folder.display()))
         };
-        std::fs::create_dir_all(folder).map_err(|error| refused("cannot be made", error))?;
+        // The address of a socket cannot be relative. What lies here is for nobody else's eyes.
+        let folder =
+            &std::path::absolute(folder).map_err(|error| refused("cannot be found", error))?;
+        let mut maker = std::fs::DirBuilder::new();
+        std::os::unix::fs::DirBuilderExt::mode(&mut maker, 0o700);
+        let made = maker.recursive(true).create(folder);
+        made.map_err(|error| refused("cannot be made", error))?;
         let socket = folder.join("redis.sock");
         if socket.as_os_str().len() > SOCKET_PATH {
             return Err(StoreError::refused(
