@@ -5,8 +5,13 @@
     clippy::unwrap_used,
     reason = "a test that cannot go on should say where"
 )]
+#![expect(
+    unreachable_pub,
+    reason = "what tests share is public to all modules of this one program"
+)]
 
 mod harness;
 
 mod journey;
 mod logout;
+mod process;

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod people;
+pub mod process;
 mod redis;
 
 pub use cluster::{Cluster, Replica, config};
