@@ -23,3 +23,4 @@ mod connections;
 mod errors;
 mod journey;
 mod logout;
+mod process;

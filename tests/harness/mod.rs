@@ -4,6 +4,7 @@ mod cluster;
 pub mod follower;
 mod people;
 mod proxy;
+pub mod process;
 mod redis;
 mod wire;
 
