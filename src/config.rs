@@ -111,8 +111,8 @@ pub struct Settings {
     )]
     data_dir: PathBuf,
 
-    /// REDIS_URL: redis://[user:password@]host:port[/db] or unix:///path[?db=n]. A secret: set the variable REDIS_URL, or name
-    /// a file here. Without either, a replica on a loopback address starts a private redis-server
+    /// REDIS_URL: redis://user:password@host:port/db, of which only the host must be there, or unix:///path. A secret: set the
+    /// variable REDIS_URL, or name a file here. Without either, a replica on a loopback address starts a private redis-server
     #[arg(
         long,
         env = "REDIS_URL_FILE",

@@ -4,7 +4,7 @@
 //! `base64(HMAC-SHA-384(key, password))`: 64 ASCII characters (OWASP Password Storage, "pre-hashing"). The key is the pepper
 //! of the settings, or a constant of this program: then it protects nothing, but keeps one form for all hashes.
 //!
-//! Hashing takes a tenth of a second and more of a whole core. It happens on threads of its own ([pool]), so that nothing
+//! Hashing takes a tenth of a second and more of a whole core. It happens on threads of its own (`pool`), so that nothing
 //! else waits for it, and every check of a password costs the same whether there is such a user or not.
 
 mod pool;
