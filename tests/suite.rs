@@ -16,11 +16,11 @@
 
 mod harness;
 
-mod feed;
 mod authorization;
 mod bodies;
 mod connections;
 mod errors;
+mod feed;
 mod journey;
 mod logout;
 mod process;

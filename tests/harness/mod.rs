@@ -3,8 +3,8 @@
 mod cluster;
 pub mod follower;
 mod people;
-mod proxy;
 pub mod process;
+mod proxy;
 mod redis;
 mod wire;
 
