@@ -115,11 +115,11 @@ impl App {
         let public = tokio::spawn(public.run(self.public, stop_serving.clone()));
 
         shutdown.await;
+        health.draining.store(true, Ordering::Relaxed);
         info!(
             event = "draining",
             "told to stop: readiness fails, requests in flight finish"
         );
-        health.draining.store(true, Ordering::Relaxed);
         tokio::time::sleep(self.config.drain_delay).await;
         stop_serving.cancel();
         let drained = public.await.map_err(io::Error::other)??;

@@ -23,7 +23,7 @@ async fn accepted_after_logout(replicas: &[Replica], logouts: usize) -> usize {
                 200,
                 "good before its logout"
             );
-            assert_eq!(user.at.towards(at(2)).logout(&user.token).await.status, 204);
+            assert_eq!(user.log_out_at(at(2)).await, 204);
             let checks = replicas.iter().map(|replica| user.dashboard_at(replica));
             let answers = futures_util::future::join_all(checks).await;
             answers.into_iter().filter(|&status| status != 401).count()

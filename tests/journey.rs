@@ -52,8 +52,9 @@ async fn register_log_in_see_the_dashboard_log_out_and_be_refused_everywhere() {
 async fn of_32_registrations_of_one_name_at_one_instant_exactly_one_wins() {
     let cluster = Cluster::of(3).await;
     let rounds = rounds(100, 1000);
-    for round in 0..rounds {
-        let name = format!("name{round}");
+    let (mut counted, mut repeated) = (0, 0);
+    while counted < rounds {
+        let name = format!("name{}", counted + repeated);
         let attempts: Vec<_> = (0..32)
             .map(|number| {
                 let at = cluster.replicas[number % 3].anonymous();
@@ -61,24 +62,30 @@ async fn of_32_registrations_of_one_name_at_one_instant_exactly_one_wins() {
                 tokio::spawn(async move { (at.register(&name, &password).await.status, password) })
             })
             .collect();
-        let (mut won, mut lost) = (Vec::new(), Vec::new());
+        let (mut won, mut lost, mut unknown) = (Vec::new(), Vec::new(), 0);
         for attempt in attempts {
             match attempt.await.unwrap() {
                 (201, password) => won.push(password),
                 (409, password) => lost.push(password),
+                // The machine stood still for longer than a deadline: nobody knows whether this one won.
+                (503, _) => unknown += 1,
                 (status, _) => panic!("{status}"),
             }
         }
-        assert_eq!((won.len(), lost.len()), (1, 31), "round {round}");
+        assert!(won.len() <= 1, "{} have won {name}", won.len());
+        if unknown > 0 {
+            repeated += 1;
+            assert!(
+                repeated <= 5 + rounds / 10,
+                "{repeated} rounds with an unknown outcome"
+            );
+            continue;
+        }
+        assert_eq!((won.len(), lost.len()), (1, 31), "{name}");
         assert_eq!(cluster.anonymous().login(&name, &won[0]).await.status, 200);
-        assert_eq!(
-            cluster
-                .anonymous()
-                .login(&name, &lost[round % 31])
-                .await
-                .status,
-            401
-        );
+        let loser = &lost[counted % 31];
+        assert_eq!(cluster.anonymous().login(&name, loser).await.status, 401);
+        counted += 1;
     }
-    println!("{rounds} rounds of 32 registrations: one winner each");
+    println!("{rounds} rounds of 32 registrations: one winner each ({repeated} rounds repeated)");
 }

@@ -1,6 +1,7 @@
 //! Replicas: the real application on free ports, in the test's own process.
 
 use std::net::SocketAddr;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use portcullis::app::App;
@@ -8,6 +9,7 @@ use portcullis::config::{
     Config, HttpConfig, LogFormat, PasswordConfig, RedisConfig, RedisServer, RevocationConfig,
     Secret, SigningKey, TelemetryConfig, TokenConfig,
 };
+use portcullis::telemetry::Telemetry;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -54,7 +56,7 @@ pub fn config(redis_url: &str) -> Config {
             deadline: Duration::from_secs(10),
         },
         telemetry: TelemetryConfig {
-            filter: "off".to_owned(),
+            filter: "warn".to_owned(),
             format: LogFormat::Json,
             traces: false,
         },
@@ -70,8 +72,10 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// Starts a replica, without waiting until it is ready.
+    /// Starts a replica, without waiting until it is ready. What it logs is shown where the test fails.
     pub async fn start(config: Config) -> Self {
+        static LOG: OnceLock<Telemetry> = OnceLock::new();
+        LOG.get_or_init(|| Telemetry::start(&config.telemetry).unwrap());
         let app = App::build(config).await.unwrap();
         let (addr, management) = (app.local_addr().unwrap(), app.management_addr().unwrap());
         let (stop, stopped) = oneshot::channel();

@@ -186,18 +186,32 @@ pub struct User {
     pub at: Anonymous,
 }
 
+/// Does it again while the service says 503, as a client should: on a machine that stands still for a moment a deadline
+/// passes, and that is not what these tests are about. Not for ever.
+async fn patiently(act: impl AsyncFn() -> Answer) -> Answer {
+    for _ in 0..50 {
+        let answer = act().await;
+        if answer.status != 503 {
+            return answer;
+        }
+        println!("answered 503; once more");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    act().await
+}
+
 impl User {
     /// Registers and logs in at a replica.
     pub async fn register(replica: &Replica, name: &str) -> Self {
         let at = replica.anonymous();
-        let answer = at.register(name, PASSWORD).await;
+        let answer = patiently(async || at.register(name, PASSWORD).await).await;
         assert_eq!(answer.status, 201, "{answer:?}");
         Self::log_in(&at, name).await
     }
 
     /// Logs in.
     pub async fn log_in(at: &Anonymous, name: &str) -> Self {
-        let answer = at.login(name, PASSWORD).await;
+        let answer = patiently(async || at.login(name, PASSWORD).await).await;
         assert_eq!(answer.status, 200, "{answer:?}");
         let token = answer.json()["token"].as_str().unwrap().to_owned();
         Self {
@@ -209,6 +223,17 @@ impl User {
 
     /// The status of the dashboard at a replica.
     pub async fn dashboard_at(&self, replica: &Replica) -> u16 {
-        self.at.towards(replica).dashboard(&self.token).await.status
+        let at = self.at.towards(replica);
+        patiently(async || at.dashboard(&self.token).await)
+            .await
+            .status
+    }
+
+    /// Logs out at a replica; says it again until it is acknowledged.
+    pub async fn log_out_at(&self, replica: &Replica) -> u16 {
+        let at = self.at.towards(replica);
+        patiently(async || at.logout(&self.token).await)
+            .await
+            .status
     }
 }
