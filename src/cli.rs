@@ -74,7 +74,7 @@ pub async fn run() -> ExitCode {
         Command::Serve | Command::PrivateRedis { .. } => serve(config).await,
         Command::Check => check(&config).await,
         Command::Healthcheck => healthcheck(config.http.management_listen),
-        Command::Openapi => match app::document(&config) {
+        Command::Openapi => match app::document(config) {
             Ok(document) => print(&document),
             Err(error) => fail(UNAVAILABLE, &error.to_string()),
         },
