@@ -19,6 +19,7 @@ mod harness;
 mod authorization;
 mod bodies;
 mod connections;
+mod document;
 mod errors;
 mod journey;
 mod logout;
