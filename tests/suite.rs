@@ -21,5 +21,7 @@ mod bodies;
 mod connections;
 mod document;
 mod errors;
+mod forgeries;
 mod journey;
 mod logout;
+mod tokens;

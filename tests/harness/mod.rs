@@ -1,6 +1,7 @@
 //! What tests are made of: a Redis, replicas over it, and people who use them.
 
 mod cluster;
+pub mod mint;
 mod people;
 mod redis;
 mod wire;
