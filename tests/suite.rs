@@ -24,4 +24,5 @@ mod errors;
 mod forgeries;
 mod journey;
 mod logout;
+mod settings;
 mod tokens;
