@@ -143,14 +143,16 @@ impl App {
     }
 }
 
-/// The OpenAPI document. Nothing is connected or bound for it.
+/// The OpenAPI document. Nothing is connected, bound or kept for it.
 ///
 /// # Errors
 /// A sentence where a part cannot be made.
-pub fn document(config: &Config) -> Result<String, StartError> {
+pub fn document(mut config: Config) -> Result<String, StartError> {
+    // The key of a replica that makes its own would be written to its folder.
+    config.tokens.signing = SigningKey::Secret(Secret::generate());
     let redis = Redis::new("redis://127.0.0.1", Keyspace::new(String::new()))
         .map_err(|error| StartError(error.to_string()))?;
-    let (services, ..) = compose(config, &redis)?;
+    let (services, ..) = compose(&config, &redis)?;
     Ok(http::document(&services))
 }
 

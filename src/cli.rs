@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
@@ -59,9 +59,15 @@ pub fn definition() -> clap::Command {
 
 /// Runs the command of the process's arguments, and tells how to exit.
 pub async fn run() -> ExitCode {
-    let matches = Cli::command().get_matches();
-    let Cli { command, settings } =
-        Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let Cli { command, settings } = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help is asked for in the same way; it is no mistake.
+            let code = if error.use_stderr() { BAD_SETTINGS } else { 0 };
+            error.print().ok();
+            return ExitCode::from(code);
+        }
+    };
     if let Some(Command::PrivateRedis { parent, folder }) = command {
         let error = crate::store::become_redis_server(parent, &folder);
         return fail(UNAVAILABLE, &error.to_string());
@@ -74,7 +80,7 @@ pub async fn run() -> ExitCode {
         Command::Serve | Command::PrivateRedis { .. } => serve(config).await,
         Command::Check => check(&config).await,
         Command::Healthcheck => healthcheck(config.http.management_listen),
-        Command::Openapi => match app::document(&config) {
+        Command::Openapi => match app::document(config) {
             Ok(document) => print(&document),
             Err(error) => fail(UNAVAILABLE, &error.to_string()),
         },

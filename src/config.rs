@@ -119,7 +119,7 @@ pub struct Settings {
         value_name = "FILE",
         help_heading = "Storage"
     )]
-    redis_url_file: Option<PathBuf>,
+    redis_url_file: Option<Given<PathBuf>>,
 
     /// What every key in Redis begins with
     #[arg(
@@ -202,7 +202,7 @@ pub struct Settings {
         value_name = "FILE",
         help_heading = "Tokens"
     )]
-    jwt_secret_file: Option<PathBuf>,
+    jwt_secret_file: Option<Given<PathBuf>>,
 
     /// Fewest characters of a new password; 8 to 64. NIST asks for 15 where a password is the only factor
     #[arg(
@@ -222,7 +222,7 @@ pub struct Settings {
         value_name = "FILE",
         help_heading = "Passwords"
     )]
-    password_pepper_file: Option<PathBuf>,
+    password_pepper_file: Option<Given<PathBuf>>,
 
     /// bcrypt cost of new hashes; 10 to 15, and 4 to 9 on a loopback address for tests. One more doubles the work
     #[arg(

@@ -26,17 +26,14 @@ impl Settings {
         let mut report = Report::default();
         let listen = self.address(&mut report);
         let loopback = listen.ip().is_loopback();
-        let redis_url = report.secret(secret("REDIS_URL", self.redis_url_file.as_deref()));
-        let jwt_secret = report.secret(secret("JWT_SECRET", self.jwt_secret_file.as_deref()));
-        let pepper = report.secret(secret(
-            "PASSWORD_PEPPER",
-            self.password_pepper_file.as_deref(),
-        ));
+        let redis_url = report.secret(secret("REDIS_URL", self.redis_url_file));
+        let jwt_secret = report.secret(secret("JWT_SECRET", self.jwt_secret_file));
+        let pepper = report.secret(secret("PASSWORD_PEPPER", self.password_pepper_file));
         if !loopback {
             report.needs_off_loopback("REDIS_URL", &redis_url);
             report.needs_off_loopback("JWT_SECRET", &jwt_secret);
         }
-        let redis_url = redis_url.ok().flatten();
+        let redis_url = report.redis_url(redis_url.ok().flatten());
         let alone = redis_url.is_none();
         let config = Config {
             http: HttpConfig {
@@ -287,6 +284,22 @@ impl Report {
             );
         }
         prefix
+    }
+
+    /// The scheme alone: what else a URL may hold is the store's to know.
+    fn redis_url(&mut self, url: Option<Secret>) -> Option<Secret> {
+        let known = |url: &Secret| {
+            ["redis://", "unix://"]
+                .iter()
+                .any(|scheme| url.expose().starts_with(scheme))
+        };
+        if url.as_ref().is_some_and(|url| !known(url)) {
+            self.mistake(
+                "REDIS_URL",
+                "must be like redis://user:password@host:6379/0 or unix:///path",
+            );
+        }
+        url
     }
 
     fn issuer(&mut self, given: Given<String>) -> String {

@@ -1,11 +1,13 @@
 //! Secrets: where they come from, how weak ones are told, and a type that never shows them.
 
 use std::fmt;
-use std::path::Path;
+use std::path::PathBuf;
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use zeroize::Zeroizing;
+
+use super::Given;
 
 /// A secret value. `Debug` shows nothing; it is wiped when dropped.
 #[derive(Clone, PartialEq, Eq)]
@@ -94,22 +96,29 @@ fn is_repetitive(bytes: &[u8]) -> bool {
     different < 10 || periodic
 }
 
-/// A secret from its variable or its file; `None` where neither is set.
+/// A secret from its variable or its file; `None` where neither is set. What is set to nothing is not set, as compose files
+/// hand on what they do not have.
 ///
 /// # Errors
-/// A sentence for a file that cannot be read, or where both are set.
+/// A sentence for what is not text, a file that cannot be read, or where both are set.
 pub(super) fn secret(
     variable: &'static str,
-    file: Option<&Path>,
+    file: Option<Given<PathBuf>>,
 ) -> Result<Option<Secret>, String> {
     #[expect(
         clippy::disallowed_methods,
         reason = "secrets are not options, so clap does not read them"
     )]
-    let inline = std::env::var(variable).ok().filter(|text| !text.is_empty());
+    let inline = std::env::var_os(variable).filter(|text| !text.is_empty());
+    let file = file
+        .and_then(Given::value)
+        .filter(|path| !path.as_os_str().is_empty());
     match (inline, file) {
         (Some(_), Some(_)) => Err(format!("{variable}: set it or {variable}_FILE, not both")),
-        (Some(text), None) => Ok(Some(Secret::new(text))),
+        (Some(text), None) => match text.into_string() {
+            Ok(text) => Ok(Some(Secret::new(text))),
+            Err(_) => Err(format!("{variable}: must be text in UTF-8")),
+        },
         (None, None) => Ok(None),
         (None, Some(path)) => match std::fs::read_to_string(path) {
             Ok(text) => Ok(Some(Secret::new(

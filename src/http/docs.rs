@@ -6,8 +6,12 @@ use base64::prelude::BASE64_STANDARD;
 use poem::http::{HeaderValue, header};
 use poem::web::Redirect;
 use poem::{Endpoint, Request, Response, Route, get};
+use poem_openapi::types::Example;
 use poem_openapi::{OpenApi, OpenApiService};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+
+use super::accounts::Credentials;
+use super::problem::{ProblemCode, example};
 
 /// The pages of this file.
 pub const PAGES: [&str; 3] = ["/", "/docs", "/openapi.json"];
@@ -115,20 +119,46 @@ fn pretty(document: &Value) -> String {
     text
 }
 
-/// Adds what the framework knows but does not write: objects that take no other members, and the form of the token.
+/// Adds what the framework knows but does not write: objects that take no other members, the members of an example that
+/// are only ever sent, the form of the token, and what problems look like.
 fn complete(document: &mut Value) {
-    if let Some(schemas) = document
-        .pointer_mut("/components/schemas")
-        .and_then(Value::as_object_mut)
-    {
-        for name in STRICT_OBJECTS {
-            if let Some(schema) = schemas.get_mut(*name) {
-                schema["additionalProperties"] = json!(false);
-            }
+    for name in STRICT_OBJECTS {
+        if let Some(schema) = document.pointer_mut(&format!("/components/schemas/{name}")) {
+            schema["additionalProperties"] = json!(false);
         }
+    }
+    if let Some(example) = document.pointer_mut("/components/schemas/Credentials/example") {
+        example["password"] = json!(Credentials::example().password);
     }
     if let Some(scheme) = document.pointer_mut("/components/securitySchemes/bearer") {
         scheme["bearerFormat"] = json!("JWT");
+    }
+    let paths = document.get_mut("paths").and_then(Value::as_object_mut);
+    for operation in members(paths).flat_map(|path| members(path.as_object_mut())) {
+        let takes_token = operation.get("security").is_some();
+        let responses = operation
+            .get_mut("responses")
+            .and_then(Value::as_object_mut);
+        for (status, response) in responses.into_iter().flatten() {
+            if let Some(content) = response.pointer_mut("/content/application~1problem+json") {
+                content["example"] = json!(example(typical(status, takes_token)));
+            }
+        }
+    }
+}
+
+fn members(object: Option<&mut Map<String, Value>>) -> impl Iterator<Item = &mut Value> {
+    object.into_iter().flat_map(Map::values_mut)
+}
+
+/// The problem that most clients meet at a response of the document.
+fn typical(status: &str, takes_token: bool) -> ProblemCode {
+    match status {
+        "401" => ProblemCode::InvalidCredentials,
+        "409" => ProblemCode::NameTaken,
+        "5XX" => ProblemCode::Unavailable,
+        _ if takes_token => ProblemCode::InvalidToken,
+        _ => ProblemCode::MalformedRequest,
     }
 }
 

@@ -117,9 +117,8 @@ fn service(services: &Services) -> OpenApiService<Api, ()> {
         audit,
     };
     OpenApiService::new((accounts, sessions, DashboardApi), "Portcullis", env!("CARGO_PKG_VERSION"))
-        .summary("Token authentication")
         .description(
-            "Register, log in, get a JSON Web Token, and take it back: once a logout has answered, no replica accepts the token.\n\n\
+            "Token authentication. Register, log in, get a JSON Web Token, and take it back: once a logout has answered, no replica accepts the token.\n\n\
              To try it: register, log in, press Authorize and paste the token, then ask for the dashboard.",
         )
 }

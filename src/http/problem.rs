@@ -365,6 +365,17 @@ impl ApiResponse for ApiError {
     }
 }
 
+/// A problem as the document shows it.
+pub(super) fn example(code: ProblemCode) -> Option<serde_json::Value> {
+    let request_id = "0197a5a26d2f7c1e9d3b0a1b2c3d4e5f".to_owned();
+    let problem = ApiError::new(code).problem();
+    Problem {
+        request_id,
+        ..problem
+    }
+    .to_json()
+}
+
 /// A problem as a body.
 #[derive(Debug)]
 pub struct ProblemJson(Problem);

@@ -2,6 +2,7 @@
 
 mod cluster;
 pub mod follower;
+pub mod mint;
 mod people;
 pub mod process;
 mod proxy;

@@ -1,5 +1,6 @@
 //! A real `redis-server` on loopback, which can be killed, paused and started again.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Stdio};
 use std::time::Duration;
@@ -145,13 +146,15 @@ impl Drop for Redis {
     }
 }
 
-/// A port that nobody uses at the moment.
+/// A port that nobody uses at the moment. Not one of those that the system gives to outgoing connections, of which tests make
+/// thousands: it would not be free for long.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
+    let random = || RandomState::new().build_hasher().finish();
+    let ports = std::iter::repeat_with(|| 10_000 + u16::try_from(random() % 20_000).unwrap());
+    ports
+        .take(1000)
+        .find(|&port| TcpListener::bind(("127.0.0.1", port)).is_ok())
         .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
 }
 
 /// In memory where the system has a place for that: what else the machine writes to its disk must not make a server that
