@@ -15,3 +15,4 @@ mod harness;
 mod journey;
 mod logout;
 mod process;
+mod telemetry;

@@ -3,6 +3,7 @@
 mod cluster;
 mod people;
 pub mod process;
+pub mod receiver;
 mod redis;
 
 pub use cluster::{Cluster, Replica, config};
