@@ -22,14 +22,14 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use poem::http::StatusCode;
 use poem::middleware::AddData;
-use poem::{Endpoint, EndpointExt, IntoResponse, Response, Route};
+use poem::{Endpoint, EndpointExt, IntoEndpoint, IntoResponse, Response};
 use poem_openapi::{OpenApiService, Tags};
 
 use self::accounts::AccountsApi;
 use self::audit::Audit;
 use self::body::WholeBodies;
 use self::dashboard::DashboardApi;
-use self::docs::{Docs, PAGES};
+use self::docs::{Docs, PAGES, Pages};
 use self::observe::Observed;
 use self::problem::{ApiError, ProblemCode};
 use self::routes::Routes;
@@ -79,15 +79,12 @@ pub fn public(
     let pages: &[&str] = if with_docs { &PAGES } else { &[] };
     let known = Arc::new(Routes::new(docs.document(), pages));
 
-    let routes = if with_docs {
-        docs.routes()
-    } else {
-        Route::new()
+    // From the inside out: the operations, with the pages beside them; the sessions that the bearer extractor asks; whole
+    // bodies; and around all of it, what turns everything into an answer and measures it.
+    let routes = Pages {
+        pages: with_docs.then(|| docs.routes()),
+        operations: service.into_endpoint(),
     };
-    let routes = routes.nest_no_strip("/", service);
-
-    // From the inside out: the sessions that the bearer extractor asks; whole bodies; and around all of it, what turns
-    // everything into an answer and measures it.
     let routes = routes.with(AddData::new(services.sessions));
     Observed {
         inner: WholeBodies(routes),
