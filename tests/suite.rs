@@ -12,6 +12,7 @@
 
 mod harness;
 
+mod browser;
 mod journey;
 mod logout;
 mod process;

@@ -1,5 +1,6 @@
 //! What tests are made of: a Redis, replicas over it, and people who use them.
 
+pub mod browser;
 mod cluster;
 mod people;
 pub mod process;
