@@ -18,6 +18,7 @@ mod harness;
 
 mod authorization;
 mod bodies;
+mod browser;
 mod connections;
 mod document;
 mod errors;
@@ -28,4 +29,5 @@ mod logout;
 mod make_run;
 mod process;
 mod settings;
+mod telemetry;
 mod tokens;

@@ -1,11 +1,13 @@
 //! What tests are made of: a Redis, replicas over it, and people who use them.
 
+pub mod browser;
 mod cluster;
 pub mod follower;
 pub mod mint;
 mod people;
 pub mod process;
 mod proxy;
+pub mod receiver;
 mod redis;
 mod wire;
 

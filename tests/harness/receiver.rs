@@ -1,0 +1,120 @@
+//! A receiver of traces: OTLP over gRPC, as a collector speaks it, which keeps all that is sent to it.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use hyper::body::Bytes;
+use hyper::{HeaderMap, Request, Response};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::trace::v1::Span;
+use prost::Message;
+use tokio::net::{TcpListener, TcpStream};
+
+use super::process::PATIENCE;
+
+/// The method that exports traces.
+const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+/// What precedes every message: whether it is compressed, and its length.
+const PREFIX: usize = 5;
+
+/// A running receiver.
+pub struct Receiver {
+    addr: SocketAddr,
+    bodies: Arc<Mutex<Vec<Bytes>>>,
+}
+
+impl Receiver {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let bodies = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&bodies);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream, Arc::clone(&kept)));
+            }
+        });
+        Self { addr, bodies }
+    }
+
+    /// What `OTEL_EXPORTER_OTLP_ENDPOINT` names.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// All that was sent, as it was sent.
+    pub fn bytes(&self) -> Vec<u8> {
+        self.bodies.lock().unwrap().concat()
+    }
+
+    /// All spans so far.
+    pub fn spans(&self) -> Vec<Span> {
+        let bodies = self.bodies.lock().unwrap();
+        let exports = bodies.iter().map(|body| {
+            assert_eq!(body[0], 0, "not compressed");
+            ExportTraceServiceRequest::decode(&body[PREFIX..]).unwrap()
+        });
+        let scopes = exports
+            .flat_map(|export| export.resource_spans)
+            .flat_map(|resource| resource.scope_spans);
+        scopes.flat_map(|scope| scope.spans).collect()
+    }
+
+    /// Waits for a span that fits.
+    pub async fn span(&self, fits: impl Fn(&Span) -> bool) -> Span {
+        let wait = async {
+            loop {
+                if let Some(span) = self.spans().into_iter().find(&fits) {
+                    return span;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait)
+            .await
+            .unwrap_or_else(|_| panic!("no such span among {:#?}", self.spans()))
+    }
+}
+
+async fn serve(stream: TcpStream, kept: Arc<Mutex<Vec<Bytes>>>) {
+    let Ok(mut connection) = h2::server::handshake(stream).await else {
+        return;
+    };
+    while let Some(Ok((request, mut respond))) = connection.accept().await {
+        let kept = Arc::clone(&kept);
+        tokio::spawn(async move {
+            assert_eq!(request.uri().path(), EXPORT);
+            let Some(body) = body(request).await else {
+                return;
+            };
+            kept.lock().unwrap().push(body);
+            let head = Response::builder()
+                .header("content-type", "application/grpc")
+                .body(())
+                .unwrap();
+            // An empty message: everything was taken.
+            let answer = async {
+                let mut stream = respond.send_response(head, false)?;
+                stream.send_data(Bytes::from_static(&[0; PREFIX]), false)?;
+                stream.send_trailers(HeaderMap::from_iter([(
+                    "grpc-status".parse().unwrap(),
+                    "0".parse().unwrap(),
+                )]))
+            };
+            // Who has ended meanwhile wants no answer.
+            answer.await.ok();
+        });
+    }
+}
+
+async fn body(request: Request<h2::RecvStream>) -> Option<Bytes> {
+    let mut stream = request.into_body();
+    let mut whole = Vec::new();
+    while let Some(part) = stream.data().await {
+        let part = part.ok()?;
+        stream.flow_control().release_capacity(part.len()).ok()?;
+        whole.extend_from_slice(&part);
+    }
+    Some(whole.into())
+}

@@ -1,0 +1,420 @@
+//! What operators see: log lines, metrics, traces.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use portcullis::telemetry::NAMES;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::harness::process::{PATIENCE, Process, folder, parsed};
+use crate::harness::receiver::Receiver;
+use crate::harness::{Answer, PASSWORD, Redis, User, free_port};
+
+const SECRET: (&str, &str) = ("JWT_SECRET", "3fA9kQ2pX7vLr8TnB5yWc1ZeH6uMd0Js-for-tests");
+/// How spans are sent at once, for those who wait for them.
+const AT_ONCE: (&str, &str) = ("OTEL_BSP_SCHEDULE_DELAY", "50");
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const CALLER: &str = "00f067aa0ba902b7";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registration_a_login_and_a_logout_leave_one_line_each_and_a_fast_dashboard_none() {
+    let (folder, redis) = (folder(), Redis::start().await);
+    let mut replica = serve(&folder, &redis, &[]).await;
+    let anyone = replica.anonymous();
+    let registered = anyone.register("alice", PASSWORD).await;
+    let taken = anyone.register("alice", PASSWORD).await;
+    let wrong = anyone.login("alice", "not her password").await;
+    let nobody = anyone.login("bob", PASSWORD).await;
+    let login = anyone.login("alice", PASSWORD).await;
+    let token = login.json()["token"].as_str().unwrap().to_owned();
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        silent.push(anyone.dashboard(&token).await);
+    }
+    silent.push(anyone.dashboard("not a token").await);
+    silent.push(anyone.get("/nowhere").await);
+    let logout = anyone.logout(&token).await;
+    assert!(replica.stop().await.success());
+
+    for (answer, status, act, outcome, username) in [
+        (&registered, 201, "register", "registered", "alice"),
+        (&taken, 409, "register", "name_taken", "alice"),
+        (&wrong, 401, "login", "refused", "alice"),
+        (&nobody, 401, "login", "refused", "bob"),
+        (&login, 200, "login", "in", "alice"),
+        (&logout, 204, "logout", "out", "alice"),
+    ] {
+        assert_eq!(answer.status, status);
+        let lines = lines_of(&replica, answer);
+        assert_eq!(lines.len(), 1, "{lines:#?}");
+        let line = &lines[0];
+        assert_eq!(line["event"], "audit");
+        assert_eq!(line["act"], act);
+        assert_eq!(line["outcome"], outcome);
+        assert_eq!(line["username"], username);
+        assert_eq!(line["client"], "127.0.0.1");
+        let user = &line["user"];
+        match status {
+            409 | 401 => assert!(user.is_null(), "{line}"),
+            _ => assert_eq!(*user, registered.json()["user"]["id"]),
+        }
+    }
+    for answer in &silent {
+        // A slow machine may make a request slow, which is worth a line of its own.
+        let mut lines = lines_of(&replica, answer);
+        lines.retain(|line| line["message"] != "a request was slow");
+        assert_eq!(lines, Vec::<Value>::new());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_leaves_one_line_with_its_cause() {
+    let (folder, mut redis) = (folder(), Redis::start().await);
+    let mut replica = serve(&folder, &redis, &[]).await;
+    let anyone = replica.anonymous();
+    anyone.register("alice", PASSWORD).await;
+    let user = User::log_in(&anyone, "alice").await;
+    redis.kill();
+    let failed = [
+        (anyone.register("bob", PASSWORD).await, "/register"),
+        (anyone.login("alice", PASSWORD).await, "/login"),
+        (anyone.logout(&user.token).await, "/logout"),
+    ];
+    // The state of Redis is told once, not for every attempt; a second outage is told again.
+    told(&replica, "waiting", 1).await;
+    redis.start_again().await;
+    told(&replica, "fresh", 2).await;
+    redis.kill();
+    told(&replica, "waiting", 2).await;
+    assert!(replica.stop().await.success());
+
+    for (answer, route) in &failed {
+        assert_eq!(
+            (answer.status, answer.code().as_str()),
+            (503, "unavailable")
+        );
+        let lines = lines_of(&replica, answer);
+        assert_eq!(lines.len(), 1, "{lines:#?}");
+        assert_eq!(lines[0]["event"], "request");
+        assert_eq!(lines[0]["level"], "WARN");
+        assert_eq!(lines[0]["status"], 503);
+        assert_eq!(lines[0]["route"], *route);
+        assert!(!lines[0]["why"].as_str().unwrap().is_empty());
+    }
+    assert_eq!(phases(&replica, "waiting"), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_id_comes_back_and_stands_in_the_line_and_a_strange_one_is_replaced() {
+    let (folder, redis) = (folder(), Redis::start().await);
+    let mut replica = serve(&folder, &redis, &[]).await;
+    let anyone = replica.anonymous();
+    let register = async |name: &str, id: &str| {
+        let body = json!({"username": name, "password": PASSWORD}).to_string();
+        let headers = [("content-type", "application/json"), ("x-request-id", id)];
+        anyone
+            .send("POST", "/register", &headers, Some(&body))
+            .await
+    };
+    let kept = register("alice", "from-the-edge_1.2").await;
+    assert_eq!(kept.header("x-request-id"), "from-the-edge_1.2");
+    let mut answers = vec![kept];
+    let long = "a".repeat(65);
+    for (number, strange) in ["a b", "{\"event\":1}", "", &long].iter().enumerate() {
+        let answer = register(&format!("name{number}"), strange).await;
+        assert_eq!(answer.status, 201);
+        let id = answer.header("x-request-id");
+        assert!(id != *strange && id.len() == 32, "{id}");
+        answers.push(answer);
+    }
+    assert!(replica.stop().await.success());
+    for answer in &answers {
+        assert_eq!(lines_of(&replica, answer).len(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_clients_write_cannot_forge_a_line() {
+    let (folder, redis) = (folder(), Redis::start().await);
+    for format in ["json", "text"] {
+        // The addresses are read from JSON lines; a text log needs fixed ones.
+        let (listen, management) = (local(free_port()), local(free_port()));
+        let url = redis.url();
+        let settings = [
+            ("LOG_FORMAT", format),
+            ("LOG", "debug"),
+            ("REDIS_URL", &url),
+            ("LISTEN", &listen),
+            ("MANAGEMENT_LISTEN", &management),
+            ("BCRYPT_COST", "4"),
+            ("DRAIN_DELAY", "0s"),
+            SECRET,
+        ];
+        let mut replica = Process::spawn(folder.path(), &settings, &["serve"]);
+        replica.addr = listen.parse().unwrap();
+        replica.management = management.parse().unwrap();
+        replica.ready().await;
+        let anyone = replica.anonymous();
+        for forged in [
+            "alice\n{\"event\":\"audit\",\"forged\":true}",
+            "alice\r\nforged: yes",
+            "\u{1b}[2K\u{1b}[1Aforged",
+            "alice\u{2028}forged",
+            "forged\u{0}",
+        ] {
+            let body = json!({"username": forged, "password": PASSWORD});
+            assert_eq!(anyone.post("/register", &body).await.status, 422);
+            assert_eq!(anyone.post("/login", &body).await.status, 401);
+            let path = format!(
+                "/{}",
+                forged.replace(|c: char| !c.is_ascii_alphabetic(), "%0a")
+            );
+            assert_eq!(anyone.get(&path).await.status, 404);
+        }
+        assert!(replica.stop().await.success());
+        let log = replica.log();
+        assert!(log.len() > 5, "{log:#?}");
+        for line in &log {
+            assert!(!line.contains("forged"), "{line}");
+            assert!(!line.contains(|c: char| c.is_control()), "{line:?}");
+        }
+        assert_eq!(replica.errors(), Vec::<String>::new());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_metric_that_is_named_is_there_and_no_other_of_ours() {
+    let (folder, redis) = (folder(), Redis::start().await);
+    let replica = serve(&folder, &redis, &[]).await;
+    let anyone = replica.anonymous();
+    anyone.register("alice", PASSWORD).await;
+    let user = User::log_in(&anyone, "alice").await;
+    anyone.logout(&user.token).await;
+
+    let metrics = replica.probes().get("/metrics").await.body;
+    let families: BTreeSet<_> = metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+        .collect();
+    for (name, tells) in NAMES {
+        assert!(families.contains(name), "{name} ({tells}) in {families:?}");
+    }
+    for family in &families {
+        let known = NAMES.iter().any(|(name, _)| name == family);
+        // The exporter adds one that names the program.
+        assert!(known || *family == "target_info", "{family} has no name");
+    }
+    for counted in [
+        "portcullis_registrations_total{outcome=\"registered\"",
+        "portcullis_logins_total{outcome=\"in\"",
+        "portcullis_logouts_total{outcome=\"out\"",
+        "portcullis_denylist_entries{",
+        "portcullis_password_hashes_total{",
+    ] {
+        let line = metrics.lines().find(|line| line.starts_with(counted));
+        let line = line.unwrap_or_else(|| panic!("{counted} in {metrics}"));
+        let value: f64 = line.rsplit(' ').next().unwrap().parse().unwrap();
+        assert!(value >= 1.0, "{line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_invented_paths_and_methods_add_no_series() {
+    let (folder, redis) = (folder(), Redis::start().await);
+    let replica = serve(&folder, &redis, &[]).await;
+    let anyone = replica.anonymous();
+    let known = [
+        "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE",
+    ];
+    let real = ["/", "/dashboard", "/login", "/me", "/docs", "/openapi.json"];
+    let invent = async |from: usize| {
+        for number in from..from + 1000 {
+            let invented = format!("M{number}");
+            let method = if number % 2 == 0 {
+                known[(number / 2) % known.len()]
+            } else {
+                &invented
+            };
+            let path = match number % 3 {
+                0 => format!("/{number}/{}", number * 7919),
+                1 => format!("{}?n={number}", real[(number / 3) % real.len()]),
+                _ => format!("/dashboard/{number}"),
+            };
+            let answer = anyone.send(method, &path, &[], None).await;
+            assert!(answer.status < 500, "{method} {path}: {}", answer.status);
+        }
+        let metrics = replica.probes().get("/metrics").await.body;
+        let series = metrics.lines().filter(|line| !line.starts_with('#'));
+        series
+            .map(|line| line.rsplit_once(' ').unwrap().0.to_owned())
+            .collect::<BTreeSet<_>>()
+    };
+    // A thousand to meet every combination, a thousand to see that there are no more.
+    let before = invent(0).await;
+    let after = invent(1000).await;
+    let new: Vec<_> = after.difference(&before).collect();
+    assert!(new.is_empty(), "{new:#?}");
+    let routes: BTreeSet<_> = after
+        .iter()
+        .filter_map(|it| label(it, "http_route"))
+        .collect();
+    let mut expected = BTreeSet::from(real);
+    expected.insert("unmatched");
+    assert_eq!(routes, expected);
+    let methods: BTreeSet<_> = after
+        .iter()
+        .filter_map(|it| label(it, "http_request_method"))
+        .collect();
+    let mut expected = BTreeSet::from(known);
+    expected.insert("_OTHER");
+    assert_eq!(methods, expected);
+    println!("2000 invented requests: {} series", after.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_trace_is_sent_unless_a_receiver_is_named() {
+    let (folder, redis) = (folder(), Redis::start().await);
+    let receiver = Receiver::start().await;
+    let url = receiver.url();
+    let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", url.as_str());
+    for settings in [
+        &[][..],
+        &[AT_ONCE, endpoint, ("OTEL_SDK_DISABLED", "true")],
+        &[AT_ONCE, endpoint, ("OTEL_TRACES_EXPORTER", "none")],
+    ] {
+        let mut replica = serve(&folder, &redis, settings).await;
+        let answer = call(&replica, "/dashboard").await;
+        assert_eq!(answer.header("traceparent"), "");
+        assert!(replica.stop().await.success());
+        assert_eq!(receiver.bytes(), [0; 0]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_span_is_a_child_of_the_callers_and_the_answer_names_it() {
+    let (folder, redis) = (folder(), Redis::start().await);
+    let receiver = Receiver::start().await;
+    let url = receiver.url();
+    let settings = [("OTEL_EXPORTER_OTLP_ENDPOINT", url.as_str()), AT_ONCE];
+    let mut replica = serve(&folder, &redis, &settings).await;
+
+    let answer = call(&replica, "/dashboard").await;
+    let parts: Vec<_> = answer.header("traceparent").split('-').collect();
+    let [version, trace, id, flags] = parts[..] else {
+        panic!("{answer:?}");
+    };
+    assert_eq!((version, trace, flags), ("00", TRACE, "01"));
+    let span = receiver.span(|span| hex(&span.span_id) == id).await;
+    assert_eq!(hex(&span.trace_id), TRACE);
+    assert_eq!(hex(&span.parent_span_id), CALLER);
+    assert_eq!(span.name, "GET /dashboard");
+    let attribute = |name: &str| {
+        let found = span.attributes.iter().find(|it| it.key == name);
+        format!(
+            "{:?}",
+            found.unwrap_or_else(|| panic!("{name} in {span:#?}")).value
+        )
+    };
+    assert!(attribute("http.route").contains("/dashboard"));
+    assert!(attribute("http.request.method").contains("GET"));
+    assert!(attribute("http.response.status_code").contains("401"));
+
+    // Who names no parent begins a trace, and so does one whose name is not one.
+    for headers in [&[][..], &[("traceparent", "00-nonsense-01")]] {
+        let answer = replica.anonymous().send("GET", "/me", headers, None).await;
+        let (trace, id) = answer.header("traceparent")[3..].split_at(32);
+        assert_ne!(trace, TRACE);
+        let span = receiver.span(|span| hex(&span.span_id) == id[1..17]).await;
+        assert_eq!(hex(&span.trace_id), trace);
+        assert_eq!(span.parent_span_id, [0; 0]);
+    }
+
+    // What has not been sent when it is told to stop is sent then.
+    let last = call(&replica, "/nowhere").await;
+    assert!(replica.stop().await.success());
+    let id = last.header("traceparent")[36..52].to_owned();
+    assert!(receiver.spans().iter().any(|span| hex(&span.span_id) == id));
+    assert_eq!(replica.events("panic"), Vec::<Value>::new());
+    assert_eq!(replica.errors(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_is_absent_or_deaf_changes_nothing_for_requests() {
+    let (folder, redis) = (folder(), Redis::start().await);
+    // The second takes connections and never answers.
+    let deaf = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let ports = [free_port(), deaf.local_addr().unwrap().port()];
+    for (round, port) in ports.into_iter().enumerate() {
+        let url = format!("http://127.0.0.1:{port}");
+        let settings = [("OTEL_EXPORTER_OTLP_ENDPOINT", url.as_str()), AT_ONCE];
+        let mut replica = serve(&folder, &redis, &settings).await;
+        let anyone = replica.anonymous();
+        let name = format!("name{round}");
+        assert_eq!(anyone.register(&name, PASSWORD).await.status, 201);
+        let user = User::log_in(&anyone, &name).await;
+        for _ in 0..50 {
+            assert_eq!(anyone.dashboard(&user.token).await.status, 200);
+        }
+        assert_eq!(anyone.logout(&user.token).await.status, 204);
+        assert_eq!(anyone.dashboard(&user.token).await.status, 401);
+        replica.signal(Signal::TERM);
+        assert!(replica.ended().await.success());
+        assert_eq!(replica.events("panic"), Vec::<Value>::new());
+        assert_eq!(replica.errors(), Vec::<String>::new());
+    }
+}
+
+async fn serve(folder: &tempfile::TempDir, redis: &Redis, more: &[(&str, &str)]) -> Process {
+    let url = redis.url();
+    let mut settings = vec![("REDIS_URL", url.as_str()), SECRET];
+    settings.extend(more);
+    Process::serve(folder.path(), &settings).await
+}
+
+/// A request of a caller who names himself.
+async fn call(replica: &Process, path: &str) -> Answer {
+    let parent = format!("00-{TRACE}-{CALLER}-01");
+    let headers = [("traceparent", parent.as_str())];
+    replica.anonymous().send("GET", path, &headers, None).await
+}
+
+/// The log lines that carry the id of this answer; all of them once the replica has ended.
+fn lines_of(replica: &Process, answer: &Answer) -> Vec<Value> {
+    let id = answer.header("x-request-id");
+    assert!(!id.is_empty());
+    let lines = replica.log().into_iter().map(|line| parsed(&line));
+    lines.filter(|line| line["request_id"] == id).collect()
+}
+
+/// How often the log says that the view of the revocations has come to this phase.
+fn phases(replica: &Process, phase: &str) -> usize {
+    let lines = replica.events("feed");
+    lines.iter().filter(|line| line["phase"] == phase).count()
+}
+
+/// Waits until the log has said so as often.
+async fn told(replica: &Process, phase: &str, times: usize) {
+    let wait = async {
+        while phases(replica, phase) < times {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait)
+        .await
+        .unwrap_or_else(|_| panic!("{phase} is not told: {:#?}", replica.events("feed")));
+}
+
+/// The value of a label of a series.
+fn label<'a>(series: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = series.split_once(&format!("{name}=\""))?;
+    Some(rest.split_once('"')?.0)
+}
+
+fn local(port: u16) -> String {
+    format!("127.0.0.1:{port}")
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
