@@ -26,8 +26,8 @@ test-long: ## The same, with the full numbers in place of the smaller ones
 bench: ## Measure
 	cargo bench --locked
 
-openapi: ## Write openapi.json anew, from the code
-	cargo run --locked --quiet -- openapi > openapi.json.new && mv openapi.json.new openapi.json
+openapi: ## Write src/http/openapi.json anew, from the code
+	cargo run --locked --quiet -- openapi > target/openapi.json && mv target/openapi.json src/http/openapi.json
 
 fmt: ## Format the code
 	cargo fmt

@@ -96,6 +96,11 @@ async fn serve(config: Config) -> ExitCode {
             .unwrap_or_default()
     };
     let (listen, management) = (address(app.local_addr()), address(app.management_addr()));
+    // Before anybody can know that it listens: whoever tells it to stop then sees it drain.
+    let told_to_stop = match told_to_stop() {
+        Ok(told_to_stop) => told_to_stop,
+        Err(error) => return fail(UNAVAILABLE, &format!("signals cannot be received: {error}")),
+    };
     info!(
         event = "listening",
         listen,
@@ -103,7 +108,7 @@ async fn serve(config: Config) -> ExitCode {
         version = env!("CARGO_PKG_VERSION"),
         "open http://{listen}/docs"
     );
-    let outcome = app.run(told_to_stop()).await;
+    let outcome = app.run(told_to_stop).await;
     drop(telemetry);
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -111,23 +116,21 @@ async fn serve(config: Config) -> ExitCode {
     }
 }
 
-/// Resolves at the first SIGTERM or SIGINT; the second ends the process at once.
-async fn told_to_stop() {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    ) else {
-        // Without signals the process can still be killed.
-        return std::future::pending().await;
-    };
+/// Listens for signals from now on. What is returned resolves at the first SIGTERM or SIGINT; the second ends the process at
+/// once.
+fn told_to_stop() -> std::io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
     let mut next =
         async move || tokio::select! { _ = terminate.recv() => 143, _ = interrupt.recv() => 130 };
-    next().await;
-    tokio::spawn(async move {
-        let code = next().await;
-        warn!(event = "stopped", "told to stop twice: exiting at once");
-        std::process::exit(code);
-    });
+    Ok(async move {
+        next().await;
+        tokio::spawn(async move {
+            let code = next().await;
+            warn!(event = "stopped", "told to stop twice: exiting at once");
+            std::process::exit(code);
+        });
+    })
 }
 
 /// Tells what would run, and what of it cannot.

@@ -6,13 +6,13 @@
 mod metrics;
 
 use std::collections::HashMap;
+use std::io::IsTerminal;
 
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
 use opentelemetry::trace::{TraceContextExt, TracerProvider};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use poem::http::HeaderMap;
 use tracing::level_filters::LevelFilter;
 use tracing::{Span, error, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
@@ -25,6 +25,9 @@ pub use metrics::{Act, Metrics, NAMES};
 
 use crate::config::{LogFormat, TelemetryConfig};
 
+/// The headers in which callers and called name their spans (W3C Trace Context).
+const PARENT: &str = "traceparent";
+const STATE: &str = "tracestate";
 /// The target of spans. They are for traces; a log line carries what it needs itself.
 const SPANS: &str = "portcullis::trace";
 
@@ -53,7 +56,15 @@ impl Telemetry {
                 .with_current_span(false)
                 .with_span_list(false)
                 .boxed(),
-            LogFormat::Text => tracing_subscriber::fmt::layer().with_target(false).boxed(),
+            LogFormat::Text => {
+                let lines = tracing_subscriber::fmt::layer().with_target(false);
+                // Colours are for people; in a file they would be noise.
+                if std::io::stdout().is_terminal() {
+                    lines.boxed()
+                } else {
+                    lines.with_ansi(false).boxed()
+                }
+            }
         };
         let traces = config.traces.then(tracer_provider).transpose()?;
         let exporting = traces.as_ref().map(|provider| {
@@ -103,9 +114,13 @@ fn report_panics() {
     }));
 }
 
-/// The span of a request: a child of the caller's, where that names itself (W3C Trace Context).
+/// The span of a request: a child of the caller's, where that names itself in the request's headers.
 #[must_use]
-pub fn request_span(headers: &HeaderMap, method: &'static str, route: &str) -> Span {
+pub fn request_span<'a>(
+    header: impl Fn(&str) -> Option<&'a str>,
+    method: &'static str,
+    route: &str,
+) -> Span {
     let span = info_span!(
         target: "portcullis::trace",
         "request",
@@ -117,7 +132,10 @@ pub fn request_span(headers: &HeaderMap, method: &'static str, route: &str) -> S
         http.response.status_code = tracing::field::Empty,
     );
     if !span.is_disabled() {
-        let parent = TraceContextPropagator::new().extract(&Headers(headers));
+        let parent = TraceContextPropagator::new().extract(&Caller {
+            parent: header(PARENT),
+            state: header(STATE),
+        });
         // Fails only where traces are not exported; then there is no parent to set.
         span.set_parent(parent).ok();
     }
@@ -136,17 +154,25 @@ pub fn traceparent(span: &Span) -> Option<String> {
     }
     let mut carrier = HashMap::new();
     TraceContextPropagator::new().inject_context(&context, &mut carrier);
-    carrier.remove("traceparent")
+    carrier.remove(PARENT)
 }
 
-struct Headers<'a>(&'a HeaderMap);
+/// How a caller names himself.
+struct Caller<'a> {
+    parent: Option<&'a str>,
+    state: Option<&'a str>,
+}
 
-impl Extractor for Headers<'_> {
-    fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key)?.to_str().ok()
+impl Extractor for Caller<'_> {
+    fn get(&self, name: &str) -> Option<&str> {
+        match name {
+            PARENT => self.parent,
+            STATE => self.state,
+            _ => None,
+        }
     }
 
     fn keys(&self) -> Vec<&str> {
-        self.0.keys().map(poem::http::HeaderName::as_str).collect()
+        vec![PARENT, STATE]
     }
 }

@@ -5,9 +5,24 @@
     clippy::unwrap_used,
     reason = "a test that cannot go on should say where"
 )]
+#![expect(
+    unreachable_pub,
+    reason = "the harness is for all modules; how far it reaches nobody else needs to know"
+)]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test measures with the machine's clock and reads the environment it was started in"
+)]
 
 mod harness;
 
+mod authorization;
+mod bodies;
+mod connections;
+mod errors;
+mod feed;
 mod journey;
 mod logout;
+mod make_run;
+mod process;
 mod readme;

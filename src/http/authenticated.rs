@@ -107,5 +107,9 @@ fn bearer_token(request: &Request) -> Result<&str, ApiError> {
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(ApiError::new(ProblemCode::MissingToken));
     }
+    // Two headers that somebody on the way has joined (RFC 9110 §5.3); no token has a comma.
+    if token.contains(',') {
+        return Err(ApiError::new(ProblemCode::InvalidRequest));
+    }
     Ok(token)
 }

@@ -5,7 +5,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use poem::http::{HeaderValue, header};
 use poem::web::Redirect;
-use poem::{Response, Route, get};
+use poem::{Endpoint, Request, Response, Route, get};
 use poem_openapi::{OpenApi, OpenApiService};
 use serde_json::{Value, json};
 
@@ -55,8 +55,20 @@ impl Docs {
         pretty(&self.document)
     }
 
-    /// Serves both, and leads `/` to the page. The endpoints of the framework would answer any method.
-    pub(super) fn routes(self) -> Route {
+    /// Serves both, leads `/` to the page, and leaves every other path to `operations`.
+    ///
+    /// The endpoints of the framework would answer any method, and its nesting at `/` would take `/` itself away.
+    pub(super) fn before<E>(self, operations: E) -> impl Endpoint<Output = Response>
+    where
+        E: Endpoint<Output = Response>,
+    {
+        PagesFirst {
+            pages: self.routes(),
+            operations,
+        }
+    }
+
+    fn routes(self) -> Route {
         let text = self.text();
         let document = poem::endpoint::make_sync(move |_| {
             Response::builder()
@@ -77,6 +89,23 @@ impl Docs {
             )
             .at("/docs", get(page))
             .at("/openapi.json", get(document))
+    }
+}
+
+struct PagesFirst<E> {
+    pages: Route,
+    operations: E,
+}
+
+impl<E: Endpoint<Output = Response>> Endpoint for PagesFirst<E> {
+    type Output = Response;
+
+    async fn call(&self, request: Request) -> poem::Result<Response> {
+        if PAGES.contains(&request.uri().path()) {
+            self.pages.call(request).await
+        } else {
+            self.operations.call(request).await
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use poem::http::StatusCode;
 use poem::middleware::AddData;
-use poem::{Endpoint, EndpointExt, IntoResponse, Response, Route};
+use poem::{Endpoint, EndpointExt, IntoEndpoint, IntoResponse, Response};
 use poem_openapi::{OpenApiService, Tags};
 
 use self::accounts::AccountsApi;
@@ -80,12 +80,12 @@ pub fn public(
     let pages: &[&str] = if with_docs { &PAGES } else { &[] };
     let known = Arc::new(Routes::new(docs.document(), pages));
 
+    let operations = service.into_endpoint();
     let routes = if with_docs {
-        docs.routes()
+        docs.before(operations).boxed()
     } else {
-        Route::new()
+        operations
     };
-    let routes = routes.nest_no_strip("/", service);
 
     // From the inside out: the sessions that the bearer extractor asks; whole bodies; and around all of it, what turns
     // everything into an answer and measures it.

@@ -41,7 +41,7 @@ impl<E: Endpoint<Output: IntoResponse>> Endpoint for Observed<E> {
         let route = self.routes.find(request.uri().path());
         let method = method_label(request.method());
         let span = request_span(
-            request.headers(),
+            |name| request.headers().get(name)?.to_str().ok(),
             method,
             route.map_or("", |route| &route.pattern),
         );
@@ -50,28 +50,38 @@ impl<E: Endpoint<Output: IntoResponse>> Endpoint for Observed<E> {
             .clone()
             .scope(self.answer(request, route))
             .instrument(span.clone());
-        let mut response = answered.await;
+        let (mut response, cause) = answered.await;
         let took = self.clock.uptime().since(begun);
         Self::finish(&mut response, id, &span);
         let pattern = route.map_or(&self.routes.unmatched, |route| &route.pattern);
         self.metrics
             .request(method, pattern, response.status().as_u16(), took);
-        log(&context, method, pattern, response.status(), took);
+        let line = Line {
+            method,
+            route: pattern,
+            status: response.status(),
+            took,
+            cause: cause.as_deref(),
+        };
+        line.write(&context);
         Ok(response)
     }
 }
 
 impl<E: Endpoint<Output: IntoResponse>> Observed<E> {
-    async fn answer(&self, request: Request, route: Option<&Route>) -> Response {
-        match AssertUnwindSafe(self.inner.call(request))
+    /// The answer, and why it is a failure where that is known.
+    async fn answer(&self, request: Request, route: Option<&Route>) -> (Response, Option<String>) {
+        let error = match AssertUnwindSafe(self.inner.call(request))
             .catch_unwind()
             .await
         {
-            Ok(Ok(response)) => response.into_response(),
-            Ok(Err(error)) => translate(&error, route).into_response(),
+            Ok(Ok(response)) => return (response.into_response(), None),
+            Ok(Err(error)) => translate(&error, route),
             // The hook has logged where; what was said may hold anything and is dropped.
-            Err(_) => ApiError::new(ProblemCode::Internal).into_response(),
-        }
+            Err(_) => ApiError::new(ProblemCode::Internal).caused_by(&"a panic"),
+        };
+        let cause = error.cause().map(str::to_owned);
+        (error.into_response(), cause)
     }
 
     fn finish(response: &mut Response, id: Option<HeaderValue>, span: &Span) {
@@ -115,14 +125,8 @@ fn translate(error: &poem::Error, route: Option<&Route>) -> ApiError {
         StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(ProblemCode::PayloadTooLarge),
         StatusCode::UNSUPPORTED_MEDIA_TYPE => ApiError::new(ProblemCode::UnsupportedMediaType),
         status if status.is_client_error() => ApiError::new(ProblemCode::MalformedRequest),
-        status => {
-            error!(
-                event = "internal_error",
-                status = status.as_u16(),
-                "the framework failed"
-            );
-            ApiError::new(ProblemCode::Internal)
-        }
+        status => ApiError::new(ProblemCode::Internal)
+            .caused_by(&format_args!("the framework answered {status}")),
     }
 }
 
@@ -142,22 +146,37 @@ fn method_label(method: &Method) -> &'static str {
     }
 }
 
-fn log(context: &Context, method: &str, route: &str, status: StatusCode, took: Duration) {
-    let (failed, slow) = (status.is_server_error(), took > SLOW);
-    if failed || slow {
-        let (status, millis) = (
-            status.as_u16(),
-            u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-        );
+/// What the log says of a request, where it says anything.
+struct Line<'a> {
+    method: &'a str,
+    route: &'a str,
+    status: StatusCode,
+    took: Duration,
+    cause: Option<&'a str>,
+}
+
+impl Line<'_> {
+    fn write(&self, context: &Context) {
         let request_id = context.request_id.as_str();
-        let what = if failed {
-            "a request has failed"
-        } else {
-            "a request was slow"
-        };
-        warn!(
-            event = "request",
-            method, route, status, millis, request_id, "{what}"
-        );
+        let (method, route, status) = (self.method, self.route, self.status.as_u16());
+        let millis = u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX);
+        if self.status == StatusCode::INTERNAL_SERVER_ERROR {
+            let why = self.cause;
+            error!(
+                event = "request",
+                method, route, status, millis, why, request_id, "a fault of the service"
+            );
+        } else if self.status.is_server_error() {
+            let why = self.cause;
+            warn!(
+                event = "request",
+                method, route, status, millis, why, request_id, "a request has failed"
+            );
+        } else if self.took > SLOW {
+            warn!(
+                event = "request",
+                method, route, status, millis, request_id, "a request was slow"
+            );
+        }
     }
 }

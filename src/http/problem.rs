@@ -1,8 +1,8 @@
 //! Errors as clients see them: RFC 9457 problems, for everything that is not a success.
 //!
 //! Who may see what: a client sees a status, a closed [`ProblemCode`] and sentences that are written in this program. No
-//! constructor takes text from an error value, so neither a password that did not parse nor an address of Redis can get into
-//! an answer. Causes go to the log, once, where the problem is made.
+//! constructor takes text from an error value for it, so neither a password that did not parse nor an address of Redis can
+//! get into an answer. A cause travels beside the problem to where the request ends, and into the one line of the log there.
 
 use poem::http::{HeaderName, HeaderValue, StatusCode, header};
 use poem::{IntoResponse, Response};
@@ -12,7 +12,6 @@ use poem_openapi::registry::{
 };
 use poem_openapi::types::{ToJSON, Type};
 use poem_openapi::{ApiResponse, Enum, Object};
-use tracing::{error, warn};
 
 use super::context;
 use crate::auth::Failure;
@@ -162,6 +161,8 @@ pub(super) struct ApiError {
     errors: Vec<FieldError>,
     headers: Vec<(HeaderName, HeaderValue)>,
     closes: bool,
+    /// Why the service could not do its work, for the log alone.
+    cause: Option<String>,
 }
 
 impl ApiError {
@@ -174,6 +175,7 @@ impl ApiError {
             errors: Vec::new(),
             headers: Vec::new(),
             closes: false,
+            cause: None,
         };
         match code.status() {
             StatusCode::UNAUTHORIZED => {
@@ -229,6 +231,19 @@ impl ApiError {
         self
     }
 
+    /// Keeps what the log is to say about it.
+    #[must_use]
+    pub(super) fn caused_by(mut self, why: &dyn std::fmt::Display) -> Self {
+        self.cause = Some(why.to_string());
+        self
+    }
+
+    /// What the log is to say about it.
+    #[must_use]
+    pub(super) fn cause(&self) -> Option<&str> {
+        self.cause.as_deref()
+    }
+
     fn retry_after(&mut self, seconds: u64) {
         self.headers.retain(|(name, _)| name != header::RETRY_AFTER);
         self.headers
@@ -257,27 +272,17 @@ impl std::fmt::Display for ApiError {
 
 impl std::error::Error for ApiError {}
 
-/// The service could not do its work: the cause goes to the log, a problem without it to the client.
+/// The service could not do its work: a problem without the cause for the client, and the cause for the log.
 impl From<Failure> for ApiError {
     fn from(failure: Failure) -> Self {
-        let request_id = context::request_id();
         match failure {
-            Failure::Unavailable(why) => {
-                warn!(event = "unavailable", %why, request_id, "a request could not be answered");
-                Self::new(ProblemCode::Unavailable)
-            }
+            Failure::Unavailable(why) => Self::new(ProblemCode::Unavailable).caused_by(&why),
             Failure::Overloaded { retry_after } => {
-                let mut error = Self::new(ProblemCode::Overloaded);
+                let mut error = Self::new(ProblemCode::Overloaded).caused_by(&"too many hashes");
                 error.retry_after(retry_after);
                 error
             }
-            Failure::Internal(what) => {
-                error!(
-                    event = "internal_error",
-                    what, request_id, "a fault of the service"
-                );
-                Self::new(ProblemCode::Internal)
-            }
+            Failure::Internal(what) => Self::new(ProblemCode::Internal).caused_by(&what),
         }
     }
 }

@@ -120,38 +120,33 @@ impl Redis {
         &self.keys
     }
 
-    /// A connection outside the pool, for one who must not wait behind others. It leads to a primary.
+    /// A connection outside the pool, for one who must not wait behind others and asks for the server's role himself.
     pub(super) async fn connect(&self) -> Result<MultiplexedConnection, StoreError> {
         let config = connection_config();
-        let mut connection = within(
+        within(
             self.client
                 .get_multiplexed_async_connection_with_config(&config),
         )
-        .await?;
-        within(demand_primary(&mut connection)).await?;
-        Ok(connection)
+        .await
     }
 
-    /// Runs one operation on a pooled connection. The deadline covers waiting for the connection too.
+    /// Runs one operation on a pooled connection.
     pub(super) async fn run<T, F>(&self, operation: F) -> Result<T, StoreError>
     where
         F: AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>,
     {
-        let work = async {
-            let mut lease = Lease(Some(
-                self.pool
-                    .get()
-                    .await
-                    .map_err(|error| StoreError(Cause::Pool(error)))?,
-            ));
-            let connection = lease.0.as_mut().ok_or(StoreError(Cause::Deadline))?;
-            let answer = operation(connection).await?;
-            drop(lease.0.take());
-            Ok(answer)
-        };
-        tokio::time::timeout(DEADLINE, work)
+        // Two deadlines: on a slow network the checks of a pooled connection take as long as the operation itself.
+        let pooled = self.pool.get();
+        let pooled = tokio::time::timeout(DEADLINE, pooled)
             .await
-            .unwrap_or(Err(StoreError(Cause::Deadline)))
+            .map_err(|_| StoreError(Cause::Deadline))?;
+        let mut lease = Lease(Some(
+            pooled.map_err(|error| StoreError(Cause::Pool(error)))?,
+        ));
+        let connection = lease.0.as_mut().ok_or(StoreError(Cause::Deadline))?;
+        let answer = within(operation(connection)).await?;
+        drop(lease.0.take());
+        Ok(answer)
     }
 
     /// Runs a script on a pooled connection.
@@ -193,6 +188,18 @@ pub(super) async fn invoke<T: FromRedisValue>(
         call.arg(arg);
     }
     call.invoke_async(connection).await
+}
+
+/// Makes sure that the server has these scripts, in one round trip.
+pub(super) async fn load(
+    connection: &mut MultiplexedConnection,
+    scripts: &[&Script],
+) -> RedisResult<()> {
+    let mut pipeline = redis::pipe();
+    for script in scripts {
+        pipeline.load_script(script).ignore();
+    }
+    pipeline.query_async(connection).await
 }
 
 /// Holds one operation to the deadline.

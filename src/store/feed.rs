@@ -10,7 +10,7 @@ use std::time::Duration;
 use redis::Script;
 use redis::aio::MultiplexedConnection;
 
-use super::connection::{Redis, StoreError, invoke, within};
+use super::connection::{Redis, StoreError, invoke, load, within};
 use super::entries::Entry;
 use super::inspection::{Inspection, inspect};
 use crate::domain::Timestamp;
@@ -99,10 +99,13 @@ impl Redis {
     /// Opens a connection of its own to the feed, and asks the server what it is.
     ///
     /// # Errors
-    /// Where no primary can be reached within the deadline.
+    /// Where no server can be reached within the deadline.
     pub async fn open_feed(&self) -> Result<(Feed, Inspection), StoreError> {
         let mut connection = self.connect().await?;
-        let inspection = within(async { inspect(&mut connection).await }).await?;
+        let inspection = within(inspect(&mut connection)).await?;
+        // A server that was restarted has lost them; loaded here, they cost nobody else a second round trip.
+        let scripts = [&*READ, &*ANNOUNCE, &*SETTLE, &*APPEND, &*LOCK, &*REPAIR];
+        within(load(&mut connection, &scripts)).await?;
         Ok((
             Feed {
                 connection,
@@ -232,7 +235,7 @@ impl Feed {
     /// # Errors
     /// Where the store cannot answer.
     pub async fn inspect(&mut self) -> Result<Inspection, StoreError> {
-        within(async { inspect(&mut self.connection).await }).await
+        within(inspect(&mut self.connection)).await
     }
 
     /// Announces the window that this replica uses.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
 
 use super::connection::{Redis, StoreError, within};
@@ -76,35 +77,32 @@ impl Redis {
     /// Asks the server what it is.
     ///
     /// # Errors
-    /// Where it cannot be reached, or is not a primary.
+    /// Where it cannot be reached.
     pub async fn inspect(&self) -> Result<Inspection, StoreError> {
         let mut connection = self.connect().await?;
-        within(async { inspect(&mut connection).await }).await
+        within(inspect(&mut connection)).await
     }
 }
 
-pub(super) async fn inspect(
-    connection: &mut MultiplexedConnection,
-) -> redis::RedisResult<Inspection> {
-    let info: String = redis::cmd("INFO")
+/// What `INFO` and `CONFIG GET` answer, each by itself.
+type Answers = (RedisResult<String>, RedisResult<Option<(String, String)>>);
+
+pub(super) async fn inspect(connection: &mut MultiplexedConnection) -> RedisResult<Inspection> {
+    // INFO shows the policy and whether there is an append-only file; how often it is written out only CONFIG tells, and
+    // a managed Redis often does not permit CONFIG: an error there is an answer too. One round trip for both.
+    let mut ask = redis::pipe();
+    ask.cmd("INFO")
         .arg("server")
         .arg("memory")
-        .arg("persistence")
-        .query_async(connection)
-        .await?;
+        .arg("persistence");
+    ask.cmd("CONFIG").arg("GET").arg("appendfsync");
+    let (info, fsync): Answers = ask.ignore_errors().query_async(connection).await?;
+    let (info, fsync) = (info?, fsync.unwrap_or_default());
     let field = |name: &str| {
         info.lines()
             .find_map(|line| line.strip_prefix(name))
             .map(str::to_owned)
     };
-    // INFO shows the policy and whether there is an append-only file; how often it is written out only CONFIG tells, and
-    // a managed Redis often does not permit CONFIG.
-    let fsync: Option<(String, String)> = redis::cmd("CONFIG")
-        .arg("GET")
-        .arg("appendfsync")
-        .query_async(connection)
-        .await
-        .unwrap_or_default();
     let persistence = match (
         field("aof_enabled:").as_deref(),
         fsync.as_ref().map(|(_, value)| value.as_str()),

@@ -11,6 +11,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
+use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
 
 use super::connection::StoreError;
@@ -42,7 +43,13 @@ impl PrivateRedis {
         let refused = |what: &str, error: io::Error| {
             StoreError::refused(format!("{}: {what}: {error}", folder.display()))
         };
-        std::fs::create_dir_all(folder).map_err(|error| refused("cannot be made", error))?;
+        // The address of a socket cannot be relative. What lies here is for nobody else's eyes.
+        let folder =
+            &std::path::absolute(folder).map_err(|error| refused("cannot be found", error))?;
+        let mut maker = std::fs::DirBuilder::new();
+        std::os::unix::fs::DirBuilderExt::mode(&mut maker, 0o700);
+        let made = maker.recursive(true).create(folder);
+        made.map_err(|error| refused("cannot be made", error))?;
         let socket = folder.join("redis.sock");
         if socket.as_os_str().len() > SOCKET_PATH {
             return Err(StoreError::refused(
@@ -63,7 +70,8 @@ impl PrivateRedis {
             .env("PATH", search_path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::inherit())
+            // Until it answers, this is where it says why it cannot; then it writes to a file.
+            .stderr(Stdio::piped())
             // Ctrl-C in a terminal goes to the whole process group; the server must outlive the drain.
             .process_group(0)
             .kill_on_drop(true)
@@ -72,9 +80,7 @@ impl PrivateRedis {
         let mut server = Self { child, socket };
         match tokio::time::timeout(START, server.answers()).await {
             Ok(Ok(())) => Ok(server),
-            Ok(Err(status)) => Err(StoreError::refused(format!(
-                "the private redis-server ended at once ({status})"
-            ))),
+            Ok(Err(status)) => Err(StoreError::refused(server.last_words(status).await)),
             Err(_) => Err(StoreError::refused(
                 "the private redis-server does not answer",
             )),
@@ -102,18 +108,40 @@ impl PrivateRedis {
         }
     }
 
-    /// Resolves when it answers, or with its status if it has ended.
+    /// Why it has ended: in its own words, where it had any.
+    async fn last_words(&mut self, status: ExitStatus) -> String {
+        let mut words = String::new();
+        if let Some(mut stderr) = self.child.stderr.take() {
+            stderr.read_to_string(&mut words).await.ok();
+        }
+        let words = words.trim();
+        let words = words.strip_prefix("portcullis: ").unwrap_or(words);
+        if words.is_empty() {
+            format!("the private redis-server ended at once ({status})")
+        } else {
+            words.to_owned()
+        }
+    }
+
+    /// Resolves when it answers, or with its status if it has ended. Another replica's server may answer on the same
+    /// socket, or one that is about to end; ours is the one with the child's process id, which becoming `redis-server` keeps.
     async fn answers(&mut self) -> Result<(), ExitStatus> {
+        let ours = format!("process_id:{}", self.child.id().unwrap_or_default());
         loop {
             if let Ok(Some(status)) = self.child.try_wait() {
                 return Err(status);
             }
-            let ping = async {
+            let ask = async {
                 let client = redis::Client::open(self.url())?;
                 let mut connection = client.get_multiplexed_async_connection().await?;
-                redis::cmd("PING").query_async::<()>(&mut connection).await
+                let mut info = redis::cmd("INFO");
+                info.arg("server")
+                    .query_async::<String>(&mut connection)
+                    .await
             };
-            if ping.await.is_ok() {
+            // One that is loading its data refuses to tell anything.
+            let answered = ask.await;
+            if answered.is_ok_and(|info| info.lines().any(|line| line == ours)) {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(20)).await;

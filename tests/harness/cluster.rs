@@ -140,6 +140,11 @@ impl Cluster {
         Self::with(replicas, |_, _| {}).await
     }
 
+    /// One replica that has its Redis to itself, and so is ready at once.
+    pub async fn alone() -> Self {
+        Self::with(1, |_, config| config.revocation.alone = true).await
+    }
+
     /// As many ready replicas over a new Redis, each with changes to its settings.
     pub async fn with(replicas: usize, change: impl Fn(usize, &mut Config)) -> Self {
         let redis = Redis::start().await;

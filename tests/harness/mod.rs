@@ -1,12 +1,18 @@
 //! What tests are made of: a Redis, replicas over it, and people who use them.
 
 mod cluster;
+pub mod follower;
 mod people;
+pub mod process;
+mod proxy;
 mod redis;
+mod wire;
 
-pub use cluster::{Cluster, Replica, config};
+pub use cluster::{Cluster, Replica, SECRET, config};
 pub use people::{Anonymous, Answer, PASSWORD, User};
+pub use proxy::{Proxy, Weather};
 pub use redis::{Redis, free_port};
+pub use wire::Wire;
 
 /// How much of a long test to run: as much as it says, or with `PORTCULLIS_LONG=1` the full number that was asked for.
 pub fn rounds(short: usize, full: usize) -> usize {

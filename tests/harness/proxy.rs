@@ -1,0 +1,113 @@
+//! A proxy before Redis that can be broken and mended: it delays, holds what matches, cuts, and refuses.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+/// What happens to what passes.
+#[derive(Debug, Clone, Default)]
+pub struct Weather {
+    /// Each piece is delayed by a time up to this, in either direction.
+    pub delay: Duration,
+    /// A piece towards Redis that contains all of these is swallowed, and all that follows it on the connection.
+    pub swallow: Vec<&'static str>,
+    /// Nothing passes; connections stay open.
+    pub black_hole: bool,
+    /// New connections are closed at once.
+    pub refuse: bool,
+}
+
+/// A proxy. It ends with the test.
+pub struct Proxy {
+    addr: SocketAddr,
+    weather: Arc<Mutex<Weather>>,
+    connections: Arc<Mutex<JoinSet<()>>>,
+    accepting: tokio::task::JoinHandle<()>,
+}
+
+impl Proxy {
+    /// A proxy to `target` that changes nothing yet.
+    pub async fn to(target: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let weather: Arc<Mutex<Weather>> = Arc::default();
+        let connections: Arc<Mutex<JoinSet<()>>> = Arc::default();
+        let (sky, open) = (Arc::clone(&weather), Arc::clone(&connections));
+        let accepting = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                if sky.lock().unwrap().refuse {
+                    continue;
+                }
+                let Ok(server) = TcpStream::connect(target).await else {
+                    continue;
+                };
+                client.set_nodelay(true).unwrap();
+                server.set_nodelay(true).unwrap();
+                let (from_client, to_client) = client.into_split();
+                let (from_server, to_server) = server.into_split();
+                let mut open = open.lock().unwrap();
+                open.spawn(pass(from_client, to_server, Arc::clone(&sky), true));
+                open.spawn(pass(from_server, to_client, Arc::clone(&sky), false));
+            }
+        });
+        Self {
+            addr,
+            weather,
+            connections,
+            accepting,
+        }
+    }
+
+    /// The URL of Redis behind this proxy.
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.addr)
+    }
+
+    /// Changes what happens from now on.
+    pub fn set(&self, weather: Weather) {
+        *self.weather.lock().unwrap() = weather;
+    }
+
+    /// Closes all connections.
+    pub fn cut(&self) {
+        self.connections.lock().unwrap().abort_all();
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+async fn pass(
+    mut from: impl AsyncReadExt + Unpin,
+    mut to: impl AsyncWriteExt + Unpin,
+    weather: Arc<Mutex<Weather>>,
+    towards_redis: bool,
+) {
+    let mut piece = vec![0; 64 * 1024];
+    let mut number: u32 = 0;
+    while let Ok(length @ 1..) = from.read(&mut piece).await {
+        let now = weather.lock().unwrap().clone();
+        let text = String::from_utf8_lossy(&piece[..length]);
+        let swallowed = towards_redis
+            && !now.swallow.is_empty()
+            && now.swallow.iter().all(|word| text.contains(word));
+        if now.black_hole || swallowed {
+            return std::future::pending().await;
+        }
+        if !now.delay.is_zero() {
+            // Any spread will do; a fixed one can be repeated.
+            number = number.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            tokio::time::sleep(now.delay.mul_f64(f64::from(number >> 16) / 65_536.0)).await;
+        }
+        if to.write_all(&piece[..length]).await.is_err() {
+            return;
+        }
+    }
+}

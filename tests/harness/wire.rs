@@ -1,0 +1,139 @@
+//! A client that says exactly what a test writes: bytes on a TCP connection, and the answers that come back.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::people::Answer;
+
+/// How long a test waits for anything. Everything is over much sooner, or never.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// One connection.
+pub struct Wire {
+    stream: TcpStream,
+    received: Vec<u8>,
+}
+
+impl Wire {
+    /// Connects.
+    pub async fn to(addr: SocketAddr) -> Self {
+        Self {
+            stream: TcpStream::connect(addr).await.unwrap(),
+            received: Vec::new(),
+        }
+    }
+
+    /// Connects, says all of `bytes`, and tells every answer until the server closes.
+    pub async fn say(addr: SocketAddr, bytes: impl AsRef<[u8]>) -> Vec<Answer> {
+        let mut wire = Self::to(addr).await;
+        wire.send(bytes).await;
+        wire.answers().await
+    }
+
+    /// Sends bytes; tells whether the server still takes any.
+    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        self.stream.write_all(bytes.as_ref()).await.is_ok()
+    }
+
+    /// Says that nothing more will be sent.
+    pub async fn finish(&mut self) {
+        self.stream.shutdown().await.ok();
+    }
+
+    /// The next answer, or none where the server has closed. An answer that breaks off is no answer.
+    pub async fn answer(&mut self) -> Option<Answer> {
+        loop {
+            if let Some((answer, length)) = parse(&self.received) {
+                self.received.drain(..length);
+                return Some(answer);
+            }
+            if !self.read().await {
+                assert_eq!(String::from_utf8_lossy(&self.received), "", "breaks off");
+                return None;
+            }
+        }
+    }
+
+    /// All answers until the server closes.
+    pub async fn answers(&mut self) -> Vec<Answer> {
+        let mut answers = Vec::new();
+        while let Some(answer) = self.answer().await {
+            answers.push(answer);
+        }
+        answers
+    }
+
+    /// Sends `piece` again and again until the server takes no more, at most `most` bytes, while what it answers is read;
+    /// tells how many bytes it has taken.
+    pub async fn pour(&mut self, piece: &str, most: usize) -> usize {
+        let (mut from, mut to) = self.stream.split();
+        let mut taken = 0;
+        let pouring = async {
+            while taken < most && to.write_all(piece.as_bytes()).await.is_ok() {
+                taken += piece.len();
+            }
+        };
+        let reading =
+            async { while from.read_buf(&mut self.received).await.is_ok_and(|n| n > 0) {} };
+        timeout(PATIENCE, async { tokio::join!(pouring, reading) })
+            .await
+            .expect("the server neither takes nor closes");
+        taken
+    }
+
+    /// How many bytes come until the server closes, whatever they are.
+    pub async fn drain(&mut self) -> usize {
+        while self.read().await {}
+        self.received.len()
+    }
+
+    /// Whether the server has closed, as far as can be told within `time`.
+    pub async fn is_closed_within(&mut self, time: Duration) -> bool {
+        matches!(timeout(time, self.read()).await, Ok(false))
+    }
+
+    /// Reads some more; false where the server has closed, in order or not.
+    async fn read(&mut self) -> bool {
+        let reading = self.stream.read_buf(&mut self.received);
+        let read = timeout(PATIENCE, reading)
+            .await
+            .expect("the server neither answers nor closes");
+        read.is_ok_and(|bytes| bytes > 0)
+    }
+}
+
+/// The first answer in `bytes` and its length, once all of it is there. Every answer of ours tells its length or has no body.
+fn parse(bytes: &[u8]) -> Option<(Answer, usize)> {
+    let head_length = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
+    let head = std::str::from_utf8(&bytes[..head_length - 4]).unwrap();
+    let mut lines = head.split("\r\n");
+    let status_line = lines.next().unwrap();
+    let status = status_line
+        .strip_prefix("HTTP/1.")
+        .and_then(|rest| rest.get(2..5)?.parse().ok())
+        .unwrap_or_else(|| panic!("not an answer: {status_line}"));
+    let mut headers = HeaderMap::new();
+    for line in lines {
+        let (name, value) = line.split_once(": ").unwrap();
+        headers.append(
+            name.parse::<HeaderName>().unwrap(),
+            HeaderValue::from_str(value).unwrap(),
+        );
+    }
+    let body_length = headers
+        .get("content-length")
+        .map_or(0, |length| length.to_str().unwrap().parse().unwrap());
+    let body = bytes.get(head_length..head_length + body_length)?;
+    let body = String::from_utf8(body.to_vec()).unwrap();
+    let answer = Answer {
+        status,
+        headers,
+        body,
+    };
+    Some((answer, head_length + body_length))
+}
