@@ -28,6 +28,7 @@ mod journey;
 mod logout;
 mod make_run;
 mod process;
+mod readme;
 mod settings;
 mod telemetry;
 mod tokens;

@@ -11,9 +11,9 @@ use super::{
     RevocationConfig, Secret, Settings, SigningKey, Span, Switch, TelemetryConfig, TokenConfig,
 };
 
-/// The greatest freshness window (DESIGN §5, rule 3).
+/// The greatest freshness window: what a logout waits for where no replica has announced its own.
 const MAX_WINDOW: Duration = Duration::from_secs(1);
-/// The greatest lifetime of an access token (DESIGN §4).
+/// The greatest lifetime of an access token; revocations of a user are kept for as long.
 pub const MAX_ACCESS_TTL: Duration = Duration::from_hours(24);
 
 impl Settings {

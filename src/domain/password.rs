@@ -105,7 +105,7 @@ pub struct PasswordHash {
 pub enum Scheme {
     /// The password itself, as other programs do.
     Plain,
-    /// The keyed pre-hash of DESIGN's recipe; with the id of the pepper that keyed it, or none for the built-in key.
+    /// A keyed pre-hash of the password, with the id of the pepper that keyed it, or none for the built-in key.
     Prehashed {
         /// The pepper's id.
         pepper: Option<String>,

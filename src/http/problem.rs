@@ -39,7 +39,7 @@ pub enum ProblemCode {
     NotFound,
     /// 405: the path does not know this method; `Allow` lists those it knows.
     MethodNotAllowed,
-    /// 408: the body did not arrive in time.
+    /// 408: the head or the body did not arrive in time.
     RequestTimeout,
     /// 409: somebody has this username.
     NameTaken,
@@ -100,7 +100,7 @@ impl ProblemCode {
             Self::MethodNotAllowed => {
                 "This path does not know that method; the Allow header lists those it knows."
             }
-            Self::RequestTimeout => "The body did not arrive in time.",
+            Self::RequestTimeout => "The request did not arrive in time.",
             Self::NameTaken => "Somebody has this username.",
             Self::PayloadTooLarge => "The body is larger than 16 KiB.",
             Self::UriTooLong => "The path and query are longer than 8 KiB.",

@@ -8,8 +8,8 @@
 //! ```text
 //!            settle                    lacks entries            younger than the delay
 //!  start ──► Reading ──── at the end ──► Reappending ── none ──► Settling ── old enough ──► Fresh ─┐
-//!              ▲                                                                               │
-//!              └────────────── discontinuity, from wherever ───────────────────────────────────┘
+//!              ▲                                                                                   │
+//!              └────────────── discontinuity, from wherever ───────────────────────────────────────┘
 //! ```
 
 use std::collections::HashMap;

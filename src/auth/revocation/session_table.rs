@@ -5,8 +5,9 @@
 //!
 //! The list is cut into shards by the session's own random bits. A shard is an open-addressing table of three words a slot,
 //! all of them atomic: the two halves of the session id, and a word with the date and the tag. A table of which seven
-//! slots in ten are used is replaced by one of which six in ten are: 34 to 40 bytes an entry. Readers go on in whichever
-//! table they hold. Expired entries are dropped a shard at a time by [`SessionTable::tend`], never all at once.
+//! slots in ten are used is replaced by one of which six in ten are: 34 to 40 bytes an entry while the list grows, and at most
+//! 60 while it shrinks. Readers go on in whichever table they hold. Expired entries are dropped a shard at a time by
+//! [`SessionTable::tend`], never all at once.
 //!
 //! Why a reader without a lock sees what it must: a writer stores the halves first and the word with the date last, and a
 //! view of the feed is published only after its entries were stored here, so whoever sees the view sees the entries. A
