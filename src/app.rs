@@ -91,10 +91,10 @@ impl App {
     /// Serves until `shutdown`, then drains: readiness fails, a delay for balancers to notice, requests in flight finish.
     ///
     /// # Errors
-    /// Only where the runtime cannot watch the listeners.
+    /// Where the runtime cannot watch the listeners, or a part of the replica has ended by itself.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
         let (stop_serving, stop_rest) = (CancellationToken::new(), CancellationToken::new());
-        let following = tokio::spawn(self.following.run(stop_rest.clone()));
+        let mut following = tokio::spawn(self.following.run(stop_rest.clone()));
         let grace = self.config.readiness_grace;
         let health = Arc::new(Health {
             revocations: Arc::clone(&self.revocations),
@@ -103,18 +103,25 @@ impl App {
         });
         let management =
             management::routes(Arc::clone(&health), Arc::clone(&self.services.metrics));
-        let management = server(management, MANAGEMENT_CONNECTIONS, Duration::from_secs(1))
-            .run(self.management, stop_rest.clone());
-        let management = tokio::spawn(management);
+        let management = server(management, MANAGEMENT_CONNECTIONS, Duration::from_secs(1));
+        let mut management = tokio::spawn(management.run(self.management, stop_rest.clone()));
         let public = http::public(self.services, self.config.trusted_proxies, self.config.docs);
         let public = server(
             public,
             self.config.max_connections,
             self.config.drain_timeout,
         );
-        let public = tokio::spawn(public.run(self.public, stop_serving.clone()));
+        let mut public = tokio::spawn(public.run(self.public, stop_serving.clone()));
+        let mut private_redis = self.private_redis;
 
-        shutdown.await;
+        // A replica that has lost a part of itself must end, and be started again, rather than look alive.
+        tokio::select! {
+            () = shutdown => {}
+            _ = &mut following => return Err(io::Error::other("the follower of the feed has ended")),
+            _ = &mut management => return Err(io::Error::other("the management server has ended")),
+            _ = &mut public => return Err(io::Error::other("the server has ended")),
+            () = ended(&mut private_redis) => return Err(io::Error::other("the private redis-server has ended")),
+        }
         health.draining.store(true, Ordering::Relaxed);
         info!(
             event = "draining",
@@ -127,7 +134,7 @@ impl App {
         stop_rest.cancel();
         following.await.map_err(io::Error::other)?;
         management.await.map_err(io::Error::other)??;
-        if let Some(redis) = self.private_redis {
+        if let Some(redis) = private_redis {
             redis.stop().await;
         }
         if drained.cut > 0 {
@@ -261,12 +268,29 @@ fn kept_secret(file: &Path) -> io::Result<Secret> {
         std::fs::create_dir_all(folder)?;
     }
     let secret = Secret::generate();
+    // Named when it is whole: neither a crash nor another replica that starts just now leaves half a key behind.
+    let whole = file.with_extension(format!("new-{}", std::process::id()));
     let mut kept = std::fs::OpenOptions::new()
         .write(true)
-        .create_new(true)
+        .create(true)
+        .truncate(true)
         .mode(0o600)
-        .open(file)?;
+        .open(&whole)?;
     writeln!(kept, "{}", secret.expose())?;
     kept.sync_all()?;
-    Ok(secret)
+    let named = std::fs::hard_link(&whole, file);
+    std::fs::remove_file(&whole)?;
+    match named {
+        Ok(()) => Ok(secret),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => kept_secret(file),
+        Err(error) => Err(error),
+    }
+}
+
+/// Resolves when the private Redis, where there is one, has ended by itself.
+async fn ended(redis: &mut Option<PrivateRedis>) {
+    match redis {
+        Some(redis) => redis.ended().await,
+        None => std::future::pending().await,
+    }
 }

@@ -92,6 +92,7 @@ async fn serve(config: Config) -> ExitCode {
         Ok(telemetry) => telemetry,
         Err(error) => return fail(BAD_SETTINGS, &error),
     };
+    allow_descriptors(config.http.max_connections);
     let app = match App::build(config).await {
         Ok(app) => app,
         Err(error) => return fail(UNAVAILABLE, &error.to_string()),
@@ -137,6 +138,32 @@ fn told_to_stop() -> std::io::Result<impl Future<Output = ()>> {
             std::process::exit(code);
         });
     })
+}
+
+/// Raises the limit on open descriptors as far as it goes, and says so where that is not enough: clients that hold all of
+/// them would keep the replica from reaching Redis.
+fn allow_descriptors(connections: usize) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    let is_raised = setrlimit(Resource::Nofile, raised).is_ok();
+    let now = if is_raised {
+        limit.maximum
+    } else {
+        limit.current
+    };
+    let wanted = connections as u64 + 256;
+    if now.is_some_and(|now| now < wanted) {
+        warn!(
+            event = "descriptors",
+            limit = now,
+            wanted,
+            "fewer descriptors are allowed than MAX_CONNECTIONS needs"
+        );
+    }
 }
 
 /// Tells what would run, and what of it cannot.
@@ -200,6 +227,9 @@ async fn redis_line(redis: &Redis) -> (String, bool) {
         Persistence::EveryWrite => "keeps every acknowledged write",
         Persistence::EverySecond => {
             "WARNING: a power cut loses up to a second (set appendfsync always)"
+        }
+        Persistence::Unforced => {
+            "WARNING: a power cut loses what was acknowledged (set appendfsync always)"
         }
         Persistence::Poor => "WARNING: a restart loses users and revocations (set appendonly yes)",
         Persistence::Unknown => {

@@ -115,7 +115,7 @@ fn first_column(table: &str) -> BTreeSet<String> {
 fn document() -> Value {
     // Nothing connects to it.
     let config = config("redis://127.0.0.1:6379");
-    serde_json::from_str(&portcullis::app::document(&config).unwrap()).unwrap()
+    serde_json::from_str(&portcullis::app::document(config).unwrap()).unwrap()
 }
 
 // One test: two at a time would write over each other.

@@ -77,14 +77,16 @@ impl Passwords {
             deadline: config.deadline,
             cost: config.cost,
         })?;
-        // No password has this hash: the salt and the digits were never made from one.
+        // No password has this hash: the digits were never made from one. It must be well formed all the same (the last digit
+        // carries four bits and no more), or it would be refused before any work is done, and everybody could see by the
+        // time that there is no such user.
         let dummy = PasswordHash::new(
             Scheme::Prehashed {
                 pepper: pepper.as_ref().map(|pepper| pepper.id.clone()),
             },
             format!(
                 "$2b${:02}${}{}",
-                config.cost, "abcdefghijklmnopqrstuu", "0123456789012345678901234567890"
+                config.cost, "abcdefghijklmnopqrstuu", "012345678901234567890123456789u"
             ),
         );
         Ok(Self {
@@ -97,10 +99,18 @@ impl Passwords {
         })
     }
 
-    /// Which rule a new password breaks, if any. Takes some milliseconds of processor time for the longest ones.
-    #[must_use]
-    pub fn rule_broken(&self, password: &Password, username: &str) -> Option<PasswordRule> {
-        password.breaks(self.min_length, username)
+    /// Which rule a new password breaks, if any.
+    ///
+    /// # Errors
+    /// [`Failure::Overloaded`] where it would have to wait too long.
+    pub async fn rule_broken(
+        &self,
+        password: &Password,
+        username: &str,
+    ) -> Result<Option<PasswordRule>, Failure> {
+        self.pool
+            .judge(password.clone(), self.min_length, username.to_owned())
+            .await
     }
 
     /// Makes a hash.
@@ -152,7 +162,10 @@ impl Passwords {
             pepper: self.pepper.as_ref().map(|pepper| pepper.id.clone()),
         };
         if cost < self.cost || *stored.scheme() != current {
-            return Ok(Checked::RightButOutdated(self.hash(password).await?));
+            // A full queue is no reason to fail a login; the next one brings the hash up to date.
+            if let Ok(new) = self.hash(password).await {
+                return Ok(Checked::RightButOutdated(new));
+            }
         }
         Ok(Checked::Right)
     }
@@ -270,6 +283,15 @@ mod tests {
                 .await
                 .unwrap(),
             Checked::RightButOutdated(_)
+        ));
+    }
+
+    #[test]
+    fn the_stand_in_for_a_missing_user_is_a_hash_that_is_really_computed() {
+        let passwords = passwords(None, 4);
+        assert!(matches!(
+            bcrypt::verify("anything", passwords.dummy.bcrypt()),
+            Ok(false)
         ));
     }
 

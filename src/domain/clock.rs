@@ -97,18 +97,22 @@ pub struct Clock(Arc<Source>);
 
 #[derive(Debug)]
 enum Source {
-    /// The machine's clocks, and how many milliseconds Redis' clock is ahead of ours.
+    /// The machine's uptime, and by how many milliseconds Redis' date is ahead of it. The machine's own date only serves until
+    /// Redis has told its own: a date that somebody sets, or that jumps after a sleep, must not let revocations expire.
     Machine { ahead: AtomicI64 },
     /// A clock that stands still until a test moves it.
     Manual { millis: AtomicU64 },
 }
 
 impl Clock {
-    /// The machine's clock, not corrected yet.
+    /// The machine's clock. It shows the machine's date until it is corrected.
     #[must_use]
     pub fn machine() -> Self {
+        let ahead = machine_millis()
+            .saturating_sub(millis(boot_time()))
+            .cast_signed();
         Self(Arc::new(Source::Machine {
-            ahead: AtomicI64::new(0),
+            ahead: AtomicI64::new(ahead),
         }))
     }
 
@@ -135,7 +139,7 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         match &*self.0 {
             Source::Machine { ahead } => {
-                Timestamp(machine_millis().saturating_add_signed(ahead.load(Ordering::Relaxed)))
+                Timestamp(millis(boot_time()).saturating_add_signed(ahead.load(Ordering::Relaxed)))
             }
             Source::Manual { millis } => Timestamp(millis.load(Ordering::Relaxed)),
         }
@@ -159,15 +163,21 @@ impl Clock {
         let Source::Machine { ahead } = &*self.0 else {
             return Duration::ZERO;
         };
-        let half_trip = self.uptime().since(sent) / 2;
-        let difference = redis
-            .plus(half_trip)
-            .0
-            .cast_signed()
-            .saturating_sub(machine_millis().cast_signed());
-        ahead.store(difference, Ordering::Relaxed);
-        Duration::from_millis(difference.unsigned_abs())
+        let now = self.uptime();
+        let redis = redis.plus(now.since(sent) / 2);
+        ahead.store(
+            redis
+                .0
+                .cast_signed()
+                .saturating_sub(millis(now).cast_signed()),
+            Ordering::Relaxed,
+        );
+        Duration::from_millis(redis.0.abs_diff(machine_millis()))
     }
+}
+
+fn millis(uptime: Uptime) -> u64 {
+    uptime.0 / 1_000_000
 }
 
 /// The machine's own date in milliseconds since the Unix epoch.
@@ -229,6 +239,16 @@ mod tests {
             "{difference:?}"
         );
         assert!(clock.now() >= redis);
+    }
+
+    #[test]
+    fn a_corrected_clock_goes_on_with_uptime() {
+        let clock = Clock::machine();
+        let redis = Timestamp::from_secs(1_000_000_000);
+        let _ = clock.correct(redis, clock.uptime());
+        std::thread::sleep(Duration::from_millis(20));
+        let passed = clock.now().as_millis() - redis.as_millis();
+        assert!((15..5_000).contains(&passed), "{passed} ms");
     }
 
     #[test]

@@ -118,7 +118,7 @@ impl AccountsApi {
     /// succeeds. Registering does not log in: that is the next request.
     #[oai(path = "/register", method = "post", tag = Tag::Accounts, operation_id = "register")]
     async fn register(&self, Json(body): Json<Credentials>) -> Result<RegisterResponse, ApiError> {
-        let (username, password) = self.new_account(body)?;
+        let (username, password) = self.new_account(body).await?;
         match self.accounts.register(username.clone(), &password).await? {
             Registration::Registered(user) => {
                 self.audit
@@ -167,7 +167,7 @@ impl AccountsApi {
 
 impl AccountsApi {
     /// A name and a password that follow the rules, or all that breaks one.
-    fn new_account(&self, body: Credentials) -> Result<(Username, Password), ApiError> {
+    async fn new_account(&self, body: Credentials) -> Result<(Username, Password), ApiError> {
         let username = body
             .username
             .parse::<Username>()
@@ -176,10 +176,10 @@ impl AccountsApi {
         let context = username.as_ref().map_or("", Username::as_str);
         let password = match Password::typed(body.password) {
             Err(_) => Err(PasswordRule::TooLong),
-            Ok(password) => self
-                .passwords
-                .rule_broken(&password, context)
-                .map_or(Ok(password), Err),
+            Ok(password) => match self.passwords.rule_broken(&password, context).await? {
+                None => Ok(password),
+                Some(rule) => Err(rule),
+            },
         };
         match (username, password) {
             (Ok(username), Ok(password)) => Ok((username, password)),

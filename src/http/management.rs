@@ -41,7 +41,8 @@ impl Health {
         }
         Some(match self.revocations.phase() {
             Phase::Waiting(why) => format!("no view of the revocations: {why}"),
-            phase => format!("no view of the revocations yet: {}", phase.name()),
+            Phase::Fresh => "the view of the revocations is too old".to_owned(),
+            phase => format!("no view of the revocations: {}", phase.name()),
         })
     }
 }

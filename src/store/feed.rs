@@ -39,6 +39,8 @@ pub struct Page {
     pub added: Option<u64>,
     /// Since when this history is settled, if somebody has settled it.
     pub settled: Option<Timestamp>,
+    /// Whether some replica is putting lost entries back at this moment.
+    pub reappending: bool,
     /// The entries after the id that was asked for, oldest first.
     pub entries: Vec<Entry>,
     /// The id of the last entry of this page, or the id that was asked for.
@@ -76,7 +78,8 @@ const PAGE: usize = 1000;
 /// Entries that are looked at for one trim.
 const TRIM: usize = 1000;
 
-/// Role, run id, replication id, seconds, microseconds, last id, entries ever added, settled, page.
+/// Role, run id, replication id, seconds, microseconds, last id, entries ever added, settled, whether somebody puts entries
+/// back, page.
 type Answer = (
     String,
     String,
@@ -86,6 +89,7 @@ type Answer = (
     String,
     u64,
     String,
+    u8,
     Vec<String>,
 );
 
@@ -157,23 +161,17 @@ impl Redis {
         head.into_iter().map(entry).collect()
     }
 
-    /// Removes the feed's entries up to and with `last`.
+    /// Removes these entries of the feed. They are named one by one: were the history replaced meanwhile by one whose clock is
+    /// behind, everything up to an id could be more than was looked at.
     ///
     /// # Errors
     /// Where the store cannot answer.
-    pub async fn trim_feed(&self, last: &str) -> Result<(), StoreError> {
-        let (key, last) = (self.keys().feed(), last.to_owned());
+    pub async fn trim_feed(&self, ids: &[String]) -> Result<(), StoreError> {
+        let key = self.keys().feed();
         self.run(async |connection| {
-            // MINID keeps what it names, so the next id after the last one is named.
-            let (millis, sequence) = last.split_once('-').unwrap_or((&last, "0"));
-            let keep = format!(
-                "{millis}-{}",
-                sequence.parse::<u64>().unwrap_or(0).saturating_add(1)
-            );
-            redis::cmd("XTRIM")
+            redis::cmd("XDEL")
                 .arg(&key)
-                .arg("MINID")
-                .arg(keep)
+                .arg(ids)
                 .query_async(connection)
                 .await
         })
@@ -245,7 +243,7 @@ impl Feed {
     pub async fn announce(&mut self, window: Duration) -> Result<(), StoreError> {
         let keys = [self.redis.keys().windows()];
         // Rounded up: whoever waits for us must wait long enough.
-        let millis = window.as_micros().div_ceil(1000).to_string();
+        let millis = window.as_nanos().div_ceil(1_000_000).to_string();
         within(invoke(&mut self.connection, &ANNOUNCE, &keys, &[millis])).await
     }
 
@@ -269,10 +267,12 @@ impl Feed {
     /// # Errors
     /// Where the store cannot answer, or the server is no longer a primary.
     pub async fn read(&mut self, last: &str) -> Result<Page, StoreError> {
-        let keys = [self.redis.keys().feed(), self.redis.keys().settled()];
+        let keys = &self.redis.keys();
+        let keys = [keys.feed(), keys.settled(), keys.reappend()];
         let args = [last.to_owned(), PAGE.to_string()];
         let answer: Answer = within(invoke(&mut self.connection, &READ, &keys, &args)).await?;
-        let (role, run_id, replication_id, seconds, micros, end, added, settled, page) = answer;
+        let (role, run_id, replication_id, seconds, micros, end, added, settled, reappending, page) =
+            answer;
         if role != "master" {
             return Err(StoreError::refused("the server is not a primary"));
         }
@@ -295,6 +295,7 @@ impl Feed {
             time: Timestamp::from_millis(seconds * 1000 + micros / 1000),
             added: (!missing).then_some(added),
             settled,
+            reappending: reappending == 1,
             at_end: texts.len() < PAGE,
             entries: Entry::parse_all(&texts)?,
             last,

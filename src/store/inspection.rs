@@ -25,6 +25,8 @@ pub enum Persistence {
     EveryWrite,
     /// An append-only file that is written out about once a second.
     EverySecond,
+    /// An append-only file that is written out when the system likes.
+    Unforced,
     /// Not at all, or by snapshots only.
     Poor,
     /// The server does not let us ask.
@@ -109,6 +111,7 @@ pub(super) async fn inspect(connection: &mut MultiplexedConnection) -> RedisResu
     ) {
         (Some("1"), Some("always")) => Persistence::EveryWrite,
         (Some("1"), Some("everysec")) => Persistence::EverySecond,
+        (Some("1"), Some(_)) => Persistence::Unforced,
         (Some("1"), None) => Persistence::Unknown,
         _ => Persistence::Poor,
     };

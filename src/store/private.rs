@@ -93,6 +93,12 @@ impl PrivateRedis {
         format!("unix://{}", self.socket.display())
     }
 
+    /// Resolves when it has ended by itself.
+    pub async fn ended(&mut self) {
+        // An error here means that it is not there to wait for.
+        self.child.wait().await.ok();
+    }
+
     /// Lets it write everything out and end.
     pub async fn stop(mut self) {
         if let Some(pid) = self

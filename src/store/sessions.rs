@@ -30,7 +30,7 @@ pub struct OpenSession<'a> {
 }
 
 /// What the feed knows of a user; zero where it knows nothing.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Known {
     /// Tokens of a lower version are refused.
     pub version: u64,

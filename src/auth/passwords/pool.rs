@@ -15,10 +15,12 @@ use tracing::warn;
 use zeroize::Zeroizing;
 
 use super::super::Failure;
-use crate::domain::Clock;
+use crate::domain::{Clock, Password, PasswordRule};
 
 /// How much less urgent hashing is than the rest, as `nice` counts.
 const NICENESS: i32 = 10;
+/// What judging a password counts for in the queue: about as much as a hash of the least cost.
+const JUDGEMENT: u64 = 16;
 
 /// How the pool is set up.
 #[derive(Debug, Clone, Copy)]
@@ -86,6 +88,12 @@ enum Work {
     },
     /// As much work as brings `from` up to `to`.
     Pad { from: u32, to: u32 },
+    /// How easily a new password is guessed: no hash, but some milliseconds that nobody else should wait for.
+    Judge {
+        password: Password,
+        min_length: usize,
+        username: String,
+    },
 }
 
 /// Shows no input.
@@ -100,6 +108,7 @@ enum Done {
     Hashed(String),
     Verified(bool),
     Padded,
+    Judged(Option<PasswordRule>),
 }
 
 impl HashingPool {
@@ -181,6 +190,26 @@ impl HashingPool {
         self.run(Work::Pad { from, to }).await.map(|_| ())
     }
 
+    /// Which rule a new password breaks, if any.
+    pub(super) async fn judge(
+        &self,
+        password: Password,
+        min_length: usize,
+        username: String,
+    ) -> Result<Option<PasswordRule>, Failure> {
+        let work = Work::Judge {
+            password,
+            min_length,
+            username,
+        };
+        match self.run(work).await? {
+            Done::Judged(broken) => Ok(broken),
+            _ => Err(Failure::Internal(
+                "a judgement was asked for and something else came",
+            )),
+        }
+    }
+
     /// What happened since the start, and what waits now.
     #[must_use]
     pub fn counts(&self) -> Counts {
@@ -249,8 +278,10 @@ impl Shared {
             let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job.work.run()))
                 .ok()
                 .flatten();
-            self.learn(units, clock.uptime().since(begun));
-            self.hashes.fetch_add(1, Ordering::Relaxed);
+            if !matches!(job.work, Work::Judge { .. }) {
+                self.learn(units, clock.uptime().since(begun));
+                self.hashes.fetch_add(1, Ordering::Relaxed);
+            }
             self.lock().units -= units;
             job.answer.send(done).ok();
         }
@@ -303,6 +334,7 @@ impl Work {
         match self {
             Self::Hash { cost, .. } | Self::Verify { cost, .. } => 1 << cost.min(&31),
             Self::Pad { from, to } => (1_u64 << to.min(&31)).saturating_sub(1 << from.min(&31)),
+            Self::Judge { .. } => JUDGEMENT,
         }
     }
 
@@ -312,9 +344,14 @@ impl Work {
             Self::Hash { input, cost } => {
                 bcrypt::hash(input.as_slice(), *cost).ok().map(Done::Hashed)
             }
-            Self::Verify { input, hash, .. } => Some(Done::Verified(
-                bcrypt::verify(input.as_slice(), hash).unwrap_or(false),
-            )),
+            Self::Verify { input, hash, cost } => {
+                let right = bcrypt::verify(input.as_slice(), hash).unwrap_or_else(|_| {
+                    // The library refuses what is damaged before it does any work. A refusal must cost the same.
+                    bcrypt::bcrypt((*cost).clamp(4, 15), [0; 16], input);
+                    false
+                });
+                Some(Done::Verified(right))
+            }
             Self::Pad { from, to } => {
                 // 2^from + 2^(from+1) + … + 2^(to-1) is just the difference.
                 for cost in (*from).max(4)..*to {
@@ -322,6 +359,11 @@ impl Work {
                 }
                 Some(Done::Padded)
             }
+            Self::Judge {
+                password,
+                min_length,
+                username,
+            } => Some(Done::Judged(password.breaks(*min_length, username))),
         }
     }
 }

@@ -50,7 +50,7 @@ pub(super) struct Follower {
     reappended: Arc<AtomicU64>,
     reader: Reader,
     /// What the feed has, while it is read from the start beside what is known.
-    in_feed: Denylist,
+    in_feed: Option<Denylist>,
     /// This replica's name among those who put entries back.
     name: String,
     persistence: Option<Persistence>,
@@ -68,7 +68,7 @@ impl Follower {
     ) -> Self {
         let (reader, in_feed, name) = (
             Reader::new(config.alone),
-            Denylist::default(),
+            None,
             SessionId::random().to_string(),
         );
         Self {
@@ -131,12 +131,16 @@ impl Follower {
                 Next::More => {}
                 Next::Restart => {
                     self.enter(Phase::Reading);
-                    self.in_feed = Denylist::default();
+                    self.begin_comparing();
                     jitter = true;
+                    // The announced windows may be lost with the rest; ours is there again before our view counts again.
+                    feed.announce(self.config.window).await?;
                 }
                 Next::Settle(history) => {
                     self.enter(Phase::Reading);
-                    self.in_feed = Denylist::default();
+                    self.begin_comparing();
+                    jitter = true;
+                    feed.announce(self.config.window).await?;
                     feed.settle(&history).await?;
                 }
                 Next::Compare => self.compare(),
@@ -179,10 +183,18 @@ impl Follower {
         tokio::time::timeout(left, self.view.demanded()).await.ok();
     }
 
+    /// From here on the feed is read from its start, beside what is known.
+    fn begin_comparing(&mut self) {
+        self.in_feed = (!self.denylist.is_empty()).then(Denylist::default);
+    }
+
     /// Looks for what is known here and was not in the feed.
     fn compare(&mut self) {
         let now = self.clock.now();
-        let in_feed = std::mem::take(&mut self.in_feed);
+        // Where nothing was known there is nothing to compare.
+        let Some(in_feed) = self.in_feed.take() else {
+            return;
+        };
         self.reader.lacks(
             self.denylist
                 .entries(now)
@@ -227,6 +239,10 @@ impl Follower {
                 Persistence::EverySecond => warn!(
                     event = "redis_persistence",
                     "Redis writes out once a second: a power cut loses what was acknowledged in that second (set appendfsync always)"
+                ),
+                Persistence::Unforced => warn!(
+                    event = "redis_persistence",
+                    "Redis leaves it to the system when to write out: a power cut loses what was acknowledged (set appendfsync always)"
                 ),
                 Persistence::Poor => warn!(
                     event = "redis_persistence",
@@ -282,8 +298,8 @@ impl Follower {
         let now = self.clock.now();
         for entry in entries {
             self.denylist.insert(entry, now);
-            if self.reader.is_reading() {
-                self.in_feed.insert(entry, now);
+            if let Some(in_feed) = &self.in_feed {
+                in_feed.insert(entry, now);
             }
         }
     }

@@ -30,6 +30,7 @@
 //! could put back within the settling time, is lost.
 
 mod backlog;
+mod decision;
 pub mod denylist;
 mod follower;
 pub mod reader;
@@ -42,12 +43,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use quick_cache::sync::Cache;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use self::backlog::{Backlog, Worker};
+use self::backlog::{Backlog, Task, Worker};
+use self::decision::Decision;
 use self::denylist::Denylist;
 use self::follower::Follower;
 use self::trimmer::Trimmer;
@@ -55,12 +58,13 @@ use self::view::{Phase, View};
 use super::{Failure, Unavailable};
 use crate::config::RevocationConfig;
 use crate::domain::{AccessClaims, Clock, SessionId, Timestamp, Uptime, UserId, Username};
-use crate::store::{
-    EndAll, Entry, Known, MARGIN, Redis, RevokeSession, SessionEntry, StoreError, UserEntry,
-};
+use crate::store::{Entry, Known, MARGIN, Redis, SessionEntry, StoreError, UserEntry};
 
 /// How long a request may wait for Redis in all, not counting the freshness window.
 pub const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How many acknowledged revocations a replica remembers.
+const ACKNOWLEDGED: usize = 16_384;
 
 /// What this replica knows of revocations, and how it makes new ones.
 #[derive(Debug)]
@@ -72,6 +76,8 @@ pub struct Revocations {
     view: Arc<View>,
     reappended: Arc<AtomicU64>,
     backlog: Backlog,
+    /// Sessions whose revocation was acknowledged here. Forgetting one costs an entry in the feed.
+    acknowledged: Cache<SessionId, ()>,
     /// Tells the trimmer that there is a longer feed.
     appended: Arc<Notify>,
     /// Revocations under way, which go on when their callers have gone.
@@ -142,6 +148,7 @@ impl Revocations {
             redis: redis.clone(),
         };
         let under_way = TaskTracker::new();
+        let acknowledged = Cache::new(ACKNOWLEDGED);
         let this = Self {
             redis,
             config,
@@ -150,6 +157,7 @@ impl Revocations {
             view,
             reappended,
             backlog,
+            acknowledged,
             appended,
             under_way,
         };
@@ -193,16 +201,16 @@ impl Revocations {
 
     #[cold]
     async fn wait_for_view(&self, arrived: Uptime) -> Result<(), Unavailable> {
-        let age = self.view.age(arrived);
-        let tolerated = age.is_some_and(|age| age <= self.config.stale_if_error);
-        if self.view.is_failing() && tolerated {
+        // Never from a first view: where there is none, it has no age.
+        let tolerated = || {
+            let age = self.view.age(self.clock.uptime());
+            age.is_some_and(|age| age <= self.config.stale_if_error)
+        };
+        if tolerated() && self.view.is_failing() {
             return Ok(());
         }
-        if self
-            .view
-            .wait(arrived.minus(self.config.window), PATIENCE)
-            .await
-        {
+        let needed = arrived.minus(self.config.window);
+        if self.view.wait(needed, PATIENCE).await || tolerated() {
             Ok(())
         } else {
             Err(Unavailable::StaleView)
@@ -210,7 +218,7 @@ impl Revocations {
     }
 
     /// Revokes a session. When this has returned `Ok`, no replica accepts any of its tokens. When it has not, this replica
-    /// refuses them all the same, and goes on trying to tell the others.
+    /// refuses them all the same, and goes on trying to tell the others for as long as it lives.
     ///
     /// # Errors
     /// Where the feed could not be told in time. It is safe to call this again.
@@ -231,17 +239,17 @@ impl Revocations {
             }),
             now,
         );
-        let (redis, name) = (self.redis.clone(), username.clone());
-        let decision = async move {
-            let revoke = RevokeSession {
-                username: &name,
-                sid,
-                token_expires,
-                access_ttl,
-            };
-            redis.revoke_session(&revoke).await.map(Some)
+        let decision = Decision::Revoke {
+            sid,
+            token_expires,
+            access_ttl,
         };
-        self.carry_out(username, decision).await.map(|_| ())
+        // Logouts of one session at the same time are one logout, and one that was acknowledged need not be told again:
+        // otherwise a single token could fill the feed.
+        let acknowledge = async { self.carry_out(username, decision).await.map(|_| ()) };
+        self.acknowledged
+            .get_or_insert_async(&sid, acknowledge)
+            .await
     }
 
     /// Ends all sessions of the token's user. When this has returned [`Ended::All`], no replica accepts any token that was
@@ -253,17 +261,11 @@ impl Revocations {
         self: &Arc<Self>,
         claims: &AccessClaims,
     ) -> Result<Ended, Failure> {
-        let (user, acting, known) = (claims.sub, claims.sid, self.known(claims.sub));
-        let (redis, name) = (self.redis.clone(), claims.username.clone());
-        let decision = async move {
-            redis
-                .end_all_sessions(&EndAll {
-                    username: &name,
-                    user,
-                    acting,
-                    known,
-                })
-                .await
+        let known = self.known(claims.sub);
+        let decision = Decision::EndAll {
+            user: claims.sub,
+            acting: claims.sid,
+            known,
         };
         let decided = self.carry_out(claims.username.clone(), decision).await?;
         Ok(if decided {
@@ -274,31 +276,38 @@ impl Revocations {
     }
 
     /// Decides, tells the feed, and waits until it holds everywhere: the way of every change that takes tokens away. `false`
-    /// where nothing was decided.
+    /// where it may not be decided.
     ///
     /// On a task of its own: a client that hangs up must not leave it half done.
     async fn carry_out(
         self: &Arc<Self>,
         username: Username,
-        decision: impl Future<Output = Result<Option<Vec<Entry>>, StoreError>> + Send + 'static,
+        decision: Decision,
     ) -> Result<bool, Failure> {
         let this = Arc::clone(self);
         let work = async move {
             let told = async {
-                match decision.await? {
+                match decision.make(&this.redis, &username).await? {
                     Some(entries) => this.tell(&username, &entries).await.map(Some),
                     None => Ok(None),
                 }
             };
-            match tokio::time::timeout(PATIENCE, told).await {
+            let why = match tokio::time::timeout(PATIENCE, told).await {
                 Ok(Ok(Some(window))) => {
                     tokio::time::sleep(window).await;
-                    Ok(true)
+                    return Ok(true);
                 }
-                Ok(Ok(None)) => Ok(false),
-                Ok(Err(error)) => Err(this.left_over(username, Unavailable::Store(error))),
-                Err(_) => Err(this.left_over(username, Unavailable::Deadline)),
-            }
+                Ok(Ok(None)) => return Ok(false),
+                Ok(Err(error)) => Unavailable::Store(error),
+                Err(_) => Unavailable::Deadline,
+            };
+            Err(this.left_over(
+                Task {
+                    username,
+                    decision: Some(decision),
+                },
+                why,
+            ))
         };
         let cut_short = Err(Failure::Internal("a revocation was cut short"));
         self.under_way.spawn(work).await.unwrap_or(cut_short)
@@ -317,7 +326,13 @@ impl Revocations {
                 tokio::time::sleep(window).await;
                 Ok(())
             }
-            Err(error) => Err(self.left_over(name.clone(), Unavailable::Store(error))),
+            Err(error) => {
+                let task = Task {
+                    username: name.clone(),
+                    decision: None,
+                };
+                Err(self.left_over(task, Unavailable::Store(error)))
+            }
         }
     }
 
@@ -331,15 +346,18 @@ impl Revocations {
         let window = self.redis.append(entries).await?.max(self.config.window);
         self.appended.notify_one();
         // The feed has them; that the outbox still does costs nobody anything but a second append.
-        if let Err(error) = self.redis.acknowledge(name, entries).await {
-            self.left_over(name.clone(), Unavailable::Store(error));
+        if self.redis.acknowledge(name, entries).await.is_err() {
+            self.backlog.note(Task {
+                username: name.clone(),
+                decision: None,
+            });
         }
         Ok(window)
     }
 
-    fn left_over(&self, name: Username, why: Unavailable) -> Failure {
-        warn!(event = "revocation_left_over", username = %name, %why, "a revocation has not reached the feed yet");
-        self.backlog.note(name);
+    fn left_over(&self, task: Task, why: Unavailable) -> Failure {
+        warn!(event = "revocation_left_over", username = %task.username, %why, "a revocation has not reached the feed yet");
+        self.backlog.note(task);
         Failure::Unavailable(why)
     }
 

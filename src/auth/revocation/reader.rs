@@ -166,7 +166,8 @@ impl Reader {
                     Next::More
                 } else if !lacking.is_empty() {
                     Next::Reappend
-                } else if page.time < settled.plus(self.settling) {
+                } else if page.reappending || page.time < settled.plus(self.settling) {
+                    // However long it takes to put everything back: nobody answers before it is done.
                     Next::Settling
                 } else {
                     Next::Fresh

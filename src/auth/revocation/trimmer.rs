@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::domain::Clock;
-use crate::store::{Entry, Redis, StoreError};
+use crate::store::{Redis, StoreError};
 
 /// The shortest time between two trims of one replica.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -51,13 +51,12 @@ impl Trimmer {
                 .into_iter()
                 .take_while(|(_, entry)| entry.until() <= now)
                 .collect();
-            let Some((last, _)) = expired.last() else {
+            if expired.is_empty() {
                 return Ok(());
-            };
-            let last = last.clone();
-            let entries: Vec<Entry> = expired.into_iter().map(|(_, entry)| entry).collect();
+            }
+            let (ids, entries): (Vec<_>, Vec<_>) = expired.into_iter().unzip();
             self.redis.repair(&entries).await?;
-            self.redis.trim_feed(&last).await?;
+            self.redis.trim_feed(&ids).await?;
         }
     }
 }

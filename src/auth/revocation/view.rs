@@ -13,6 +13,9 @@ use tokio::sync::{Notify, watch};
 
 use crate::domain::Uptime;
 
+/// How exactly it is known when a request last asked.
+const ASKED: Duration = Duration::from_millis(100);
+
 /// What a follower is doing, and so why a view may not be fresh.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Phase {
@@ -54,7 +57,7 @@ pub struct View {
     wanted: AtomicU64,
     /// When a request last asked.
     asked: AtomicU64,
-    /// Whether the last attempt to read has failed.
+    /// Whether no view can be had at present: Redis does not answer, or its history has changed.
     failing: AtomicBool,
     newer: watch::Sender<u64>,
     demand: Notify,
@@ -80,7 +83,10 @@ impl View {
     /// before: what the view has seen was stored there before the view was published.
     #[must_use]
     pub fn is_fresh(&self, arrived: Uptime, window: Duration) -> bool {
-        self.asked.store(arrived.as_nanos(), Ordering::Relaxed);
+        // Roughly is enough, and spares the other cores a cache line that changes with every request.
+        if arrived.since(self.last_asked()) > ASKED {
+            self.asked.store(arrived.as_nanos(), Ordering::Relaxed);
+        }
         let sent = self.read_sent.load(Ordering::Acquire);
         sent != 0 && sent >= arrived.minus(window).as_nanos()
     }
@@ -121,7 +127,7 @@ impl View {
         (sent != 0).then(|| now.since(Uptime::from_nanos(sent)))
     }
 
-    /// Whether reading fails at present, after there has been a view.
+    /// Whether no view can be had at present: Redis does not answer, or its history has changed.
     #[must_use]
     pub fn is_failing(&self) -> bool {
         self.failing.load(Ordering::Relaxed)
@@ -138,8 +144,7 @@ impl View {
 
     /// Says what the follower is doing now. Returns whether that is news.
     pub(super) fn enter(&self, phase: Phase) -> bool {
-        self.failing
-            .store(matches!(phase, Phase::Waiting(_)), Ordering::Relaxed);
+        self.failing.store(phase != Phase::Fresh, Ordering::Relaxed);
         let mut present = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
         let news = present.name() != phase.name();
         *present = phase;

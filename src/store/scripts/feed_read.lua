@@ -1,8 +1,8 @@
 #!lua flags=no-writes
 -- Reads one page of the feed and tells where it is, in one snapshot.
--- KEYS  1 feed  2 settled
+-- KEYS  1 feed  2 settled  3 lock of those who put entries back
 -- ARGV  1 last id seen  2 entries a page
--- Returns {role, run id, replication id, seconds, microseconds, last id, entries ever added, settled, page}.
+-- Returns {role, run id, replication id, seconds, microseconds, last id, entries ever added, settled, 1 if locked, page}.
 -- A missing feed has last id '' and is settled by nobody. The page is {id, entry, id, entry, …}.
 local function field(text, name) return string.match(text, name .. ':([^\r\n]+)') end
 local replication = redis.call('INFO', 'replication')
@@ -23,4 +23,4 @@ if redis.call('EXISTS', KEYS[1]) == 1 then
   end
 end
 return {field(replication, 'role'), field(redis.call('INFO', 'server'), 'run_id'), field(replication, 'master_replid'),
-  time[1], time[2], last, added, settled, page}
+  time[1], time[2], last, added, settled, redis.call('EXISTS', KEYS[3]), page}

@@ -1,0 +1,69 @@
+//! Decisions to take tokens away, each made in one script in the user's slot. Making one again changes nothing.
+
+use std::time::Duration;
+
+use crate::domain::{SessionId, Timestamp, UserId, Username};
+use crate::store::{EndAll, Entry, Known, Redis, RevokeSession, StoreError};
+
+/// What is to be decided for a user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Decision {
+    /// A session is revoked.
+    Revoke {
+        sid: SessionId,
+        /// When the token at hand expires.
+        token_expires: Timestamp,
+        /// Lifetime of access tokens.
+        access_ttl: Duration,
+    },
+    /// All sessions of the account end.
+    EndAll {
+        user: UserId,
+        /// The session that asks for it, which must stand.
+        acting: SessionId,
+        /// What the feed knows of the user.
+        known: Known,
+    },
+}
+
+impl Decision {
+    /// Makes it, and tells what the feed has to be told. `None` where it may not be made.
+    ///
+    /// # Errors
+    /// Where the store cannot answer; it may have been made all the same.
+    pub(super) async fn make(
+        &self,
+        redis: &Redis,
+        username: &Username,
+    ) -> Result<Option<Vec<Entry>>, StoreError> {
+        match *self {
+            Self::Revoke {
+                sid,
+                token_expires,
+                access_ttl,
+            } => {
+                let revoke = RevokeSession {
+                    username,
+                    sid,
+                    token_expires,
+                    access_ttl,
+                };
+                redis.revoke_session(&revoke).await.map(Some)
+            }
+            Self::EndAll {
+                user,
+                acting,
+                known,
+            } => {
+                redis
+                    .end_all_sessions(&EndAll {
+                        username,
+                        user,
+                        acting,
+                        known,
+                    })
+                    .await
+            }
+        }
+    }
+}
