@@ -13,16 +13,24 @@
     clippy::disallowed_methods,
     reason = "a test measures with the machine's clock and reads the environment it was started in"
 )]
+#![expect(
+    clippy::cast_precision_loss,
+    reason = "counts of a test are far below what a float holds"
+)]
 
 mod harness;
 
 mod authorization;
 mod bodies;
+mod commands;
 mod connections;
 mod document;
 mod errors;
 mod forgeries;
 mod journey;
 mod logout;
+mod rules;
 mod settings;
+mod smuggling;
+mod spellings;
 mod tokens;

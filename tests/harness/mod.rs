@@ -3,6 +3,7 @@
 mod cluster;
 pub mod mint;
 mod people;
+pub mod program;
 mod redis;
 mod wire;
 
