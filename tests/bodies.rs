@@ -10,7 +10,7 @@ const PATHS: [&str; 2] = ["/register", "/login"];
 
 /// Checks that nothing of what was sent is in an answer.
 fn tells_nothing(answer: &Answer) {
-    let all = format!("{answer:?}").to_lowercase();
+    let all = format!("{:?} {}", answer.headers, answer.body).to_lowercase();
     assert!(!all.contains(&PLANTED.to_lowercase()), "{all}");
 }
 
