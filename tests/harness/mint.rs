@@ -12,7 +12,6 @@ use portcullis::domain::{Clock, SessionId, Timestamp, UserId};
 use serde_json::Value;
 
 use super::cluster::SECRET;
-use super::report_zero;
 
 /// When the desk is open.
 pub const NOW: u64 = 1_767_225_600;
@@ -147,7 +146,8 @@ impl Desk {
             self.accepts(&self.headed(&self.header.to_string())),
             "the control"
         );
-        report_zero(what, forged.len());
+        // Each is a case of its own and no sample of anything: there is no rate to bound.
+        println!("{what}: {} tried, 0 accepted", forged.len());
     }
 }
 
