@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::harness::mint::{opened, segment, signed, signed_by, with, with_another, without};
-use crate::harness::{Cluster, User, report_zero};
+use crate::harness::{Cluster, User};
 
 /// A sample of what `tokens` tries in full.
 fn forgeries(token: &str, listener: &str) -> Vec<String> {
@@ -90,7 +90,10 @@ async fn a_forged_token_is_401_on_every_route_and_the_service_asks_nobody() {
         }
     }
     let took = begun.elapsed();
-    report_zero("forged tokens accepted over HTTP", refused);
+    println!(
+        "{refused} requests with {} forged tokens: 0 accepted",
+        forged.len()
+    );
     // The feed reads by one script; whatever a forged token could cost would be another command.
     for (command, calls) in cluster.redis.command_counts().await {
         let is_anothers = [

@@ -180,3 +180,81 @@ impl Line<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use poem::http::HeaderMap;
+
+    use super::*;
+
+    const SAID: &str = "S3cret-Planted-Value";
+
+    /// An endpoint behind the layer, as everything that clients reach is.
+    fn observed<E>(inner: E) -> Observed<E> {
+        Observed {
+            inner,
+            routes: Arc::new(Routes::new(&serde_json::json!({}), &["/"])),
+            trusted_proxies: Vec::new(),
+            metrics: Arc::new(Metrics::new().unwrap()),
+            clock: Clock::machine(),
+        }
+    }
+
+    async fn answer<E: Endpoint<Output: IntoResponse>>(
+        inner: E,
+    ) -> (StatusCode, HeaderMap, String) {
+        let request = Request::builder().uri_str("/").header(REQUEST_ID, "given");
+        let mut response = observed(inner).get_response(request.finish()).await;
+        let body = response.take_body().into_string().await.unwrap();
+        (response.status(), response.headers().clone(), body)
+    }
+
+    /// Bare poem closes the connection without an answer.
+    #[tokio::test]
+    async fn a_panic_is_a_500_that_does_not_repeat_what_was_said() {
+        let panics = poem::endpoint::make_sync(|_| -> Response { panic!("{SAID}") });
+        let fails = poem::endpoint::make_sync(|_| {
+            Err::<Response, _>(poem::Error::from_string(SAID, StatusCode::BAD_GATEWAY))
+        });
+        for (status, headers, body) in [answer(panics).await, answer(fails).await] {
+            assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+            assert_eq!(headers["content-type"], "application/problem+json");
+            assert_eq!(headers[REQUEST_ID], "given");
+            let problem: serde_json::Value = serde_json::from_str(&body).unwrap();
+            assert_eq!(problem["code"], "internal");
+            assert_eq!(problem["request_id"], "given");
+            assert!(!body.contains(SAID), "{body}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_error_of_the_framework_is_the_problem_that_belongs_to_its_status() {
+        for (status, code) in [
+            (StatusCode::BAD_REQUEST, "malformed_request"),
+            (StatusCode::NOT_FOUND, "not_found"),
+            (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
+            (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
+            (StatusCode::IM_A_TEAPOT, "malformed_request"),
+        ] {
+            let fails = poem::endpoint::make_sync(move |_| {
+                Err::<Response, _>(poem::Error::from_string(SAID, status))
+            });
+            let (_, _, body) = answer(fails).await;
+            let problem: serde_json::Value = serde_json::from_str(&body).unwrap();
+            assert_eq!(problem["code"], code);
+            assert!(!body.contains(SAID), "{body}");
+        }
+    }
+
+    #[tokio::test]
+    async fn after_a_panic_the_next_request_is_answered() {
+        let turns = std::sync::atomic::AtomicBool::new(true);
+        let once = observed(poem::endpoint::make_sync(move |_| {
+            assert!(!turns.swap(false, std::sync::atomic::Ordering::Relaxed));
+            "fine"
+        }));
+        let status = async || once.get_response(Request::default()).await.status();
+        assert_eq!(status().await, StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(status().await, StatusCode::OK);
+    }
+}

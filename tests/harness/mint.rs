@@ -1,11 +1,22 @@
 //! Makes tokens as a forger would who holds the key: every byte of them is chosen by the test.
 
+use std::time::Duration;
+
 use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use portcullis::auth::keyring::Keyring;
+use portcullis::auth::tokens::{Grant, Tokens};
+use portcullis::config::Secret;
+use portcullis::domain::{Clock, SessionId, Timestamp, UserId};
 use serde_json::Value;
 
 use super::cluster::SECRET;
+
+/// When the desk is open.
+pub const NOW: u64 = 1_767_225_600;
+pub const HOUR: u64 = 3600;
+pub const ISSUER: &str = "http://localhost:8080";
 
 /// base64url without padding.
 pub fn segment(bytes: impl AsRef<[u8]>) -> String {
@@ -54,4 +65,100 @@ pub fn with_another(object: &Value, member: &str, value: &Value) -> String {
         r#"{},"{member}":{value}}}"#,
         text.strip_suffix('}').unwrap()
     )
+}
+
+/// What verifies, and a token that it has issued.
+pub struct Desk {
+    tokens: Tokens,
+    pub clock: Clock,
+    pub token: String,
+    pub header: Value,
+    pub claims: Value,
+}
+
+/// What verifies and issues with such a key, issuer and audience.
+pub fn tokens(secret: &str, issuer: &str, audience: &str, clock: &Clock) -> Tokens {
+    let keyring = Keyring::from_secret(&Secret::new(secret.to_owned())).unwrap();
+    let hour = Duration::from_secs(HOUR);
+    Tokens::new(
+        keyring,
+        issuer.to_owned(),
+        audience.to_owned(),
+        hour,
+        clock.clone(),
+    )
+}
+
+/// An honest token.
+pub fn issue(tokens: &Tokens) -> String {
+    let grant = Grant {
+        user: UserId::new(),
+        username: "alice".parse().unwrap(),
+        roles: vec!["admin".parse().unwrap()],
+        version: 7,
+        sid: SessionId::random(),
+        issued: Timestamp::from_secs(NOW),
+    };
+    tokens.issue(grant).unwrap()
+}
+
+impl Desk {
+    /// With the settings of the test replicas, and a clock that stands still.
+    pub fn open() -> Self {
+        let clock = Clock::manual(Timestamp::from_secs(NOW));
+        let tokens = tokens(SECRET, ISSUER, "portcullis", &clock);
+        let token = issue(&tokens);
+        let (header, claims) = opened(&token);
+        Self {
+            tokens,
+            clock,
+            token,
+            header,
+            claims,
+        }
+    }
+
+    /// Whether a token is accepted.
+    pub fn accepts(&self, token: &str) -> bool {
+        self.tokens.verify(token).is_ok()
+    }
+
+    /// Signs other claims under the right header.
+    pub fn claiming(&self, claims: &str) -> String {
+        signed(&self.header.to_string(), claims)
+    }
+
+    /// Signs the right claims under another header.
+    pub fn headed(&self, header: &str) -> String {
+        signed(header, &self.claims.to_string())
+    }
+
+    /// Checks that none of these is accepted, and that the honest token still is.
+    pub fn refuses_all(&self, what: &str, forged: &[String]) {
+        for token in forged {
+            assert!(
+                !self.accepts(token),
+                "{what}: accepted {:?}",
+                opened_or(token)
+            );
+        }
+        assert!(
+            self.accepts(&self.headed(&self.header.to_string())),
+            "the control"
+        );
+        // Each is a case of its own and no sample of anything: there is no rate to bound.
+        println!("{what}: {} tried, 0 accepted", forged.len());
+    }
+}
+
+/// What a token says, or the token itself where it cannot be read.
+fn opened_or(token: &str) -> String {
+    let parts = token.split('.').take(2);
+    let text = parts.map(|part| {
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(part);
+        bytes.map_or(part.to_owned(), |bytes| {
+            String::from_utf8_lossy(&bytes).into_owned()
+        })
+    });
+    text.collect::<Vec<_>>().join(" . ")
 }

@@ -6,6 +6,7 @@ pub mod follower;
 pub mod mint;
 mod people;
 pub mod process;
+pub mod program;
 mod proxy;
 pub mod receiver;
 mod redis;

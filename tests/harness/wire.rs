@@ -86,12 +86,6 @@ impl Wire {
         taken
     }
 
-    /// How many bytes come until the server closes, whatever they are.
-    pub async fn drain(&mut self) -> usize {
-        while self.read().await {}
-        self.received.len()
-    }
-
     /// Whether the server has closed, as far as can be told within `time`.
     pub async fn is_closed_within(&mut self, time: Duration) -> bool {
         matches!(timeout(time, self.read()).await, Ok(false))
