@@ -14,6 +14,7 @@ mod harness;
 
 mod browser;
 mod journey;
+mod layering;
 mod logout;
 mod process;
 mod telemetry;
