@@ -16,5 +16,6 @@ mod browser;
 mod journey;
 mod layering;
 mod logout;
+mod outage;
 mod process;
 mod telemetry;
