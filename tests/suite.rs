@@ -18,4 +18,5 @@ mod layering;
 mod logout;
 mod outage;
 mod process;
+mod secrets;
 mod telemetry;
