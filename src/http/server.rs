@@ -15,6 +15,9 @@
 //! HTTP/1.1 only, as proxies speak it upstream: HTTP/2's own attacks do not apply. HTTP/1.0 is answered, without
 //! keep-alive. A chunked request is the last on its connection, since only hyper knows where it ends.
 //!
+//! Its deadlines are counted by the runtime, which has to wake up for them, and not by [`Clock`](crate::domain::Clock). The
+//! runtime's stands still while the machine sleeps: a connection then lasts longer, and nothing about revocation depends on it.
+//!
 //! The way of a request: `door` lets a connection in, `roster` counts it, `connection` serves it with a `wire` under
 //! hyper, an `exchange` behind it and a `watch` beside it; `activity` is what these tell one another.
 

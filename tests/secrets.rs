@@ -1,0 +1,508 @@
+//! No password, token, key or credential of Redis in anything that is written: recognisable values are planted wherever
+//! somebody might put them, and then looked for in everything that comes out, in plain and in other writing.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use serde_json::json;
+
+use crate::harness::process::{PATIENCE, Process, children, folder, parsed, program};
+use crate::harness::receiver::Receiver;
+use crate::harness::{Anonymous, Answer, Redis};
+
+const SIGNING_KEY: &str = "Sign1ngK3yPlanted.vLr8TnB5yWc1ZeH6uMd0Js";
+const PEPPER: &str = "P3pp3rPlanted.3fA9kQ2pX7vLr8TnB5yWc1ZeH6";
+const OF_REDIS: &str = "R3disPlanted.kQ2pX7vLr8";
+const WRONG_OF_REDIS: &str = "Wr0ngRedisPlanted.kQ2pX7vLr8";
+const OF_RECEIVER: &str = "0telPlanted.kQ2pX7vLr8TnB5yWc1";
+const GOOD: &str = "G00dPlanted! quokka lantern 71";
+const WRONG: &str = "Wr0ngPlanted! quokka lantern 71";
+const WEAK: &str = "W3akPlan";
+const TOO_LONG: &str = "L0ngPlanted! quokka lantern 71";
+const AS_NAME: &str = "N4mePlanted! quokka lantern 71";
+const AS_NUMBER: &str = "715517155171551";
+const IN_BAD_BODY: &str = "B4dBodyPlanted! quokka lantern 71";
+const IN_PATH: &str = "P4thPlanted.quokka.lantern.71";
+const FORGED: &str = "F0rgedPlanted.quokka.lantern.71";
+
+/// All that is planted, by what it is and how it may be written. Tokens come as they are handed out.
+struct Planted(Vec<(&'static str, Vec<String>)>);
+
+impl Planted {
+    fn new() -> Self {
+        let mut planted = Self(Vec::new());
+        for (what, value) in [
+            ("the signing key", SIGNING_KEY),
+            ("the pepper", PEPPER),
+            ("the password of Redis", OF_REDIS),
+            ("a wrong password of Redis", WRONG_OF_REDIS),
+            ("the key of the receiver of traces", OF_RECEIVER),
+            ("a good password", GOOD),
+            ("a wrong password", WRONG),
+            ("a weak password", WEAK),
+            ("a password that is too long", TOO_LONG),
+            ("a password in place of the name", AS_NAME),
+            ("a password that is a number", AS_NUMBER),
+            ("a password in a bad body", IN_BAD_BODY),
+            ("a secret in a path", IN_PATH),
+            ("a forged token", FORGED),
+        ] {
+            planted.add(what, value);
+        }
+        planted
+    }
+
+    fn add(&mut self, what: &'static str, value: &str) {
+        self.0.push((what, writings(value)));
+    }
+
+    /// What was planted and is found in a text.
+    fn found_in(&self, bytes: &[u8]) -> Vec<&'static str> {
+        let text = String::from_utf8_lossy(bytes);
+        let written = |writings: &[String]| writings.iter().any(|it| text.contains(it));
+        let found = self.0.iter().filter(|(_, writings)| written(writings));
+        found.map(|(what, _)| *what).collect()
+    }
+}
+
+/// A value as it is, and in the writings in which it might come out all the same.
+fn writings(value: &str) -> Vec<String> {
+    let bytes = value.as_bytes();
+    let mut all = vec![
+        value.to_owned(),
+        bytes.iter().map(|it| format!("{it:02x}")).collect(),
+        bytes.iter().map(|it| format!("{it:02X}")).collect(),
+        value.replace('!', "%21").replace(' ', "%20"),
+        value.replace('!', "%21").replace(' ', "+"),
+        // As `Debug` writes bytes.
+        bytes
+            .iter()
+            .map(|it| it.to_string())
+            .collect::<Vec<_>>()
+            .join(", "),
+    ];
+    // Base64 writes the same bytes in three ways, by where they begin; the ends are shared with what stands around.
+    for before in 0..3 {
+        let padded = [&b"xx"[..before], bytes].concat();
+        for encoded in [
+            BASE64_STANDARD.encode(&padded),
+            BASE64_URL_SAFE_NO_PAD.encode(&padded),
+        ] {
+            all.push(encoded[4..encoded.len() - 4].to_owned());
+        }
+    }
+    all
+}
+
+/// All that came out, each text once, with where that was.
+#[derive(Default)]
+struct Output(HashMap<Vec<u8>, String>);
+
+impl Output {
+    fn add(&mut self, from: impl Into<String>, bytes: impl Into<Vec<u8>>) {
+        self.0.entry(bytes.into()).or_insert(from.into());
+    }
+
+    fn answer(&mut self, to: &str, answer: &Answer) {
+        let from = format!("the answer to {to}");
+        self.add(&from, format!("{} {:?}", answer.status, answer.headers));
+        self.add(&from, answer.body.as_str());
+    }
+
+    fn process(&mut self, process: &Process) {
+        for line in process.log() {
+            self.add("the log", line);
+        }
+        for line in process.errors() {
+            self.add("standard error", line);
+        }
+    }
+
+    fn holds_nothing_of(&self, planted: &Planted) {
+        let mut hits = Vec::new();
+        for (bytes, from) in &self.0 {
+            for what in planted.found_in(bytes) {
+                let text = String::from_utf8_lossy(bytes);
+                let text: String = text.chars().take(2000).collect();
+                hits.push(format!("{what} in {from}: {text}"));
+            }
+        }
+        assert!(hits.is_empty(), "{hits:#?}");
+        let bytes: usize = self.0.keys().map(Vec::len).sum();
+        println!(
+            "{} values planted, 0 found in {} texts of {bytes} bytes",
+            planted.0.len(),
+            self.0.len()
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_secret_comes_out_of_a_replica_however_much_it_is_told_to_log() {
+    let (folder, mut redis, receiver) = (folder(), Redis::start().await, Receiver::start().await);
+    lock(&redis).await;
+    let (mut planted, mut output) = (Planted::new(), Output::default());
+    let (url, traces) = (locked(&redis, OF_REDIS), receiver.url());
+    let (pepper, key) = (format!("k1:{PEPPER}"), format!("x-api-key={OF_RECEIVER}"));
+    let settings = [
+        ("REDIS_URL", url.as_str()),
+        ("JWT_SECRET", SIGNING_KEY),
+        ("PASSWORD_PEPPER", &pepper),
+        ("LOG", "trace"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &traces),
+        ("OTEL_BSP_SCHEDULE_DELAY", "50"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", &key),
+    ];
+    let mut replica = Process::serve(folder.path(), &settings).await;
+    let anyone = replica.anonymous();
+
+    assert_eq!(anyone.register("alice", GOOD).await.status, 201);
+    let token = use_everything(&replica, &mut planted, &mut output).await;
+    redis.kill();
+    use_everything(&replica, &mut planted, &mut output).await;
+    output.answer("a logout", &anyone.logout(&token).await);
+    // It comes back and knows no password: then ours is refused, which the client has a word to say about.
+    redis.start_again().await;
+    refused(&replica).await;
+    use_everything(&replica, &mut planted, &mut output).await;
+    lock(&redis).await;
+    back(&anyone).await;
+    use_everything(&replica, &mut planted, &mut output).await;
+    assert!(replica.stop().await.success());
+    output.process(&replica);
+    output.add("the traces", receiver.bytes());
+
+    // The proof that it was told to say much, that it did, and that what it says is found.
+    assert!(!receiver.spans().is_empty());
+    let levels = |level: &str| {
+        replica
+            .log()
+            .iter()
+            .filter(|it| parsed(it)["level"] == level)
+            .count()
+    };
+    let levels = ["TRACE", "DEBUG", "INFO", "WARN"].map(|level| (level, levels(level)));
+    println!("lines of the log: {levels:?}");
+    assert!(levels.iter().all(|(_, lines)| *lines > 0));
+    assert!(replica.log().iter().any(|line| line.contains("alice")));
+    output.holds_nothing_of(&planted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_private_redis_is_not_told_the_secrets_of_its_replica() {
+    let folder = folder();
+    let planted = Planted::new();
+    let pepper = format!("k1:{PEPPER}");
+    let settings = [
+        ("JWT_SECRET", SIGNING_KEY),
+        ("PASSWORD_PEPPER", pepper.as_str()),
+        ("LOG", "trace"),
+    ];
+    let mut replica = Process::serve(folder.path(), &settings).await;
+    let anyone = replica.anonymous();
+    assert_eq!(anyone.register("alice", GOOD).await.status, 201);
+    assert_eq!(anyone.login("alice", GOOD).await.status, 200);
+    let mut output = Output::default();
+    let servers = children(replica.pid(), "redis-server");
+    assert_eq!(servers.len(), 1);
+    for server in servers {
+        for file in ["cmdline", "environ"] {
+            let bytes = std::fs::read(format!("/proc/{server}/{file}")).unwrap();
+            output.add(format!("{file} of redis-server"), bytes);
+        }
+    }
+    let own = std::fs::read(format!("/proc/{}/cmdline", replica.pid())).unwrap();
+    output.add("the arguments of the replica", own);
+    assert!(replica.stop().await.success());
+    output.process(&replica);
+    // Neither are they kept: what lies in the folder is made from them.
+    for file in files(folder.path()) {
+        output.add(format!("{}", file.display()), std::fs::read(&file).unwrap());
+    }
+    assert!(output.0.values().any(|from| from.contains("appendonly")));
+    output.holds_nothing_of(&planted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_settings_and_help_are_told_without_their_values() {
+    let (folder, redis) = (folder(), Redis::start().await);
+    lock(&redis).await;
+    let (planted, mut output) = (Planted::new(), Output::default());
+    let good = locked(&redis, OF_REDIS);
+    let wrong = locked(&redis, WRONG_OF_REDIS);
+    let bad = format!("redis//:{OF_REDIS}@127.0.0.1");
+    let pepper = format!("k1:{PEPPER}");
+    let weak = &SIGNING_KEY[..20];
+    let twice = weak.repeat(3);
+    let file = folder.path().join("secret");
+    std::fs::write(&file, PEPPER).unwrap();
+    let file = file.to_str().unwrap();
+    let all = |url| {
+        vec![
+            ("REDIS_URL", url),
+            ("JWT_SECRET", SIGNING_KEY),
+            ("PASSWORD_PEPPER", pepper.as_str()),
+        ]
+    };
+    let with = |name, value| [all(&good), vec![(name, value)]].concat();
+    let cases = [
+        (all(&good), "check", true),
+        (all(&good), "--help", true),
+        (all(&good), "openapi", true),
+        (all(&wrong), "check", false),
+        (all(&bad), "check", false),
+        (all(&bad), "serve", false),
+        (with("JWT_SECRET", weak), "check", false),
+        (with("JWT_SECRET", &twice), "serve", false),
+        (with("JWT_SECRET_FILE", file), "check", false),
+        (with("PASSWORD_PEPPER", PEPPER), "check", false),
+        (with("LISTEN", OF_REDIS), "check", false),
+        (with("LOG", OF_REDIS), "check", true),
+        (
+            with("LOG", "portcullis=R3disPlanted.kQ2pX7vLr8"),
+            "check",
+            false,
+        ),
+        (with("ISSUER", OF_REDIS), "check", false),
+    ];
+    for (settings, command, good) in cases {
+        let said = program(folder.path(), &settings)
+            .arg(command)
+            .output()
+            .await
+            .unwrap();
+        assert_eq!(
+            said.status.success(),
+            good,
+            "{command} {settings:?} {said:?}"
+        );
+        assert!(!said.stdout.is_empty() || !said.stderr.is_empty());
+        output.add(
+            format!("{command} with {settings:?}"),
+            [said.stdout, said.stderr].concat(),
+        );
+    }
+    std::fs::write(
+        folder.path().join(".env"),
+        format!("JWT_SECRET='{SIGNING_KEY}\n"),
+    )
+    .unwrap();
+    let said = program(folder.path(), &[])
+        .arg("check")
+        .output()
+        .await
+        .unwrap();
+    assert!(!said.status.success());
+    output.add("check with a bad .env", [said.stdout, said.stderr].concat());
+    output.holds_nothing_of(&planted);
+}
+
+#[test]
+fn a_planted_value_is_found_in_any_writing() {
+    let planted = Planted::new();
+    for text in [
+        format!("a {GOOD} b"),
+        format!("Basic {}", BASE64_STANDARD.encode(format!("alice:{GOOD}"))),
+        format!("Basic {}", BASE64_STANDARD.encode(format!("alic:{GOOD}."))),
+        format!("{:?}", format!("x{GOOD}").as_bytes()),
+        "/?p=G00dPlanted%21%20quokka%20lantern%2071".to_owned(),
+    ] {
+        assert_eq!(
+            planted.found_in(text.as_bytes()),
+            ["a good password"],
+            "{text}"
+        );
+    }
+    assert!(planted.found_in(b"nothing of that kind").is_empty());
+}
+
+/// Sends what people and programs send, right and wrong, to every route. Returns a token, where one is handed out.
+async fn use_everything(replica: &Process, planted: &mut Planted, output: &mut Output) -> String {
+    let anyone = &replica.anonymous();
+    let too_long = TOO_LONG.repeat(20);
+    let pairs = [
+        ("alice", GOOD),
+        ("bob", GOOD),
+        ("alice", WRONG),
+        ("nobody", WRONG),
+        ("carol", WEAK),
+        ("carol", &too_long),
+        (AS_NAME, AS_NAME),
+        (AS_NAME, GOOD),
+    ];
+    let mut token = String::new();
+    for (name, password) in pairs {
+        output.answer("register", &anyone.register(name, password).await);
+        let mut answer = anyone.login(name, password).await;
+        if answer.status == 200 {
+            // The one answer that legitimately holds a secret.
+            let held = answer.json()["token"].as_str().unwrap().to_owned();
+            planted.add("a token", &held);
+            planted.add("the signature of a token", held.rsplit('.').next().unwrap());
+            answer.body = answer.body.replace(&held, "");
+            token = held;
+        }
+        output.answer("login", &answer);
+    }
+    for body in [
+        json!({"username": "alice", "password": [IN_BAD_BODY]}).to_string(),
+        json!({"username": "alice", "password": {"value": IN_BAD_BODY}}).to_string(),
+        json!({"username": "alice", "password": AS_NUMBER.parse::<u64>().unwrap()}).to_string(),
+        json!({"username": [IN_BAD_BODY], "password": GOOD}).to_string(),
+        json!({"username": "alice", "password": GOOD, "extra": IN_BAD_BODY}).to_string(),
+        json!({"username": "alice", IN_BAD_BODY: GOOD}).to_string(),
+        json!([GOOD, IN_BAD_BODY]).to_string(),
+        json!(IN_BAD_BODY).to_string(),
+        format!(
+            "{{\"username\": \"alice\", \"password\": \"{IN_BAD_BODY}\", \"password\": \"x\"}}"
+        ),
+        format!("{{\"username\": \"alice\", \"password\": \"{IN_BAD_BODY}"),
+        format!("username=alice&password={IN_BAD_BODY}"),
+        IN_BAD_BODY.repeat(1000),
+        "\u{0}".to_owned() + IN_BAD_BODY,
+    ] {
+        for path in ["/register", "/login"] {
+            output.answer("a bad body", &anyone.post_text(path, &body).await);
+        }
+        let plain = [("content-type", "text/plain")];
+        let answer = anyone.send("POST", "/login", &plain, Some(&body)).await;
+        output.answer("a body that is no JSON", &answer);
+    }
+
+    let basic = BASE64_STANDARD.encode(format!("alice:{GOOD}"));
+    let (forged, tampered) = (format!("{FORGED}.x.y"), format!("{token}x"));
+    let schemes = [
+        format!("Bearer {token}"),
+        format!("Bearer {tampered}"),
+        format!("Bearer {forged}"),
+        format!("bearer  {FORGED}"),
+        format!("Basic {basic}"),
+        format!("Token {FORGED}"),
+        FORGED.to_owned(),
+    ];
+    for authorization in &schemes {
+        let once = [("authorization", authorization.as_str())];
+        let twice = [once[0], ("authorization", "Bearer x")];
+        for headers in [&once[..], &twice] {
+            for (method, path) in [
+                ("GET", "/dashboard"),
+                ("GET", "/me"),
+                ("POST", "/dashboard"),
+                ("GET", "/"),
+                ("GET", "/nowhere"),
+                ("BREW", "/me"),
+            ] {
+                let answer = anyone.send(method, path, headers, None).await;
+                output.answer(path, &answer);
+            }
+        }
+    }
+    for path in [
+        format!("/dashboard?access_token={token}"),
+        format!("/me?token={IN_PATH}"),
+        format!("/{IN_PATH}"),
+        format!("/dashboard/{IN_PATH}"),
+        format!("/%00{IN_PATH}"),
+        format!("/docs?{IN_PATH}"),
+        format!("/{}", IN_PATH.repeat(400)),
+    ] {
+        let trace = format!("00-{IN_PATH}-00f067aa0ba902b7-01");
+        let headers = [
+            ("traceparent", trace.as_str()),
+            ("user-agent", IN_PATH),
+            ("cookie", IN_PATH),
+            ("referer", IN_PATH),
+            ("x-request-id", GOOD),
+            ("x-forwarded-for", IN_PATH),
+        ];
+        output.answer(
+            "a strange path",
+            &anyone.send("GET", &path, &headers, None).await,
+        );
+    }
+    for path in ["/docs", "/openapi.json"] {
+        output.answer(path, &anyone.get(path).await);
+    }
+    for path in ["/metrics", "/readyz", "/livez"] {
+        output.answer(path, &replica.probes().get(path).await);
+    }
+    if !token.is_empty() {
+        // One stays good, one is logged out, twice.
+        let mut second = anyone.login("alice", GOOD).await;
+        let held = second.json()["token"].as_str().unwrap().to_owned();
+        planted.add("a second token", &held);
+        second.body.clear();
+        output.answer("login", &second);
+        for _ in 0..2 {
+            output.answer("logout", &anyone.logout(&held).await);
+            output.answer("dashboard", &anyone.dashboard(&held).await);
+        }
+    }
+    token
+}
+
+/// Waits until a request has failed because Redis does not take the password.
+async fn refused(replica: &Process) {
+    let wait = async {
+        loop {
+            let answer = replica.anonymous().register("dave", GOOD).await;
+            assert_eq!(answer.status, 503);
+            let failures = replica.events("request");
+            let why = failures.iter().filter_map(|line| line["why"].as_str());
+            if why.into_iter().any(|why| why.contains("assword")) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), wait)
+        .await
+        .unwrap_or_else(|_| panic!("{:#?}", replica.events("request")));
+}
+
+/// Waits until people can log in and see the dashboard again.
+async fn back(anyone: &Anonymous) {
+    let wait = async {
+        loop {
+            let login = anyone.login("alice", GOOD).await;
+            if login.status == 200 {
+                let token = login.json()["token"].as_str().unwrap().to_owned();
+                if anyone.dashboard(&token).await.status == 200 {
+                    return;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait)
+        .await
+        .expect("Redis is back");
+}
+
+/// Gives Redis a password, for as long as it runs.
+async fn lock(redis: &Redis) {
+    redis
+        .command::<()>(&["CONFIG", "SET", "requirepass", OF_REDIS])
+        .await;
+}
+
+fn locked(redis: &Redis, password: &str) -> String {
+    format!("redis://:{password}@{}", redis.addr())
+}
+
+fn files(folder: &Path) -> Vec<std::path::PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        let kind = entry.file_type().unwrap();
+        if kind.is_dir() {
+            files.extend(self::files(&entry.path()));
+        } else if kind.is_file() {
+            files.push(entry.path());
+        }
+    }
+    files
+}
