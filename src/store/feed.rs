@@ -22,6 +22,17 @@ pub struct HistoryId {
     replication_id: String,
 }
 
+impl HistoryId {
+    /// The history of the process `run_id` under `replication_id`, as `INFO` tells them.
+    #[must_use]
+    pub fn new(run_id: String, replication_id: String) -> Self {
+        Self {
+            run_id,
+            replication_id,
+        }
+    }
+}
+
 impl fmt::Display for HistoryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.run_id, self.replication_id)
@@ -276,10 +287,7 @@ impl Feed {
         if role != "master" {
             return Err(StoreError::refused("the server is not a primary"));
         }
-        let history = HistoryId {
-            run_id,
-            replication_id,
-        };
+        let history = HistoryId::new(run_id, replication_id);
         let settled = settled
             .strip_prefix(&history.to_string())
             .and_then(|since| since.trim_start().parse().ok())

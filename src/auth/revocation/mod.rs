@@ -37,6 +37,7 @@ mod session_table;
 mod trimmer;
 mod user_table;
 pub mod view;
+pub mod window;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
