@@ -71,6 +71,29 @@ async fn rule_3_a_rolling_change_of_the_window_keeps_the_promise() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn rule_3_a_window_whose_announcement_was_lost_is_waited_for_all_the_same() {
+    let mut cluster = Cluster::with(2, |number, config| {
+        config.revocation.window = Duration::from_millis([50, 1000][number]);
+    })
+    .await;
+    cluster.redis.command::<()>(&["FLUSHALL"]).await;
+    // A second until everybody has noticed, and three to settle.
+    tokio::time::sleep(Duration::from_millis(4500)).await;
+    // Somebody announces a short window, and the long one has been forgotten.
+    let newcomer = Replica::start(config(&cluster.redis.url())).await;
+    newcomer.ready().await;
+    cluster.replicas.push(newcomer);
+    cluster.user("alice").await;
+    let logouts = rounds(40, 400);
+    let accepted = accepted_after_logout(&cluster.replicas, logouts).await;
+    assert_eq!(accepted, 0);
+    report_zero(
+        "accepted after logout once announcements were lost",
+        logouts * 3,
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rule_1_a_network_slower_than_the_window_makes_requests_wait_and_never_fail() {
     let redis = Redis::start().await;
     let proxy = Proxy::to(redis.addr()).await;

@@ -81,6 +81,10 @@ static REPAIR: LazyLock<Script> =
 static SETTLE: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/feed_settle.lua")));
 
+/// How long everybody is given to put back what he knows after a discontinuity: longer than any view or lease of the old
+/// history can last.
+pub const SETTLING: Duration = Duration::from_secs(3);
+
 /// Entries a page; few enough that one page never blocks Redis for a millisecond.
 const PAGE: usize = 1000;
 
@@ -126,8 +130,8 @@ impl Redis {
         ))
     }
 
-    /// Appends entries to the feed. Returns the greatest window that any replica has announced: nobody may be told that
-    /// the entries hold before that time has passed.
+    /// Appends entries to the feed. Returns the greatest window that any replica may have: nobody may be told that the
+    /// entries hold before that time has passed.
     ///
     /// # Errors
     /// Where the store cannot answer; the entries may have been appended all the same.
@@ -137,7 +141,8 @@ impl Redis {
             self.keys().windows(),
             self.keys().settled(),
         ];
-        let args: Vec<String> = entries.iter().map(Entry::to_string).collect();
+        let mut args = vec![SETTLING.as_millis().to_string()];
+        args.extend(entries.iter().map(Entry::to_string));
         self.script(&APPEND, &keys, &args)
             .await
             .map(Duration::from_millis)
@@ -254,7 +259,7 @@ impl Feed {
     /// # Errors
     /// Where the store cannot answer.
     pub async fn announce(&mut self, window: Duration) -> Result<(), StoreError> {
-        let keys = [self.redis.keys().windows()];
+        let keys = [self.redis.keys().windows(), self.redis.keys().settled()];
         // Rounded up: whoever waits for us must wait long enough.
         let millis = window.as_micros().div_ceil(1000).to_string();
         within(invoke(&mut self.connection, &ANNOUNCE, &keys, &[millis])).await

@@ -15,6 +15,7 @@ use tracing::{info, warn};
 use super::denylist::Denylist;
 use super::reader::{Next, Reader};
 use super::view::{Phase, View};
+use super::window::Announcement;
 use crate::config::RevocationConfig;
 use crate::domain::{Clock, SessionId, Uptime};
 use crate::store::{Entry, Inspection, Persistence, Redis, StoreError};
@@ -25,8 +26,6 @@ const IDLE: Duration = Duration::from_secs(1);
 const BUSY: Duration = Duration::from_secs(10);
 /// Reads in one window under traffic.
 const READS_PER_WINDOW: u32 = 3;
-/// How often the window is announced; Redis remembers it for five minutes.
-const ANNOUNCE: Duration = Duration::from_mins(1);
 /// How often the server is asked what it is.
 const INSPECT: Duration = Duration::from_secs(5);
 /// How often a part of the denylist is rid of what has expired.
@@ -49,6 +48,7 @@ pub(super) struct Follower {
     view: Arc<View>,
     reappended: Arc<AtomicU64>,
     reader: Reader,
+    announcement: Announcement,
     /// What the feed has, while it is read from the start beside what is known.
     in_feed: Denylist,
     /// This replica's name among those who put entries back.
@@ -79,6 +79,7 @@ impl Follower {
             view,
             reappended,
             reader,
+            announcement: Announcement::default(),
             in_feed,
             name,
             persistence: None,
@@ -112,13 +113,19 @@ impl Follower {
     async fn follow(&mut self) -> Result<Infallible, StoreError> {
         let (mut feed, inspection) = self.redis.open_feed().await?;
         self.judge(&inspection)?;
-        // Before any view counts: from now on every logout waits for a window as long as ours.
-        feed.announce(self.config.window).await?;
+        // What the connection led to before may have been another server.
+        self.announcement.lost();
         let now = self.clock.uptime();
-        let (mut announced, mut inspected, mut tended) = (now, now, now);
+        let (mut inspected, mut tended) = (now, now);
         let mut jitter = true;
         loop {
             let sent = self.clock.uptime();
+            if self.announcement.is_due(sent) {
+                // Before the view counts: from now on every logout waits for a window as long as ours.
+                feed.announce(self.config.window).await?;
+                self.announcement.made(sent);
+                continue;
+            }
             let page = feed.read(self.reader.last()).await?;
             self.watch_clock(self.clock.correct(page.time, sent));
             self.store(&page.entries);
@@ -132,6 +139,7 @@ impl Follower {
                 Next::Restart => {
                     self.enter(Phase::Reading);
                     self.in_feed = Denylist::default();
+                    self.announcement.lost();
                     jitter = true;
                 }
                 Next::Settle(history) => {
@@ -139,7 +147,11 @@ impl Follower {
                     self.in_feed = Denylist::default();
                     feed.settle(&history).await?;
                 }
-                Next::Compare => self.compare(),
+                Next::Compare => {
+                    self.compare();
+                    // It counts for this history only if it was made in it.
+                    self.announcement.lost();
+                }
                 Next::Reappend => {
                     self.enter(Phase::Reappending);
                     self.put_back(std::mem::take(&mut jitter)).await?;
@@ -150,10 +162,6 @@ impl Follower {
                 }
             }
             let now = self.clock.uptime();
-            if now.since(announced) >= ANNOUNCE {
-                feed.announce(self.config.window).await?;
-                announced = now;
-            }
             if now.since(inspected) >= INSPECT {
                 self.judge(&feed.inspect().await?)?;
                 inspected = now;

@@ -17,11 +17,7 @@ use std::time::Duration;
 
 use super::denylist::Subject;
 use crate::domain::Timestamp;
-use crate::store::{Entry, HistoryId, Page};
-
-/// How long everybody is given to put back what he knows after a discontinuity: longer than any view or lease of the old
-/// history can last.
-pub const SETTLING: Duration = Duration::from_secs(3);
+use crate::store::{Entry, HistoryId, Page, SETTLING};
 
 /// Follows the feed page by page.
 #[derive(Debug)]
