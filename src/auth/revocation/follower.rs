@@ -14,6 +14,7 @@ use tracing::{info, warn};
 
 use super::denylist::Denylist;
 use super::reader::{Next, Reader};
+use super::turn::{Turn, WITHOUT_LOCK};
 use super::view::{Phase, View};
 use super::window::Announcement;
 use crate::config::RevocationConfig;
@@ -49,6 +50,7 @@ pub(super) struct Follower {
     reappended: Arc<AtomicU64>,
     reader: Reader,
     announcement: Announcement,
+    turn: Turn,
     /// What the feed has, while it is read from the start beside what is known.
     in_feed: Denylist,
     /// This replica's name among those who put entries back.
@@ -80,6 +82,7 @@ impl Follower {
             reappended,
             reader,
             announcement: Announcement::default(),
+            turn: Turn::default(),
             in_feed,
             name,
             persistence: None,
@@ -152,9 +155,9 @@ impl Follower {
                     // It counts for this history only if it was made in it.
                     self.announcement.lost();
                 }
-                Next::Reappend => {
+                Next::Reappend { left } => {
                     self.enter(Phase::Reappending);
-                    self.put_back(std::mem::take(&mut jitter)).await?;
+                    self.put_back(std::mem::take(&mut jitter), left).await?;
                 }
                 Next::Settling => {
                     self.enter(Phase::Settling);
@@ -205,18 +208,24 @@ impl Follower {
         }
     }
 
-    /// Puts a batch back, if it is this replica's turn; otherwise gives the one whose turn it is some time.
-    async fn put_back(&mut self, jitter: bool) -> Result<(), StoreError> {
+    /// Puts a batch back, if it is this replica's turn or there is no time to wait for that; otherwise gives the one whose
+    /// turn it is some time.
+    async fn put_back(&mut self, jitter: bool, left: Duration) -> Result<(), StoreError> {
         if jitter {
             // Then the feed is read to its end once more: by then another replica may have done it.
             tokio::time::sleep(Duration::from_millis(200).mul_f64(fraction())).await;
             return Ok(());
         }
-        if !self.redis.lock_reappending(&self.name, LOCK).await? {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            return Ok(());
-        }
-        let batch: Vec<_> = self.reader.lacking().take(BATCH).cloned().collect();
+        let batch: Vec<_> = if self.redis.lock_reappending(&self.name, LOCK).await? {
+            self.reader.lacking().take(BATCH).cloned().collect()
+        } else {
+            let (lacking, now) = (self.reader.lacking().count(), self.clock.uptime());
+            if !self.turn.cannot_wait(lacking, left, now) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                return Ok(());
+            }
+            self.reader.latest_lacking(WITHOUT_LOCK)
+        };
         self.redis.repair(&batch).await?;
         self.redis.append(&batch).await?;
         self.reappended

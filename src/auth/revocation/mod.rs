@@ -38,6 +38,7 @@ mod follower;
 pub mod reader;
 mod session_table;
 mod trimmer;
+pub mod turn;
 mod user_table;
 pub mod view;
 pub mod window;

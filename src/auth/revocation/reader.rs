@@ -12,6 +12,7 @@
 //!              └────────────── discontinuity, from wherever ───────────────────────────────────┘
 //! ```
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -64,7 +65,10 @@ pub enum Next {
     /// Everything has been read. Say which of what is known the feed lacks, by [`Reader::lacks`].
     Compare,
     /// Put back what is lacking, then read on.
-    Reappend,
+    Reappend {
+        /// How long the history still settles.
+        left: Duration,
+    },
     /// Read on until the history has been settled long enough.
     Settling,
 }
@@ -101,6 +105,14 @@ impl Reader {
             State::Reading(_) => None,
         };
         lacking.into_iter().flatten()
+    }
+
+    /// Of what is to be put back, the latest revocations: others may not have read them yet.
+    #[must_use]
+    pub fn latest_lacking(&self, count: usize) -> Vec<Entry> {
+        let mut latest: Vec<_> = self.lacking().collect();
+        latest.sort_unstable_by_key(|entry| Reverse(entry.until()));
+        latest.into_iter().take(count).cloned().collect()
     }
 
     /// Tells what this replica knows and the feed lacks, after [`Next::Compare`]. The read that found the end does not count
@@ -158,11 +170,12 @@ impl Reader {
                 for entry in &page.entries {
                     lacking.remove(&Subject::of(entry));
                 }
+                let left = settled.plus(self.settling).since(page.time);
                 if !page.at_end {
                     Next::More
                 } else if !lacking.is_empty() {
-                    Next::Reappend
-                } else if page.time < settled.plus(self.settling) {
+                    Next::Reappend { left }
+                } else if !left.is_zero() {
                     Next::Settling
                 } else {
                     Next::Fresh
