@@ -148,6 +148,8 @@ impl Follower {
                 Next::Settle(history) => {
                     self.enter(Phase::Reading);
                     self.in_feed = Denylist::default();
+                    // First: to announce where nobody has would end the settling that has just begun.
+                    feed.announce(self.config.window).await?;
                     feed.settle(&history).await?;
                 }
                 Next::Compare => {
