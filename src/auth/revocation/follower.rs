@@ -19,7 +19,7 @@ use super::view::{Phase, View};
 use super::window::Announcement;
 use crate::config::RevocationConfig;
 use crate::domain::{Clock, SessionId, Uptime};
-use crate::store::{Entry, Inspection, Persistence, Redis, StoreError};
+use crate::store::{DEADLINE, Entry, Inspection, Persistence, Redis, StoreError};
 
 /// How often the feed is read when nobody asks.
 const IDLE: Duration = Duration::from_secs(1);
@@ -130,6 +130,11 @@ impl Follower {
                 continue;
             }
             let page = feed.read(self.reader.last()).await?;
+            if self.clock.uptime().since(sent) > DEADLINE {
+                // The machine or this process stood still meanwhile. Such a page would set our date wrong by half of that, and
+                // entries that have expired only by a wrong date would be forgotten.
+                continue;
+            }
             self.watch_clock(self.clock.correct(page.time, sent));
             self.store(&page.entries);
             match self.reader.take(&page) {
