@@ -38,6 +38,12 @@ impl Timestamp {
         self.0 / 1000
     }
 
+    /// How long ago `earlier` was; zero if it lies ahead.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+
     /// The date `duration` later.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {

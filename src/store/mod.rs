@@ -14,7 +14,7 @@ mod users;
 
 pub use connection::{DEADLINE, Redis, StoreError};
 pub use entries::{Entry, SessionEntry, UserEntry};
-pub use feed::{Feed, HistoryId, Page};
+pub use feed::{Feed, HistoryId, Page, SETTLING};
 pub use inspection::{Inspection, Persistence, Unfit};
 pub use keyspace::Keyspace;
 pub use private::{PrivateRedis, become_redis_server};

@@ -17,9 +17,12 @@
 //! 1. *One snapshot.* `s` is taken before the look-up and `t0` before the command is sent. The entries of a read are stored
 //!    before its date is published, and a check loads the date before it looks at the entries. A read counts only if it
 //!    reached the end of the feed in the same reply: a full page hides what follows it.
-//! 2. *Clocks run at the same rate.* Ages are measured by a clock that goes on while a machine sleeps.
+//! 2. *Clocks run at the same rate*, or nearly: a logout waits a hundredth longer. Ages are measured by a clock that goes on
+//!    while a machine sleeps.
 //! 3. *Everybody waits for the slowest.* Replicas may have different windows, as during a rolling change of the setting.
 //!    Each announces its own before its view first counts; an append returns the largest, and the logout waits for that.
+//!    Announcements can be lost like everything else: they are made again in every history, and until it has settled the
+//!    logout waits for the largest window that is allowed ([window]).
 //! 4. *Nothing is missed.* Every read tells which history it belongs to and how many entries that has ever had. What does not
 //!    fit together is read again as a whole, and what was lost is put back ([reader]).
 //!
@@ -36,8 +39,10 @@ mod follower;
 pub mod reader;
 mod session_table;
 mod trimmer;
+pub mod turn;
 mod user_table;
 pub mod view;
+pub mod window;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -55,6 +60,7 @@ use self::denylist::Denylist;
 use self::follower::Follower;
 use self::trimmer::Trimmer;
 use self::view::{Phase, View};
+use self::window::holds_after;
 use super::{Failure, Unavailable};
 use crate::config::RevocationConfig;
 use crate::domain::{AccessClaims, Clock, SessionId, Timestamp, Uptime, UserId, Username};
@@ -343,7 +349,7 @@ impl Revocations {
         for entry in entries {
             self.denylist.insert(entry, now);
         }
-        let window = self.redis.append(entries).await?.max(self.config.window);
+        let announced = self.redis.append(entries).await?;
         self.appended.notify_one();
         // The feed has them; that the outbox still does costs nobody anything but a second append.
         if self.redis.acknowledge(name, entries).await.is_err() {
@@ -352,7 +358,7 @@ impl Revocations {
                 decision: None,
             });
         }
-        Ok(window)
+        Ok(holds_after(announced, self.config.window))
     }
 
     fn left_over(&self, task: Task, why: Unavailable) -> Failure {
