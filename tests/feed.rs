@@ -181,8 +181,9 @@ async fn rule_6_and_7_what_a_flush_has_lost_is_put_back_by_twenty_replicas_witho
     redis.command::<()>(&["FLUSHALL"]).await;
     // One append right after the flush: the last id has not gone backwards, only the count tells.
     let after = entry(Duration::from_mins(30));
-    let append = followers[3].store.append(&[Entry::Session(after)]);
-    tokio::time::sleep(append.await.unwrap()).await;
+    let entries = [Entry::Session(after)];
+    let window = followers[3].store.append(&entries).await.unwrap();
+    tokio::time::sleep(window).await;
 
     for sid in revoked.iter().chain([&after.sid]) {
         let answer = followers[0].refuses(*sid).await;
@@ -494,8 +495,7 @@ async fn rule_7_and_11_a_session_record_that_comes_back_by_hand_is_removed_again
         .await;
     tokio::time::sleep(Duration::from_millis(1500)).await;
     // The entry has expired; the next revocation trims the feed, and repairs what it trims.
-    let claims =
-        crate::harness::follower::claims("alice", portcullis::domain::UserId::new(), short.sid);
+    let claims = claims("alice", UserId::new(), short.sid);
     let revocations = Arc::clone(&follower.revocations);
     revocations
         .revoke_session(&claims, Duration::from_hours(1))
