@@ -157,8 +157,8 @@ async fn rule_6_and_7_what_a_flush_has_lost_is_put_back_by_twenty_replicas_witho
     redis.command::<()>(&["FLUSHALL"]).await;
     // One append right after the flush: the last id has not gone backwards, only the count tells.
     let after = entry(Duration::from_mins(30));
-    let append = followers[3].store.append(&[Entry::Session(after)]);
-    tokio::time::sleep(append.await.unwrap()).await;
+    let window = followers[3].store.append(&[Entry::Session(after)]).await;
+    tokio::time::sleep(window.unwrap()).await;
 
     for sid in revoked.iter().chain([&after.sid]) {
         let answer = followers[0].refuses(*sid).await;

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use super::people::Anonymous;
 
 /// What must happen within this time, or the test fails: long, because it says nothing about speed.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A running replica. It is killed with the test.
 pub struct Process {
@@ -88,9 +88,12 @@ impl Process {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        if tokio::time::timeout(PATIENCE, wait).await.is_err() {
-            panic!("it does not become ready: {:?}", self.log.now());
-        }
+        let waited = tokio::time::timeout(PATIENCE, wait).await;
+        assert!(
+            waited.is_ok(),
+            "it does not become ready: {:?}",
+            self.log.now()
+        );
     }
 
     /// Somebody who is not logged in.
@@ -214,8 +217,9 @@ pub async fn gone(pid: u32) {
 /// The name and the parent of a process that is neither gone nor dead.
 fn process_state(pid: u32) -> Option<(String, u32)> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (start, rest) = stat.rsplit_once(')')?;
-    let (_, name) = start.split_once('(')?;
+    // The name stands in brackets, and may hold some itself.
+    let (before, rest) = stat.rsplit_once(')')?;
+    let (_, name) = before.split_once('(')?;
     let mut fields = rest.split_whitespace();
     let state = fields.next()?;
     let parent = fields.next()?.parse().ok()?;
