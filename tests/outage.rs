@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 
 use crate::harness::process::PATIENCE;
-use crate::harness::{Anonymous, Answer, Cluster, PASSWORD, report_zero, rounds};
+use crate::harness::{Anonymous, Answer, Cluster, PASSWORD, Replica, report_zero, rounds};
 
 const REPLICAS: usize = 3;
 const PEOPLE: usize = 24;
@@ -83,7 +83,7 @@ struct Done {
 impl Load {
     fn begin(cluster: &Cluster) -> Self {
         let (stop, done) = (Arc::default(), Arc::default());
-        let doors: Vec<_> = cluster.replicas.iter().map(|it| it.anonymous()).collect();
+        let doors: Vec<_> = cluster.replicas.iter().map(Replica::anonymous).collect();
         let people = (0..PEOPLE).map(|number| {
             let person = Person {
                 number,
@@ -130,12 +130,9 @@ impl Load {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        if tokio::time::timeout(PATIENCE, wait).await.is_err() {
-            panic!(
-                "no more {what}: {:?}",
-                self.now(|done| done.answers.clone())
-            );
-        }
+        let waited = tokio::time::timeout(PATIENCE, wait).await;
+        let answers = || self.now(|done| done.answers.clone());
+        assert!(waited.is_ok(), "no more {what}: {:?}", answers());
     }
 
     fn now<T>(&self, look: impl Fn(&Done) -> T) -> T {
@@ -168,7 +165,7 @@ impl Done {
     /// All that was acknowledged is there, on every replica; and all were answered in time.
     async fn check(&self, cluster: &Cluster) {
         let (mut lost, mut accepted, mut refused) = (0, 0, 0);
-        let doors: Vec<_> = cluster.replicas.iter().map(|it| it.anonymous()).collect();
+        let doors: Vec<_> = cluster.replicas.iter().map(Replica::anonymous).collect();
         for names in self.registered.chunks(8) {
             let logins = names.iter().zip(doors.iter().cycle());
             let logins = logins.map(async |(name, door)| door.login(name, PASSWORD).await.status);

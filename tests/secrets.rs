@@ -73,16 +73,12 @@ fn writings(value: &str) -> Vec<String> {
     let bytes = value.as_bytes();
     let mut all = vec![
         value.to_owned(),
-        bytes.iter().map(|it| format!("{it:02x}")).collect(),
-        bytes.iter().map(|it| format!("{it:02X}")).collect(),
+        joined(bytes, "", |it| format!("{it:02x}")),
+        joined(bytes, "", |it| format!("{it:02X}")),
         value.replace('!', "%21").replace(' ', "%20"),
         value.replace('!', "%21").replace(' ', "+"),
         // As `Debug` writes bytes.
-        bytes
-            .iter()
-            .map(|it| it.to_string())
-            .collect::<Vec<_>>()
-            .join(", "),
+        joined(bytes, ", ", u8::to_string),
     ];
     // Base64 writes the same bytes in three ways, by where they begin; the ends are shared with what stands around.
     for before in 0..3 {
@@ -95,6 +91,10 @@ fn writings(value: &str) -> Vec<String> {
         }
     }
     all
+}
+
+fn joined(bytes: &[u8], between: &str, write: impl Fn(&u8) -> String) -> String {
+    bytes.iter().map(write).collect::<Vec<_>>().join(between)
 }
 
 /// All that came out, each text once, with where that was.
@@ -322,6 +322,36 @@ fn a_planted_value_is_found_in_any_writing() {
 /// Sends what people and programs send, right and wrong, to every route. Returns a token, where one is handed out.
 async fn use_everything(replica: &Process, planted: &mut Planted, output: &mut Output) -> String {
     let anyone = &replica.anonymous();
+    let token = register_and_log_in(anyone, planted, output).await;
+    send_bad_bodies(anyone, output).await;
+    send_tokens_and_paths(anyone, &token, output).await;
+    for path in ["/docs", "/openapi.json"] {
+        output.answer(path, &anyone.get(path).await);
+    }
+    for path in ["/metrics", "/readyz", "/livez"] {
+        output.answer(path, &replica.probes().get(path).await);
+    }
+    if !token.is_empty() {
+        // One stays good, one is logged out, twice.
+        let mut second = anyone.login("alice", GOOD).await;
+        let held = second.json()["token"].as_str().unwrap().to_owned();
+        planted.add("a second token", &held);
+        second.body.clear();
+        output.answer("login", &second);
+        for _ in 0..2 {
+            output.answer("logout", &anyone.logout(&held).await);
+            output.answer("dashboard", &anyone.dashboard(&held).await);
+        }
+    }
+    token
+}
+
+/// The last token that was handed out; no text where none was.
+async fn register_and_log_in(
+    anyone: &Anonymous,
+    planted: &mut Planted,
+    output: &mut Output,
+) -> String {
     let too_long = TOO_LONG.repeat(20);
     let pairs = [
         ("alice", GOOD),
@@ -347,6 +377,10 @@ async fn use_everything(replica: &Process, planted: &mut Planted, output: &mut O
         }
         output.answer("login", &answer);
     }
+    token
+}
+
+async fn send_bad_bodies(anyone: &Anonymous, output: &mut Output) {
     for body in [
         json!({"username": "alice", "password": [IN_BAD_BODY]}).to_string(),
         json!({"username": "alice", "password": {"value": IN_BAD_BODY}}).to_string(),
@@ -371,7 +405,9 @@ async fn use_everything(replica: &Process, planted: &mut Planted, output: &mut O
         let answer = anyone.send("POST", "/login", &plain, Some(&body)).await;
         output.answer("a body that is no JSON", &answer);
     }
+}
 
+async fn send_tokens_and_paths(anyone: &Anonymous, token: &str, output: &mut Output) {
     let basic = BASE64_STANDARD.encode(format!("alice:{GOOD}"));
     let (forged, tampered) = (format!("{FORGED}.x.y"), format!("{token}x"));
     let schemes = [
@@ -423,25 +459,6 @@ async fn use_everything(replica: &Process, planted: &mut Planted, output: &mut O
             &anyone.send("GET", &path, &headers, None).await,
         );
     }
-    for path in ["/docs", "/openapi.json"] {
-        output.answer(path, &anyone.get(path).await);
-    }
-    for path in ["/metrics", "/readyz", "/livez"] {
-        output.answer(path, &replica.probes().get(path).await);
-    }
-    if !token.is_empty() {
-        // One stays good, one is logged out, twice.
-        let mut second = anyone.login("alice", GOOD).await;
-        let held = second.json()["token"].as_str().unwrap().to_owned();
-        planted.add("a second token", &held);
-        second.body.clear();
-        output.answer("login", &second);
-        for _ in 0..2 {
-            output.answer("logout", &anyone.logout(&held).await);
-            output.answer("dashboard", &anyone.dashboard(&held).await);
-        }
-    }
-    token
 }
 
 /// Waits until a request has failed because Redis does not take the password.

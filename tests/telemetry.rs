@@ -27,14 +27,14 @@ async fn a_registration_a_login_and_a_logout_leave_one_line_each_and_a_fast_dash
     let wrong = anyone.login("alice", "not her password").await;
     let nobody = anyone.login("bob", PASSWORD).await;
     let login = anyone.login("alice", PASSWORD).await;
-    let token = login.json()["token"].as_str().unwrap().to_owned();
+    let bearer = login.json()["token"].as_str().unwrap().to_owned();
     let mut silent = Vec::new();
     for _ in 0..20 {
-        silent.push(anyone.dashboard(&token).await);
+        silent.push(anyone.dashboard(&bearer).await);
     }
     silent.push(anyone.dashboard("not a token").await);
     silent.push(anyone.get("/nowhere").await);
-    let logout = anyone.logout(&token).await;
+    let logout = anyone.logout(&bearer).await;
     assert!(replica.stop().await.success());
 
     for (answer, status, act, outcome, username) in [
@@ -416,5 +416,6 @@ fn local(port: u16) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let write = |text: String, byte| text + &format!("{byte:02x}");
+    bytes.iter().fold(String::new(), write)
 }

@@ -31,13 +31,12 @@ impl Docs {
         let generated = service.spec();
         let mut document: Value = serde_json::from_str(&generated).unwrap_or_default();
         complete(&mut document);
-        // A page of its own would be a copy of this one with our document in it.
-        let page = format!(
-            "<!DOCTYPE html>{}",
-            service
-                .swagger_ui_html()
-                .replace(&generated, &pretty(&document))
-        );
+        // A page of its own would be a copy of this one with our document in it. The icon keeps browsers from asking for one.
+        let page = service
+            .swagger_ui_html()
+            .replacen("<title>", r#"<link rel="icon" href="data:,"><title>"#, 1)
+            .replace(&generated, &pretty(&document));
+        let page = format!("<!DOCTYPE html>{page}");
         let policy = HeaderValue::try_from(content_security_policy(&page))
             .unwrap_or_else(|_| HeaderValue::from_static("default-src 'none'"));
         Self {
@@ -167,17 +166,37 @@ const STRICT_OBJECTS: &[&str] = &["Credentials"];
 
 /// The page's own scripts and nothing else may run: they are named by their hashes.
 fn content_security_policy(page: &str) -> String {
-    let scripts = page.split("<script").skip(1).filter_map(|part| {
-        let (_, script) = part.split_once('>')?;
-        let (script, _) = script.split_once("</script>")?;
-        Some(format!(
-            "'sha256-{}'",
-            BASE64_STANDARD.encode(digest(&SHA256, script.as_bytes()))
-        ))
-    });
-    let scripts: Vec<_> = scripts.collect();
+    let scripts: Vec<_> = scripts(page)
+        .map(|script| {
+            let hash = BASE64_STANDARD.encode(digest(&SHA256, script.as_bytes()));
+            format!("'sha256-{hash}'")
+        })
+        .collect();
     format!(
         "default-src 'none'; script-src {}; style-src 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
         scripts.join(" ")
     )
+}
+
+/// The scripts of a page. What looks like the beginning of one within another is text of that other.
+fn scripts(mut page: &str) -> impl Iterator<Item = &str> {
+    std::iter::from_fn(move || {
+        let (_, tag) = page.split_once("<script")?;
+        let (_, script) = tag.split_once('>')?;
+        let (script, rest) = script.split_once("</script>")?;
+        page = rest;
+        Some(script)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_ends_where_a_browser_ends_it() {
+        let page = r#"<style>a{}</style><script charset="UTF-8">a = "<script><\/script>"</script><p><script>b</script>"#;
+        let found: Vec<_> = scripts(page).collect();
+        assert_eq!(found, [r#"a = "<script><\/script>""#, "b"]);
+    }
 }

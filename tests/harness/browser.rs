@@ -35,6 +35,7 @@ impl Browser {
         installed("chromium", "chromium");
         installed("chromedriver", "chromium-driver");
         let profile = tempfile::tempdir().unwrap();
+        let folder = profile.path().join("profile");
         let mut driver = Command::new("chromedriver")
             .arg("--port=0")
             .env("TMPDIR", profile.path())
@@ -56,7 +57,6 @@ impl Browser {
             session: format!("http://127.0.0.1:{port}/session"),
             _profile: profile,
         };
-        let folder = browser._profile.path().join("profile");
         let arguments = [
             "--headless".to_owned(),
             "--no-sandbox".to_owned(),
@@ -123,7 +123,7 @@ impl Browser {
                 if let Some(element) = self.try_find(selector).await
                     && let Ok(shown) = self.try_get(&format!("/element/{element}/text")).await
                 {
-                    last = shown.as_str().unwrap_or_default().to_owned();
+                    shown.as_str().unwrap_or_default().clone_into(&mut last);
                     if last.contains(text) {
                         return;
                     }
@@ -131,9 +131,11 @@ impl Browser {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        if tokio::time::timeout(PATIENCE, wait).await.is_err() {
-            panic!("{selector} does not show {text} but {last:?}");
-        }
+        let waited = tokio::time::timeout(PATIENCE, wait).await;
+        assert!(
+            waited.is_ok(),
+            "{selector} does not show {text} but {last:?}"
+        );
     }
 
     /// What a script returns that runs in the page.
