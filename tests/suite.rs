@@ -23,4 +23,5 @@ mod errors;
 mod feed;
 mod journey;
 mod logout;
+mod model;
 mod process;
