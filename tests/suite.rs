@@ -29,6 +29,7 @@ mod journey;
 mod layering;
 mod logout;
 mod make_run;
+mod model;
 mod outage;
 mod process;
 mod readme;
