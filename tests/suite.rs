@@ -19,6 +19,7 @@ mod harness;
 mod authorization;
 mod bodies;
 mod connections;
+mod durability;
 mod errors;
 mod feed;
 mod journey;

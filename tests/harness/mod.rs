@@ -1,6 +1,7 @@
 //! What tests are made of: a Redis, replicas over it, and people who use them.
 
 mod cluster;
+mod dice;
 pub mod follower;
 mod people;
 pub mod process;
@@ -9,6 +10,7 @@ mod redis;
 mod wire;
 
 pub use cluster::{Cluster, Replica, SECRET, config};
+pub use dice::Dice;
 pub use people::{Anonymous, Answer, PASSWORD, User};
 pub use proxy::{Proxy, Weather};
 pub use redis::{Redis, free_port};
