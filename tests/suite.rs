@@ -24,4 +24,5 @@ mod errors;
 mod feed;
 mod journey;
 mod logout;
+mod paused;
 mod process;
