@@ -56,7 +56,8 @@ use super::{Failure, Unavailable};
 use crate::config::RevocationConfig;
 use crate::domain::{AccessClaims, Clock, SessionId, Timestamp, Uptime, UserId, Username};
 use crate::store::{
-    EndAll, Entry, Known, MARGIN, Redis, RevokeSession, SessionEntry, StoreError, UserEntry,
+    Decision, EndAll, Entry, Known, MARGIN, Redis, RevokeSession, SessionEntry, StoreError,
+    UserEntry,
 };
 
 /// How long a request may wait for Redis in all, not counting the freshness window.
@@ -239,13 +240,13 @@ impl Revocations {
                 token_expires,
                 access_ttl,
             };
-            redis.revoke_session(&revoke).await.map(Some)
+            redis.revoke_session(&revoke).await
         };
         self.carry_out(username, decision).await.map(|_| ())
     }
 
     /// Ends all sessions of the token's user. When this has returned [`Ended::All`], no replica accepts any token that was
-    /// issued before.
+    /// issued before; when [`Ended::ActingSessionGone`], none accepts the token at hand.
     ///
     /// # Errors
     /// Where the feed could not be told in time; the replica goes on trying.
@@ -265,37 +266,38 @@ impl Revocations {
                 })
                 .await
         };
-        let decided = self.carry_out(claims.username.clone(), decision).await?;
-        Ok(if decided {
+        let revoked = self.carry_out(claims.username.clone(), decision).await?;
+        Ok(if revoked {
             Ended::All
         } else {
             Ended::ActingSessionGone
         })
     }
 
-    /// Decides, tells the feed, and waits until it holds everywhere: the way of every change that takes tokens away. `false`
-    /// where nothing was decided.
+    /// Decides, tells the feed, and waits until it holds everywhere: the way of every change that takes tokens away. Returns
+    /// whether it does.
+    ///
+    /// A refusal goes the same way. It tells the caller that his session has ended; what has ended it may lie in the outbox
+    /// still, or was appended a moment ago, and a replica that says so must not accept the token after that.
     ///
     /// On a task of its own: a client that hangs up must not leave it half done.
     async fn carry_out(
         self: &Arc<Self>,
         username: Username,
-        decision: impl Future<Output = Result<Option<Vec<Entry>>, StoreError>> + Send + 'static,
+        decision: impl Future<Output = Result<Decision, StoreError>> + Send + 'static,
     ) -> Result<bool, Failure> {
         let this = Arc::clone(self);
         let work = async move {
             let told = async {
-                match decision.await? {
-                    Some(entries) => this.tell(&username, &entries).await.map(Some),
-                    None => Ok(None),
-                }
+                let Decision { revoked, outbox } = decision.await?;
+                let window = this.tell(&username, &outbox).await?;
+                Ok((revoked, window))
             };
             match tokio::time::timeout(PATIENCE, told).await {
-                Ok(Ok(Some(window))) => {
+                Ok(Ok((revoked, window))) => {
                     tokio::time::sleep(window).await;
-                    Ok(true)
+                    Ok(revoked)
                 }
-                Ok(Ok(None)) => Ok(false),
                 Ok(Err(error)) => Err(this.left_over(username, Unavailable::Store(error))),
                 Err(_) => Err(this.left_over(username, Unavailable::Deadline)),
             }
