@@ -224,14 +224,12 @@ impl Revocations {
         let token_expires = Timestamp::from_secs(claims.exp);
         let now = self.clock.now();
         let until = token_expires.max(now.plus(access_ttl)).plus(MARGIN);
-        self.denylist.insert(
-            &Entry::Session(SessionEntry {
-                tag: username.tag(),
-                sid,
-                until,
-            }),
-            now,
-        );
+        let alone = Entry::Session(SessionEntry {
+            tag: username.tag(),
+            sid,
+            until,
+        });
+        self.denylist.insert(&alone, now);
         let (redis, name) = (self.redis.clone(), username.clone());
         let decision = async move {
             let revoke = RevokeSession {
@@ -242,7 +240,9 @@ impl Revocations {
             };
             redis.revoke_session(&revoke).await
         };
-        self.carry_out(username, decision).await.map(|_| ())
+        self.carry_out(username, Some(alone), decision)
+            .await
+            .map(|_| ())
     }
 
     /// Ends all sessions of the token's user. When this has returned [`Ended::All`], no replica accepts any token that was
@@ -266,7 +266,9 @@ impl Revocations {
                 })
                 .await
         };
-        let revoked = self.carry_out(claims.username.clone(), decision).await?;
+        let revoked = self
+            .carry_out(claims.username.clone(), None, decision)
+            .await?;
         Ok(if revoked {
             Ended::All
         } else {
@@ -280,10 +282,13 @@ impl Revocations {
     /// A refusal goes the same way. It tells the caller that his session has ended; what has ended it may lie in the outbox
     /// still, or was appended a moment ago, and a replica that says so must not accept the token after that.
     ///
+    /// `alone` is what this replica refuses before anything is decided: whatever happens, the others must come to know it.
+    ///
     /// On a task of its own: a client that hangs up must not leave it half done.
     async fn carry_out(
         self: &Arc<Self>,
         username: Username,
+        alone: Option<Entry>,
         decision: impl Future<Output = Result<Decision, StoreError>> + Send + 'static,
     ) -> Result<bool, Failure> {
         let this = Arc::clone(self);
@@ -298,8 +303,8 @@ impl Revocations {
                     tokio::time::sleep(window).await;
                     Ok(revoked)
                 }
-                Ok(Err(error)) => Err(this.left_over(username, Unavailable::Store(error))),
-                Err(_) => Err(this.left_over(username, Unavailable::Deadline)),
+                Ok(Err(error)) => Err(this.left_over(username, alone, Unavailable::Store(error))),
+                Err(_) => Err(this.left_over(username, alone, Unavailable::Deadline)),
             }
         };
         let cut_short = Err(Failure::Internal("a revocation was cut short"));
@@ -319,7 +324,7 @@ impl Revocations {
                 tokio::time::sleep(window).await;
                 Ok(())
             }
-            Err(error) => Err(self.left_over(name.clone(), Unavailable::Store(error))),
+            Err(error) => Err(self.left_over(name.clone(), None, Unavailable::Store(error))),
         }
     }
 
@@ -334,14 +339,14 @@ impl Revocations {
         self.appended.notify_one();
         // The feed has them; that the outbox still does costs nobody anything but a second append.
         if let Err(error) = self.redis.acknowledge(name, entries).await {
-            self.left_over(name.clone(), Unavailable::Store(error));
+            self.left_over(name.clone(), None, Unavailable::Store(error));
         }
         Ok(window)
     }
 
-    fn left_over(&self, name: Username, why: Unavailable) -> Failure {
+    fn left_over(&self, name: Username, alone: Option<Entry>, why: Unavailable) -> Failure {
         warn!(event = "revocation_left_over", username = %name, %why, "a revocation has not reached the feed yet");
-        self.backlog.note(name);
+        self.backlog.note(name, alone);
         Failure::Unavailable(why)
     }
 
