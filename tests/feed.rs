@@ -6,7 +6,9 @@ use std::time::Duration;
 use portcullis::store::Entry;
 
 use crate::harness::follower::{Light, entry, revoke_many};
-use crate::harness::{Cluster, Proxy, Redis, Replica, User, Weather, config, report_zero, rounds};
+use crate::harness::{
+    Answer, Cluster, Proxy, Redis, Replica, User, Weather, config, report_zero, rounds,
+};
 
 const W0: Duration = Duration::ZERO;
 
@@ -268,7 +270,7 @@ async fn rule_6_and_7_a_truncated_append_only_file_loses_no_revocation_that_a_re
     );
 }
 
-/// The append of a logout is swallowed by the network after the user's script has run.
+/// The append of a logout, from one session or from everywhere, is swallowed by the network after the user's script has run.
 struct HalfDone {
     redis: Redis,
     proxy: Proxy,
@@ -281,6 +283,10 @@ struct HalfDone {
 
 impl HalfDone {
     async fn new() -> Self {
+        Self::of(async |user| user.at.logout(&user.token).await).await
+    }
+
+    async fn of(logout: impl AsyncFn(&User) -> Answer) -> Self {
         let redis = Redis::start().await;
         let proxy = Proxy::to(redis.addr()).await;
         let slow = Replica::start(config(&proxy.url())).await;
@@ -293,7 +299,7 @@ impl HalfDone {
             swallow: vec!["{feed}:windows", "{feed}:settled"],
             ..Weather::default()
         });
-        let answer = user.at.logout(&user.token).await;
+        let answer = logout(&user).await;
         assert_eq!(
             (answer.status, answer.code().as_str()),
             (503, "unavailable")
@@ -368,6 +374,58 @@ async fn rule_4_a_half_done_logout_is_completed_by_the_next_verb_on_that_user() 
     );
     assert_eq!(again.dashboard_at(&half.other).await, 200);
     drop(half.slow);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rule_4_a_half_done_logout_from_everywhere_is_completed_by_its_retry_elsewhere() {
+    let half = HalfDone::of(async |user| user.at.logout_everywhere(&user.token).await).await;
+    // The replica that failed never comes back.
+    half.proxy.set(Weather {
+        refuse: true,
+        black_hole: true,
+        ..Weather::default()
+    });
+    half.proxy.cut();
+    let at = half.user.at.towards(&half.other);
+    let retry = at.logout_everywhere(&half.user.token).await;
+    assert_eq!(
+        (retry.status, retry.code().as_str()),
+        (401, "invalid_token"),
+        "the session has ended, and with it the right to end others"
+    );
+    assert_eq!(
+        half.user.dashboard_at(&half.other).await,
+        401,
+        "whoever said so does not accept the token after that"
+    );
+}
+
+/// A logout that is not even decided: this replica alone knows of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn rule_4_a_logout_that_never_reached_redis_is_completed_by_the_background() {
+    let redis = Redis::start().await;
+    let proxy = Proxy::to(redis.addr()).await;
+    let cut_off = Replica::start(config(&proxy.url())).await;
+    let other = Replica::start(config(&redis.url())).await;
+    cut_off.ready().await;
+    other.ready().await;
+    let user = User::register(&cut_off, "alice").await;
+    proxy.set(Weather {
+        refuse: true,
+        ..Weather::default()
+    });
+    proxy.cut();
+    assert_eq!(user.at.logout(&user.token).await.status, 503);
+    assert_eq!(user.dashboard_at(&other).await, 200, "nobody was told");
+    proxy.set(Weather::default());
+    // The history is the same as before: nothing is found missing, and so nothing would be put back.
+    for _ in 0..500 {
+        if user.dashboard_at(&other).await == 401 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("one replica refuses the token and the other accepts it, for good");
 }
 
 #[tokio::test(flavor = "multi_thread")]
