@@ -327,7 +327,7 @@ async fn rule_6_and_7_a_truncated_append_only_file_loses_no_revocation_that_a_re
     );
 }
 
-/// The append of a logout is swallowed by the network after the user's script has run.
+/// The append of a logout, from one session or from everywhere, is swallowed by the network after the user's script has run.
 struct HalfDone {
     redis: Redis,
     proxy: Proxy,
@@ -340,6 +340,10 @@ struct HalfDone {
 
 impl HalfDone {
     async fn new() -> Self {
+        Self::of(async |user| user.at.logout(&user.token).await).await
+    }
+
+    async fn of(logout: impl AsyncFn(&User) -> Answer) -> Self {
         let redis = Redis::start().await;
         let proxy = Proxy::to(redis.addr()).await;
         let slow = Replica::start(config(&proxy.url())).await;
@@ -352,7 +356,7 @@ impl HalfDone {
             swallow: vec!["{feed}:windows", "{feed}:settled"],
             ..Weather::default()
         });
-        let answer = user.at.logout(&user.token).await;
+        let answer = logout(&user).await;
         assert_eq!(
             (answer.status, answer.code().as_str()),
             (503, "unavailable")

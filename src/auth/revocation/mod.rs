@@ -259,7 +259,7 @@ impl Revocations {
     }
 
     /// Ends all sessions of the token's user. When this has returned [`Ended::All`], no replica accepts any token that was
-    /// issued before.
+    /// issued before; when [`Ended::ActingSessionGone`], none accepts the token at hand.
     ///
     /// # Errors
     /// Where the feed could not be told in time; the replica goes on trying.
@@ -273,8 +273,10 @@ impl Revocations {
             acting: claims.sid,
             known,
         };
-        let decided = self.carry_out(claims.username.clone(), decision).await?;
-        Ok(if decided {
+        let revoked = self
+            .carry_out(claims.username.clone(), None, decision)
+            .await?;
+        Ok(if revoked {
             Ended::All
         } else {
             Ended::ActingSessionGone
