@@ -95,11 +95,11 @@ impl PowerCut {
         let (mut registered_lost, mut ended_lost) = (0, 0);
         for names in registered.chunks(PEOPLE) {
             let logins = names.iter().map(|name| at.login(name, PASSWORD));
-            registered_lost += count(join_all(logins).await, [200, 401]);
+            registered_lost += count(&join_all(logins).await, [200, 401]);
         }
         for tokens in ended.chunks(PEOPLE) {
             let checks = tokens.iter().map(|token| at.dashboard(token));
-            ended_lost += count(join_all(checks).await, [401, 200]);
+            ended_lost += count(&join_all(checks).await, [401, 200]);
         }
         newcomer.stop().await;
         Self {
@@ -113,8 +113,8 @@ impl PowerCut {
 }
 
 /// How many were lost. No other answer will do.
-fn count(answers: Vec<crate::harness::Answer>, [kept, lost]: [u16; 2]) -> usize {
-    for answer in &answers {
+fn count(answers: &[crate::harness::Answer], [kept, lost]: [u16; 2]) -> usize {
+    for answer in answers {
         assert!([kept, lost].contains(&answer.status), "{answer:?}");
     }
     answers.iter().filter(|it| it.status == lost).count()

@@ -7,7 +7,9 @@ use portcullis::domain::{SessionId, UserId};
 use portcullis::store::Entry;
 
 use crate::harness::follower::{Light, claims, entry, revoke_many};
-use crate::harness::{Cluster, Proxy, Redis, Replica, User, Weather, config, report_zero, rounds};
+use crate::harness::{
+    Answer, Cluster, Proxy, Redis, Replica, User, Weather, config, report_zero, rounds,
+};
 
 const W0: Duration = Duration::ZERO;
 

@@ -18,5 +18,5 @@ pub use feed::{Feed, HistoryId, Page, SETTLING};
 pub use inspection::{Inspection, Persistence, Unfit};
 pub use keyspace::Keyspace;
 pub use private::{PrivateRedis, become_redis_server};
-pub use sessions::{Decision, EndAll, Known, MARGIN, OpenSession, Opened, RevokeSession};
+pub use sessions::{Decided, EndAll, Known, MARGIN, OpenSession, Opened, RevokeSession};
 pub use users::{Registered, User};

@@ -71,7 +71,7 @@ pub enum Opened {
 
 /// What a script has decided about tokens that are to be taken away.
 #[derive(Debug)]
-pub struct Decision {
+pub struct Decided {
     /// Whether they are.
     pub revoked: bool,
     /// What the feed has to be told before anyone is answered, either way: this entry, if there is one, and any earlier one
@@ -145,7 +145,7 @@ impl Redis {
     ///
     /// # Errors
     /// Where the store cannot answer; the decision may stand all the same.
-    pub async fn revoke_session(&self, revoke: &RevokeSession<'_>) -> Result<Decision, StoreError> {
+    pub async fn revoke_session(&self, revoke: &RevokeSession<'_>) -> Result<Decided, StoreError> {
         let tag = revoke.username.tag();
         let keys = [
             self.keys().session(tag, revoke.sid),
@@ -158,7 +158,7 @@ impl Redis {
             MARGIN.as_millis().to_string(),
         ];
         let outbox: Vec<String> = self.script(&REVOKE, &keys, &args).await?;
-        Ok(Decision {
+        Ok(Decided {
             revoked: true,
             outbox: Entry::parse_all(&outbox)?,
         })
@@ -168,7 +168,7 @@ impl Redis {
     ///
     /// # Errors
     /// Where the store cannot answer; the decision may stand all the same.
-    pub async fn end_all_sessions(&self, end: &EndAll<'_>) -> Result<Decision, StoreError> {
+    pub async fn end_all_sessions(&self, end: &EndAll<'_>) -> Result<Decided, StoreError> {
         let name = end.username;
         let keys = [
             self.keys().user(name),
@@ -183,7 +183,7 @@ impl Redis {
             (MAX_ACCESS_TTL + MARGIN).as_millis().to_string(),
         ];
         let (decided, outbox): (u8, Vec<String>) = self.script(&END_ALL, &keys, &args).await?;
-        Ok(Decision {
+        Ok(Decided {
             revoked: decided == 1,
             outbox: Entry::parse_all(&outbox)?,
         })

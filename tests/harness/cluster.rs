@@ -77,7 +77,7 @@ impl Replica {
         LOG.call_once(|| {
             tracing_subscriber::fmt()
                 .with_max_level(tracing::Level::WARN)
-                .init()
+                .init();
         });
         let app = App::build(config).await.unwrap();
         let (addr, management) = (app.local_addr().unwrap(), app.management_addr().unwrap());
@@ -114,18 +114,6 @@ impl Replica {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         panic!("the replica does not become ready");
-    }
-
-    /// The value of a metric, all label sets together.
-    pub async fn metric(&self, name: &str) -> f64 {
-        let answer = Anonymous::at(self.management).get("/metrics").await;
-        let of_name = |line: &&str| line.split(['{', ' ']).next() == Some(name);
-        answer
-            .body
-            .lines()
-            .filter(of_name)
-            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-            .sum()
     }
 
     /// Tells the replica to stop and waits until it has.

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use super::people::Anonymous;
 
 /// What must happen within this time, or the test fails: long, because it says nothing about speed.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A running replica. It is killed with the test.
 pub struct Process {
@@ -88,9 +88,12 @@ impl Process {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        if tokio::time::timeout(PATIENCE, wait).await.is_err() {
-            panic!("it does not become ready: {:?}", self.log.now());
-        }
+        let ready = tokio::time::timeout(PATIENCE, wait).await;
+        assert!(
+            ready.is_ok(),
+            "it does not become ready: {:?}",
+            self.log.now()
+        );
     }
 
     /// Somebody who is not logged in.

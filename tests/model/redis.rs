@@ -227,6 +227,7 @@ impl Data {
             time: here.date,
             added: feed.map(|feed| feed.added),
             settled: settled.filter(|_| feed.is_some()).map(|(_, since)| *since),
+            reappending: self.lock.is_some_and(|(_, until)| here.date < until),
             last: page
                 .last()
                 .map_or_else(|| last.to_owned(), |(id, _)| format!("{id}-0")),

@@ -181,7 +181,7 @@ impl World {
         };
         match doing {
             Doing::Appending { .. } | Doing::Holding { .. } => {
-                self.log_out_on(line.replica, doing, reply)
+                self.log_out_on(line.replica, doing, reply);
             }
             Doing::Beating { sent } => match reply {
                 Some(Reply::Beaten(history)) => {
@@ -295,7 +295,7 @@ impl World {
             }
             (Doing::Reading { sent }, Some(Reply::Page(page))) => self.take(replica, sent, *page),
             (Doing::Locking { left }, Some(Reply::Locked(taken))) => {
-                self.put_back(replica, taken, left)
+                self.put_back(replica, taken, left);
             }
             (Doing::Settling | Doing::PuttingBack, Some(_)) => self.next(replica),
             (doing, reply) => unreachable!("{doing:?} was answered {reply:?}"),

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use super::decision::Decision;
 use crate::domain::Username;
-use crate::store::{Entry, Redis, StoreError};
+use crate::store::{Redis, StoreError};
 
 /// Between two attempts, while Redis does not take them.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -37,9 +37,8 @@ pub(super) struct Backlog(UnboundedSender<Task>);
 pub(super) struct Worker(UnboundedReceiver<Task>);
 
 pub(super) fn backlog() -> (Backlog, Worker) {
-    let (sender, owed) = unbounded_channel();
-    let names = HashMap::new();
-    (Backlog(sender), Worker { owed, names })
+    let (sender, receiver) = unbounded_channel();
+    (Backlog(sender), Worker(receiver))
 }
 
 impl Backlog {
@@ -80,11 +79,6 @@ impl Worker {
                 () = tokio::time::sleep(PAUSE) => {}
             }
         }
-    }
-
-    fn take(&mut self, (name, alone): Owed) {
-        let known = self.names.entry(name).or_default();
-        known.extend(alone.map(|entry| (Subject::of(&entry), entry)));
     }
 }
 

@@ -64,7 +64,7 @@ use self::window::holds_after;
 use super::{Failure, Unavailable};
 use crate::config::RevocationConfig;
 use crate::domain::{AccessClaims, Clock, SessionId, Timestamp, Uptime, UserId, Username};
-use crate::store::{Entry, Known, MARGIN, Redis, SessionEntry, StoreError, UserEntry};
+use crate::store::{Decided, Entry, Known, MARGIN, Redis, SessionEntry, StoreError, UserEntry};
 
 /// How long a request may wait for Redis in all, not counting the freshness window.
 pub const PATIENCE: Duration = Duration::from_secs(1);
@@ -273,10 +273,8 @@ impl Revocations {
             acting: claims.sid,
             known,
         };
-        let revoked = self
-            .carry_out(claims.username.clone(), None, decision)
-            .await?;
-        Ok(if revoked {
+        let decided = self.carry_out(claims.username.clone(), decision).await?;
+        Ok(if decided {
             Ended::All
         } else {
             Ended::ActingSessionGone
@@ -285,6 +283,9 @@ impl Revocations {
 
     /// Decides, tells the feed, and waits until it holds everywhere: the way of every change that takes tokens away. `false`
     /// where it may not be decided.
+    ///
+    /// A refusal goes the same way. It tells the caller that his session has ended; what has ended it may lie in the outbox
+    /// still, or was appended a moment ago, and a replica that says so must not accept the token after that.
     ///
     /// On a task of its own: a client that hangs up must not leave it half done.
     async fn carry_out(
@@ -295,27 +296,23 @@ impl Revocations {
         let this = Arc::clone(self);
         let work = async move {
             let told = async {
-                match decision.make(&this.redis, &username).await? {
-                    Some(entries) => this.tell(&username, &entries).await.map(Some),
-                    None => Ok(None),
-                }
+                let Decided { revoked, outbox } = decision.make(&this.redis, &username).await?;
+                let window = this.tell(&username, &outbox).await?;
+                Ok((revoked, window))
             };
             let why = match tokio::time::timeout(PATIENCE, told).await {
-                Ok(Ok(Some(window))) => {
+                Ok(Ok((revoked, window))) => {
                     tokio::time::sleep(window).await;
-                    return Ok(true);
+                    return Ok(revoked);
                 }
-                Ok(Ok(None)) => return Ok(false),
                 Ok(Err(error)) => Unavailable::Store(error),
                 Err(_) => Unavailable::Deadline,
             };
-            Err(this.left_over(
-                Task {
-                    username,
-                    decision: Some(decision),
-                },
-                why,
-            ))
+            let task = Task {
+                username,
+                decision: Some(decision),
+            };
+            Err(this.left_over(task, why))
         };
         let cut_short = Err(Failure::Internal("a revocation was cut short"));
         self.under_way.spawn(work).await.unwrap_or(cut_short)
