@@ -22,6 +22,7 @@ mod connections;
 mod durability;
 mod errors;
 mod feed;
+mod histories;
 mod journey;
 mod logout;
 mod paused;
