@@ -16,8 +16,8 @@ const PEOPLE: usize = 12;
 #[tokio::test(flavor = "multi_thread")]
 async fn no_replica_accepts_a_token_after_its_logout_answered_with_all_stopped_and_continued_at_random()
  {
-    pausing("50ms", Duration::ZERO, rounds(300, 9_000)).await;
-    pausing("0ms", Duration::ZERO, rounds(60, 1_000)).await;
+    pausing("50ms", Duration::ZERO, rounds(300, 6_000)).await;
+    pausing("0ms", Duration::ZERO, rounds(60, 600)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

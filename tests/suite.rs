@@ -30,6 +30,7 @@ mod durability;
 mod errors;
 mod feed;
 mod forgeries;
+mod histories;
 mod journey;
 mod layering;
 mod logout;
