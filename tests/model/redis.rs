@@ -227,7 +227,8 @@ impl Data {
             time: here.date,
             added: feed.map(|feed| feed.added),
             settled: settled.filter(|_| feed.is_some()).map(|(_, since)| *since),
-            reappending: self.lock.is_some_and(|(_, until)| here.date < until),
+            // Safety must not depend on the lock, so here nobody waits for whoever holds it.
+            reappending: false,
             last: page
                 .last()
                 .map_or_else(|| last.to_owned(), |(id, _)| format!("{id}-0")),
