@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use portcullis::domain::{SessionId, UserId};
 use portcullis::store::Entry;
 
-use crate::harness::follower::{Light, entry, revoke_many};
-use crate::harness::{Cluster, Proxy, Redis, Replica, User, Weather, config, report_zero, rounds};
+use crate::harness::follower::{Light, claims, entry, revoke_many};
+use crate::harness::{
+    Answer, Cluster, Proxy, Redis, Replica, User, Weather, config, report_zero, rounds,
+};
 
 const W0: Duration = Duration::ZERO;
 
@@ -68,6 +71,29 @@ async fn rule_3_a_rolling_change_of_the_window_keeps_the_promise() {
         checks += logouts * cluster.replicas.len();
     }
     report_zero("accepted after logout while the window changed", checks);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rule_3_a_window_whose_announcement_was_lost_is_waited_for_all_the_same() {
+    let mut cluster = Cluster::with(2, |number, config| {
+        config.revocation.window = Duration::from_millis([50, 1000][number]);
+    })
+    .await;
+    cluster.redis.command::<()>(&["FLUSHALL"]).await;
+    // A second until everybody has noticed, and three to settle.
+    tokio::time::sleep(Duration::from_millis(4500)).await;
+    // Somebody announces a short window, and the long one has been forgotten.
+    let newcomer = Replica::start(config(&cluster.redis.url())).await;
+    newcomer.ready().await;
+    cluster.replicas.push(newcomer);
+    cluster.user("alice").await;
+    let logouts = rounds(40, 400);
+    let accepted = accepted_after_logout(&cluster.replicas, logouts).await;
+    assert_eq!(accepted, 0);
+    report_zero(
+        "accepted after logout once announcements were lost",
+        logouts * 3,
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -157,8 +183,9 @@ async fn rule_6_and_7_what_a_flush_has_lost_is_put_back_by_twenty_replicas_witho
     redis.command::<()>(&["FLUSHALL"]).await;
     // One append right after the flush: the last id has not gone backwards, only the count tells.
     let after = entry(Duration::from_mins(30));
-    let window = followers[3].store.append(&[Entry::Session(after)]).await;
-    tokio::time::sleep(window.unwrap()).await;
+    let entries = [Entry::Session(after)];
+    let window = followers[3].store.append(&entries).await.unwrap();
+    tokio::time::sleep(window).await;
 
     for sid in revoked.iter().chain([&after.sid]) {
         let answer = followers[0].refuses(*sid).await;
@@ -188,6 +215,43 @@ async fn rule_6_and_7_what_a_flush_has_lost_is_put_back_by_twenty_replicas_witho
         .sum();
     println!("{lost} lost, {reappended} put back by 20 replicas, feed has {length}");
     report_zero("revoked sessions that a newcomer does not know", lost);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rule_7_what_each_of_many_replicas_alone_knows_is_put_back_before_the_settling_ends() {
+    let redis = Redis::start().await;
+    let followers: Vec<_> = (0..12).map(|_| Light::follow(&redis.url())).collect();
+    for follower in &followers {
+        follower.fresh().await;
+    }
+    // Nobody asks, so nobody reads more often than once a second: what one appends at once the others do not know yet.
+    for follower in &followers {
+        follower.store.append(&[]).await.unwrap();
+    }
+    let users: Vec<_> = followers
+        .iter()
+        .map(|_| (UserId::new(), SessionId::random()))
+        .collect();
+    let logouts = followers.iter().zip(&users).map(|(follower, (user, sid))| {
+        let claims = claims("alice", *user, *sid);
+        async move {
+            follower
+                .revocations
+                .revoke_session(&claims, Duration::from_hours(1))
+                .await
+        }
+    });
+    for logout in futures_util::future::join_all(logouts).await {
+        logout.unwrap();
+    }
+    redis.command::<()>(&["FLUSHALL"]).await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    // The first that counts again must know them all already.
+    let first = followers.iter().map(|follower| Box::pin(follower.fresh()));
+    let ((), first, _) = futures_util::future::select_all(first).await;
+    for (_, sid) in &users {
+        assert_eq!(followers[first].refuses(*sid).await, Some(true));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -265,7 +329,7 @@ async fn rule_6_and_7_a_truncated_append_only_file_loses_no_revocation_that_a_re
     );
 }
 
-/// The append of a logout is swallowed by the network after the user's script has run.
+/// The append of a logout, from one session or from everywhere, is swallowed by the network after the user's script has run.
 struct HalfDone {
     redis: Redis,
     proxy: Proxy,
@@ -278,6 +342,10 @@ struct HalfDone {
 
 impl HalfDone {
     async fn new() -> Self {
+        Self::of(async |user| user.at.logout(&user.token).await).await
+    }
+
+    async fn of(logout: impl AsyncFn(&User) -> Answer) -> Self {
         let redis = Redis::start().await;
         let proxy = Proxy::to(redis.addr()).await;
         let slow = Replica::start(config(&proxy.url())).await;
@@ -290,7 +358,7 @@ impl HalfDone {
             swallow: vec!["{feed}:windows", "{feed}:settled"],
             ..Weather::default()
         });
-        let answer = user.at.logout(&user.token).await;
+        let answer = logout(&user).await;
         assert_eq!(
             (answer.status, answer.code().as_str()),
             (503, "unavailable")
@@ -433,8 +501,7 @@ async fn rule_7_and_11_a_session_record_that_comes_back_by_hand_is_removed_again
         .await;
     tokio::time::sleep(Duration::from_millis(1500)).await;
     // The entry has expired; the next revocation trims the feed, and repairs what it trims.
-    let claims =
-        crate::harness::follower::claims("alice", portcullis::domain::UserId::new(), short.sid);
+    let claims = claims("alice", UserId::new(), short.sid);
     let revocations = Arc::clone(&follower.revocations);
     revocations
         .revoke_session(&claims, Duration::from_hours(1))

@@ -118,8 +118,8 @@ fn ports(first: u16) -> Vec<u16> {
 
 /// A port from which all ports of a cluster are free.
 fn free_ports() -> u16 {
-    let candidates =
-        (0..200).map(|number| 20_000 + (std::process::id() as u16 % 500) * 20 + number * 5);
+    let candidates = (0..200)
+        .map(|number| 20_000 + u16::try_from(std::process::id() % 500).unwrap() * 20 + number * 5);
     let free = |first: &u16| {
         ports(*first)
             .into_iter()

@@ -13,6 +13,10 @@
     clippy::disallowed_methods,
     reason = "a test measures with the machine's clock and reads the environment it was started in"
 )]
+#![expect(
+    clippy::cast_precision_loss,
+    reason = "counts and times in what is printed and compared are far below 2^52"
+)]
 
 mod harness;
 
@@ -22,14 +26,18 @@ mod browser;
 mod commands;
 mod connections;
 mod document;
+mod durability;
 mod errors;
 mod feed;
 mod forgeries;
+mod histories;
 mod journey;
 mod layering;
 mod logout;
 mod make_run;
+mod model;
 mod outage;
+mod paused;
 mod process;
 mod readme;
 mod rules;

@@ -23,7 +23,7 @@ async fn a_registration_a_login_and_a_logout_leave_one_line_each_and_a_fast_dash
     let mut replica = serve(&folder, &redis, &[]).await;
     let anyone = replica.anonymous();
     let registered = anyone.register("alice", PASSWORD).await;
-    let taken = anyone.register("alice", PASSWORD).await;
+    let conflict = anyone.register("alice", PASSWORD).await;
     let wrong = anyone.login("alice", "not her password").await;
     let nobody = anyone.login("bob", PASSWORD).await;
     let login = anyone.login("alice", PASSWORD).await;
@@ -39,7 +39,7 @@ async fn a_registration_a_login_and_a_logout_leave_one_line_each_and_a_fast_dash
 
     for (answer, status, act, outcome, username) in [
         (&registered, 201, "register", "registered", "alice"),
-        (&taken, 409, "register", "name_taken", "alice"),
+        (&conflict, 409, "register", "name_taken", "alice"),
         (&wrong, 401, "login", "refused", "alice"),
         (&nobody, 401, "login", "refused", "bob"),
         (&login, 200, "login", "in", "alice"),

@@ -38,6 +38,12 @@ impl Timestamp {
         self.0 / 1000
     }
 
+    /// How long ago `earlier` was; zero if it lies ahead.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+
     /// The date `duration` later.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
@@ -246,7 +252,10 @@ mod tests {
         let clock = Clock::machine();
         let redis = Timestamp::from_secs(1_000_000_000);
         let _ = clock.correct(redis, clock.uptime());
-        std::thread::sleep(Duration::from_millis(20));
+        let begun = clock.uptime();
+        while clock.uptime().since(begun) < Duration::from_millis(20) {
+            std::hint::spin_loop();
+        }
         let passed = clock.now().as_millis() - redis.as_millis();
         assert!((15..5_000).contains(&passed), "{passed} ms");
     }

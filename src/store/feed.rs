@@ -22,6 +22,17 @@ pub struct HistoryId {
     replication_id: String,
 }
 
+impl HistoryId {
+    /// The history of the process `run_id` under `replication_id`, as `INFO` tells them.
+    #[must_use]
+    pub fn new(run_id: String, replication_id: String) -> Self {
+        Self {
+            run_id,
+            replication_id,
+        }
+    }
+}
+
 impl fmt::Display for HistoryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.run_id, self.replication_id)
@@ -72,6 +83,10 @@ static REPAIR: LazyLock<Script> =
 static SETTLE: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/feed_settle.lua")));
 
+/// How long everybody is given to put back what he knows after a discontinuity: longer than any view or lease of the old
+/// history can last.
+pub const SETTLING: Duration = Duration::from_secs(3);
+
 /// Entries a page; few enough that one page never blocks Redis for a millisecond.
 const PAGE: usize = 1000;
 
@@ -119,8 +134,8 @@ impl Redis {
         ))
     }
 
-    /// Appends entries to the feed. Returns the greatest window that any replica has announced: nobody may be told that
-    /// the entries hold before that time has passed.
+    /// Appends entries to the feed. Returns the greatest window that any replica may have: nobody may be told that the
+    /// entries hold before that time has passed.
     ///
     /// # Errors
     /// Where the store cannot answer; the entries may have been appended all the same.
@@ -130,7 +145,8 @@ impl Redis {
             self.keys().windows(),
             self.keys().settled(),
         ];
-        let args: Vec<String> = entries.iter().map(Entry::to_string).collect();
+        let mut args = vec![SETTLING.as_millis().to_string()];
+        args.extend(entries.iter().map(Entry::to_string));
         self.script(&APPEND, &keys, &args)
             .await
             .map(Duration::from_millis)
@@ -241,7 +257,7 @@ impl Feed {
     /// # Errors
     /// Where the store cannot answer.
     pub async fn announce(&mut self, window: Duration) -> Result<(), StoreError> {
-        let keys = [self.redis.keys().windows()];
+        let keys = [self.redis.keys().windows(), self.redis.keys().settled()];
         // Rounded up: whoever waits for us must wait long enough.
         let millis = window.as_nanos().div_ceil(1_000_000).to_string();
         within(invoke(&mut self.connection, &ANNOUNCE, &keys, &[millis])).await
@@ -276,10 +292,7 @@ impl Feed {
         if role != "master" {
             return Err(StoreError::refused("the server is not a primary"));
         }
-        let history = HistoryId {
-            run_id,
-            replication_id,
-        };
+        let history = HistoryId::new(run_id, replication_id);
         let settled = settled
             .strip_prefix(&history.to_string())
             .and_then(|since| since.trim_start().parse().ok())

@@ -10,6 +10,8 @@ use super::connection::{Redis, StoreError, within};
 /// What the server says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inspection {
+    /// Whether it takes writes: a replica of another server does not.
+    pub is_primary: bool,
     /// Its version, like `7.0.15`.
     pub version: String,
     /// `maxmemory-policy`; `None` where `CONFIG` is not permitted and `INFO` does not tell.
@@ -36,6 +38,8 @@ pub enum Persistence {
 /// Why a server is not used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unfit {
+    /// It takes no writes.
+    NotPrimary,
     /// Older than Redis 7.0, whose scripts and streams the store needs.
     TooOld(String),
     /// It would forget users and revocations when it is full.
@@ -45,6 +49,7 @@ pub enum Unfit {
 impl fmt::Display for Unfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::NotPrimary => f.write_str("the server is not a primary"),
             Self::TooOld(version) => {
                 write!(f, "Redis {version} is too old: 7.0 or newer is needed")
             }
@@ -69,6 +74,9 @@ impl Inspection {
             .and_then(|major| major.parse::<u32>().ok());
         if major.is_none_or(|major| major < 7) {
             return Some(Unfit::TooOld(self.version.clone()));
+        }
+        if !self.is_primary {
+            return Some(Unfit::NotPrimary);
         }
         let policy = self.eviction_policy.as_ref()?;
         (policy != "noeviction").then(|| Unfit::Evicts(policy.clone()))
@@ -96,7 +104,8 @@ pub(super) async fn inspect(connection: &mut MultiplexedConnection) -> RedisResu
     ask.cmd("INFO")
         .arg("server")
         .arg("memory")
-        .arg("persistence");
+        .arg("persistence")
+        .arg("replication");
     ask.cmd("CONFIG").arg("GET").arg("appendfsync");
     let (info, fsync): Answers = ask.ignore_errors().query_async(connection).await?;
     let (info, fsync) = (info?, fsync.unwrap_or_default());
@@ -116,6 +125,7 @@ pub(super) async fn inspect(connection: &mut MultiplexedConnection) -> RedisResu
         _ => Persistence::Poor,
     };
     Ok(Inspection {
+        is_primary: field("role:").as_deref() == Some("master"),
         version: field("redis_version:").unwrap_or_default(),
         eviction_policy: field("maxmemory_policy:"),
         persistence,
@@ -129,6 +139,7 @@ mod tests {
     fn server(version: &str, policy: Option<&str>) -> Inspection {
         let eviction_policy = policy.map(str::to_owned);
         Inspection {
+            is_primary: true,
             version: version.to_owned(),
             eviction_policy,
             persistence: Persistence::EveryWrite,

@@ -7,7 +7,7 @@
 //! | `sessions:{tag}:name` | sorted set | sid by expiry | longest session |
 //! | `outbox:{tag}:name` | set | revocation entries that the feed has not acknowledged | until appended, at most its largest `until` |
 //! | `{feed}:revocations` | stream | revocation entries, read by every replica | no lifetime of its own |
-//! | `{feed}:windows` | sorted set | announced windows by date | five minutes |
+//! | `{feed}:windows` | sorted set | announced windows by date | no lifetime of its own; each window five minutes |
 //! | `{feed}:settled` | string | which history of the feed is settled since when | as long as the history |
 //! | `{feed}:reappend` | string | which replica is putting lost entries back | seconds |
 //!

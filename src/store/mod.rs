@@ -14,9 +14,9 @@ mod users;
 
 pub use connection::{DEADLINE, Redis, StoreError};
 pub use entries::{Entry, SessionEntry, UserEntry};
-pub use feed::{Feed, HistoryId, Page};
+pub use feed::{Feed, HistoryId, Page, SETTLING};
 pub use inspection::{Inspection, Persistence, Unfit};
 pub use keyspace::Keyspace;
 pub use private::{PrivateRedis, become_redis_server};
-pub use sessions::{EndAll, Known, MARGIN, OpenSession, Opened, RevokeSession};
+pub use sessions::{Decided, EndAll, Known, MARGIN, OpenSession, Opened, RevokeSession};
 pub use users::{Registered, User};

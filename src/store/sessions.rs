@@ -69,6 +69,16 @@ pub enum Opened {
     AccountChanged,
 }
 
+/// What a script has decided about tokens that are to be taken away.
+#[derive(Debug)]
+pub struct Decided {
+    /// Whether they are.
+    pub revoked: bool,
+    /// What the feed has to be told before anyone is answered, either way: this entry, if there is one, and any earlier one
+    /// of that name which the feed has not taken yet.
+    pub outbox: Vec<Entry>,
+}
+
 /// A session to revoke.
 #[derive(Debug)]
 pub struct RevokeSession<'a> {
@@ -131,15 +141,11 @@ impl Redis {
         })
     }
 
-    /// Decides that a session is revoked, and returns what the feed has to be told: this entry and any earlier one of that
-    /// name which the feed has not taken yet. A session that is gone, or revoked already, is decided again.
+    /// Decides that a session is revoked. One that is gone, or revoked already, is decided again.
     ///
     /// # Errors
     /// Where the store cannot answer; the decision may stand all the same.
-    pub async fn revoke_session(
-        &self,
-        revoke: &RevokeSession<'_>,
-    ) -> Result<Vec<Entry>, StoreError> {
+    pub async fn revoke_session(&self, revoke: &RevokeSession<'_>) -> Result<Decided, StoreError> {
         let tag = revoke.username.tag();
         let keys = [
             self.keys().session(tag, revoke.sid),
@@ -152,18 +158,17 @@ impl Redis {
             MARGIN.as_millis().to_string(),
         ];
         let outbox: Vec<String> = self.script(&REVOKE, &keys, &args).await?;
-        Entry::parse_all(&outbox)
+        Ok(Decided {
+            revoked: true,
+            outbox: Entry::parse_all(&outbox)?,
+        })
     }
 
-    /// Decides that all sessions of a user are void, and returns what the feed has to be told. `None` where the acting
-    /// session does not stand, or the account is another.
+    /// Decides that all sessions of a user are void, unless the acting session does not stand, or the account is another.
     ///
     /// # Errors
     /// Where the store cannot answer; the decision may stand all the same.
-    pub async fn end_all_sessions(
-        &self,
-        end: &EndAll<'_>,
-    ) -> Result<Option<Vec<Entry>>, StoreError> {
+    pub async fn end_all_sessions(&self, end: &EndAll<'_>) -> Result<Decided, StoreError> {
         let name = end.username;
         let keys = [
             self.keys().user(name),
@@ -178,10 +183,10 @@ impl Redis {
             (MAX_ACCESS_TTL + MARGIN).as_millis().to_string(),
         ];
         let (decided, outbox): (u8, Vec<String>) = self.script(&END_ALL, &keys, &args).await?;
-        if decided == 0 {
-            return Ok(None);
-        }
-        Entry::parse_all(&outbox).map(Some)
+        Ok(Decided {
+            revoked: decided == 1,
+            outbox: Entry::parse_all(&outbox)?,
+        })
     }
 
     /// What lies in a name's outbox.

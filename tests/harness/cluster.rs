@@ -1,7 +1,7 @@
 //! Replicas: the real application on free ports, in the test's own process.
 
 use std::net::SocketAddr;
-use std::sync::OnceLock;
+use std::sync::Once;
 use std::time::Duration;
 
 use portcullis::app::App;
@@ -9,7 +9,6 @@ use portcullis::config::{
     Config, HttpConfig, LogFormat, PasswordConfig, RedisConfig, RedisServer, RevocationConfig,
     Secret, SigningKey, TelemetryConfig, TokenConfig,
 };
-use portcullis::telemetry::Telemetry;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -56,7 +55,7 @@ pub fn config(redis_url: &str) -> Config {
             deadline: Duration::from_secs(10),
         },
         telemetry: TelemetryConfig {
-            filter: "warn".to_owned(),
+            filter: "off".to_owned(),
             format: LogFormat::Json,
             traces: false,
         },
@@ -74,8 +73,12 @@ pub struct Replica {
 impl Replica {
     /// Starts a replica, without waiting until it is ready. What it logs is shown where the test fails.
     pub async fn start(config: Config) -> Self {
-        static LOG: OnceLock<Telemetry> = OnceLock::new();
-        LOG.get_or_init(|| Telemetry::start(&config.telemetry).unwrap());
+        static LOG: Once = Once::new();
+        LOG.call_once(|| {
+            tracing_subscriber::fmt()
+                .with_max_level(tracing::Level::WARN)
+                .init();
+        });
         let app = App::build(config).await.unwrap();
         let (addr, management) = (app.local_addr().unwrap(), app.management_addr().unwrap());
         let (stop, stopped) = oneshot::channel();
@@ -111,18 +114,6 @@ impl Replica {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         panic!("the replica does not become ready");
-    }
-
-    /// The value of a metric, all label sets together.
-    pub async fn metric(&self, name: &str) -> f64 {
-        let answer = Anonymous::at(self.management).get("/metrics").await;
-        let of_name = |line: &&str| line.split(['{', ' ']).next() == Some(name);
-        answer
-            .body
-            .lines()
-            .filter(of_name)
-            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-            .sum()
     }
 
     /// Tells the replica to stop and waits until it has.

@@ -2,6 +2,7 @@
 
 pub mod browser;
 mod cluster;
+mod dice;
 pub mod follower;
 pub mod mint;
 mod people;
@@ -13,6 +14,7 @@ mod redis;
 mod wire;
 
 pub use cluster::{Cluster, Replica, SECRET, config};
+pub use dice::Dice;
 pub use people::{Anonymous, Answer, PASSWORD, User};
 pub use proxy::{Proxy, Weather};
 pub use redis::{Redis, free_port};

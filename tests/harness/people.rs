@@ -88,9 +88,14 @@ impl Anonymous {
 
     /// The same client towards another replica.
     pub fn towards(&self, replica: &Replica) -> Self {
+        self.towards_addr(replica.addr)
+    }
+
+    /// The same client towards whatever listens at `addr`.
+    pub fn towards_addr(&self, addr: SocketAddr) -> Self {
         Self {
             client: self.client.clone(),
-            base: format!("http://{}", replica.addr),
+            base: format!("http://{addr}"),
         }
     }
 
@@ -171,6 +176,17 @@ impl Anonymous {
         self.send(
             "GET",
             "/dashboard",
+            &[("authorization", &format!("Bearer {token}"))],
+            None,
+        )
+        .await
+    }
+
+    /// Logs out everywhere with a token.
+    pub async fn logout_everywhere(&self, token: &str) -> Answer {
+        self.send(
+            "DELETE",
+            "/sessions",
             &[("authorization", &format!("Bearer {token}"))],
             None,
         )

@@ -88,9 +88,9 @@ impl Process {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        let waited = tokio::time::timeout(PATIENCE, wait).await;
+        let ready = tokio::time::timeout(PATIENCE, wait).await;
         assert!(
-            waited.is_ok(),
+            ready.is_ok(),
             "it does not become ready: {:?}",
             self.log.now()
         );
@@ -217,7 +217,6 @@ pub async fn gone(pid: u32) {
 /// The name and the parent of a process that is neither gone nor dead.
 fn process_state(pid: u32) -> Option<(String, u32)> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name stands in brackets, and may hold some itself.
     let (before, rest) = stat.rsplit_once(')')?;
     let (_, name) = before.split_once('(')?;
     let mut fields = rest.split_whitespace();

@@ -14,6 +14,7 @@ pub struct Redis {
     folder: TempDir,
     port: u16,
     options: Vec<String>,
+    variables: Vec<(String, String)>,
     child: Option<Child>,
 }
 
@@ -25,11 +26,19 @@ impl Redis {
 
     /// A server with options of its own.
     pub async fn with(options: &[&str]) -> Self {
+        Self::under(&[], options).await
+    }
+
+    /// A server with options and environment variables of its own.
+    pub async fn under(variables: &[(&str, &str)], options: &[&str]) -> Self {
+        let variables = variables.iter();
+        let variables = variables.map(|&(name, value)| (name.to_owned(), value.to_owned()));
         let options = options.iter().map(|&option| option.to_owned()).collect();
         let mut server = Self {
             folder: data_folder(),
             port: free_port(),
             options,
+            variables: variables.collect(),
             child: None,
         };
         server.start_again().await;
@@ -50,6 +59,7 @@ impl Redis {
                 "",
             ])
             .args(&self.options)
+            .envs(self.variables.iter().cloned())
             .stdout(Stdio::null())
             .spawn()
             .unwrap();

@@ -91,6 +91,11 @@ impl Wire {
         matches!(timeout(time, self.read()).await, Ok(false))
     }
 
+    /// Whether the server neither answers nor closes within `time`.
+    pub async fn hears_nothing_for(&mut self, time: Duration) -> bool {
+        self.received.is_empty() && timeout(time, self.read()).await.is_err()
+    }
+
     /// Reads some more; false where the server has closed, in order or not.
     async fn read(&mut self) -> bool {
         let reading = self.stream.read_buf(&mut self.received);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::domain::{SessionId, Timestamp, UserId, Username};
-use crate::store::{EndAll, Entry, Known, Redis, RevokeSession, StoreError};
+use crate::store::{Decided, EndAll, Known, Redis, RevokeSession, StoreError};
 
 /// What is to be decided for a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub(super) enum Decision {
 }
 
 impl Decision {
-    /// Makes it, and tells what the feed has to be told. `None` where it may not be made.
+    /// Makes it, unless it may not be made, and tells what the feed has to be told either way.
     ///
     /// # Errors
     /// Where the store cannot answer; it may have been made all the same.
@@ -35,7 +35,7 @@ impl Decision {
         &self,
         redis: &Redis,
         username: &Username,
-    ) -> Result<Option<Vec<Entry>>, StoreError> {
+    ) -> Result<Decided, StoreError> {
         match *self {
             Self::Revoke {
                 sid,
@@ -48,7 +48,7 @@ impl Decision {
                     token_expires,
                     access_ttl,
                 };
-                redis.revoke_session(&revoke).await.map(Some)
+                redis.revoke_session(&revoke).await
             }
             Self::EndAll {
                 user,

@@ -14,10 +14,12 @@ use tracing::{info, warn};
 
 use super::denylist::Denylist;
 use super::reader::{Next, Reader};
+use super::turn::{Turn, WITHOUT_LOCK};
 use super::view::{Phase, View};
+use super::window::Announcement;
 use crate::config::RevocationConfig;
 use crate::domain::{Clock, SessionId, Uptime};
-use crate::store::{Entry, Inspection, Persistence, Redis, StoreError};
+use crate::store::{DEADLINE, Entry, Inspection, Persistence, Redis, StoreError};
 
 /// How often the feed is read when nobody asks.
 const IDLE: Duration = Duration::from_secs(1);
@@ -25,8 +27,6 @@ const IDLE: Duration = Duration::from_secs(1);
 const BUSY: Duration = Duration::from_secs(10);
 /// Reads in one window under traffic.
 const READS_PER_WINDOW: u32 = 3;
-/// How often the window is announced; Redis remembers it for five minutes.
-const ANNOUNCE: Duration = Duration::from_mins(1);
 /// How often the server is asked what it is.
 const INSPECT: Duration = Duration::from_secs(5);
 /// How often a part of the denylist is rid of what has expired.
@@ -49,6 +49,8 @@ pub(super) struct Follower {
     view: Arc<View>,
     reappended: Arc<AtomicU64>,
     reader: Reader,
+    announcement: Announcement,
+    turn: Turn,
     /// What the feed has, while it is read from the start beside what is known.
     in_feed: Option<Denylist>,
     /// This replica's name among those who put entries back.
@@ -79,6 +81,8 @@ impl Follower {
             view,
             reappended,
             reader,
+            announcement: Announcement::default(),
+            turn: Turn::default(),
             in_feed,
             name,
             persistence: None,
@@ -112,14 +116,25 @@ impl Follower {
     async fn follow(&mut self) -> Result<Infallible, StoreError> {
         let (mut feed, inspection) = self.redis.open_feed().await?;
         self.judge(&inspection)?;
-        // Before any view counts: from now on every logout waits for a window as long as ours.
-        feed.announce(self.config.window).await?;
+        // What the connection led to before may have been another server.
+        self.announcement.lost();
         let now = self.clock.uptime();
-        let (mut announced, mut inspected, mut tended) = (now, now, now);
+        let (mut inspected, mut tended) = (now, now);
         let mut jitter = true;
         loop {
             let sent = self.clock.uptime();
+            if self.announcement.is_due(sent) {
+                // Before the view counts: from now on every logout waits for a window as long as ours.
+                feed.announce(self.config.window).await?;
+                self.announcement.made(sent);
+                continue;
+            }
             let page = feed.read(self.reader.last()).await?;
+            if self.clock.uptime().since(sent) > DEADLINE {
+                // The machine or this process stood still meanwhile. Such a page would set our date wrong by half of that, and
+                // entries that have expired only by a wrong date would be forgotten.
+                continue;
+            }
             self.watch_clock(self.clock.correct(page.time, sent));
             self.store(&page.entries);
             match self.reader.take(&page) {
@@ -132,21 +147,25 @@ impl Follower {
                 Next::Restart => {
                     self.enter(Phase::Reading);
                     self.begin_comparing();
+                    self.announcement.lost();
                     jitter = true;
-                    // The announced windows may be lost with the rest; ours is there again before our view counts again.
-                    feed.announce(self.config.window).await?;
                 }
                 Next::Settle(history) => {
                     self.enter(Phase::Reading);
                     self.begin_comparing();
                     jitter = true;
+                    // First: to announce where nobody has would end the settling that has just begun.
                     feed.announce(self.config.window).await?;
                     feed.settle(&history).await?;
                 }
-                Next::Compare => self.compare(),
-                Next::Reappend => {
+                Next::Compare => {
+                    self.compare();
+                    // It counts for this history only if it was made in it.
+                    self.announcement.lost();
+                }
+                Next::Reappend { left } => {
                     self.enter(Phase::Reappending);
-                    self.put_back(std::mem::take(&mut jitter)).await?;
+                    self.put_back(std::mem::take(&mut jitter), left).await?;
                 }
                 Next::Settling => {
                     self.enter(Phase::Settling);
@@ -154,10 +173,6 @@ impl Follower {
                 }
             }
             let now = self.clock.uptime();
-            if now.since(announced) >= ANNOUNCE {
-                feed.announce(self.config.window).await?;
-                announced = now;
-            }
             if now.since(inspected) >= INSPECT {
                 self.judge(&feed.inspect().await?)?;
                 inspected = now;
@@ -209,18 +224,24 @@ impl Follower {
         }
     }
 
-    /// Puts a batch back, if it is this replica's turn; otherwise gives the one whose turn it is some time.
-    async fn put_back(&mut self, jitter: bool) -> Result<(), StoreError> {
+    /// Puts a batch back, if it is this replica's turn or there is no time to wait for that; otherwise gives the one whose
+    /// turn it is some time.
+    async fn put_back(&mut self, jitter: bool, left: Duration) -> Result<(), StoreError> {
         if jitter {
             // Then the feed is read to its end once more: by then another replica may have done it.
             tokio::time::sleep(Duration::from_millis(200).mul_f64(fraction())).await;
             return Ok(());
         }
-        if !self.redis.lock_reappending(&self.name, LOCK).await? {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            return Ok(());
-        }
-        let batch: Vec<_> = self.reader.lacking().take(BATCH).cloned().collect();
+        let batch: Vec<_> = if self.redis.lock_reappending(&self.name, LOCK).await? {
+            self.reader.lacking().take(BATCH).cloned().collect()
+        } else {
+            let (lacking, now) = (self.reader.lacking().count(), self.clock.uptime());
+            if !self.turn.cannot_wait(lacking, left, now) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                return Ok(());
+            }
+            self.reader.latest_lacking(WITHOUT_LOCK)
+        };
         self.redis.repair(&batch).await?;
         self.redis.append(&batch).await?;
         self.reappended

@@ -17,9 +17,12 @@
 //! 1. *One snapshot.* `s` is taken before the look-up and `t0` before the command is sent. The entries of a read are stored
 //!    before its date is published, and a check loads the date before it looks at the entries. A read counts only if it
 //!    reached the end of the feed in the same reply: a full page hides what follows it.
-//! 2. *Clocks run at the same rate.* Ages are measured by a clock that goes on while a machine sleeps.
+//! 2. *Clocks run at the same rate*, or nearly: a logout waits a hundredth longer. Ages are measured by a clock that goes on
+//!    while a machine sleeps.
 //! 3. *Everybody waits for the slowest.* Replicas may have different windows, as during a rolling change of the setting.
 //!    Each announces its own before its view first counts; an append returns the largest, and the logout waits for that.
+//!    Announcements can be lost like everything else: they are made again in every history, and until it has settled the
+//!    logout waits for the largest window that is allowed ([window]).
 //! 4. *Nothing is missed.* Every read tells which history it belongs to and how many entries that has ever had. What does not
 //!    fit together is read again as a whole, and what was lost is put back ([reader]).
 //!
@@ -36,8 +39,10 @@ mod follower;
 pub mod reader;
 mod session_table;
 mod trimmer;
+pub mod turn;
 mod user_table;
 pub mod view;
+pub mod window;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -55,10 +60,11 @@ use self::denylist::Denylist;
 use self::follower::Follower;
 use self::trimmer::Trimmer;
 use self::view::{Phase, View};
+use self::window::holds_after;
 use super::{Failure, Unavailable};
 use crate::config::RevocationConfig;
 use crate::domain::{AccessClaims, Clock, SessionId, Timestamp, Uptime, UserId, Username};
-use crate::store::{Entry, Known, MARGIN, Redis, SessionEntry, StoreError, UserEntry};
+use crate::store::{Decided, Entry, Known, MARGIN, Redis, SessionEntry, StoreError, UserEntry};
 
 /// How long a request may wait for Redis in all, not counting the freshness window.
 pub const PATIENCE: Duration = Duration::from_secs(1);
@@ -253,7 +259,7 @@ impl Revocations {
     }
 
     /// Ends all sessions of the token's user. When this has returned [`Ended::All`], no replica accepts any token that was
-    /// issued before.
+    /// issued before; when [`Ended::ActingSessionGone`], none accepts the token at hand.
     ///
     /// # Errors
     /// Where the feed could not be told in time; the replica goes on trying.
@@ -278,6 +284,9 @@ impl Revocations {
     /// Decides, tells the feed, and waits until it holds everywhere: the way of every change that takes tokens away. `false`
     /// where it may not be decided.
     ///
+    /// A refusal goes the same way. It tells the caller that his session has ended; what has ended it may lie in the outbox
+    /// still, or was appended a moment ago, and a replica that says so must not accept the token after that.
+    ///
     /// On a task of its own: a client that hangs up must not leave it half done.
     async fn carry_out(
         self: &Arc<Self>,
@@ -287,27 +296,23 @@ impl Revocations {
         let this = Arc::clone(self);
         let work = async move {
             let told = async {
-                match decision.make(&this.redis, &username).await? {
-                    Some(entries) => this.tell(&username, &entries).await.map(Some),
-                    None => Ok(None),
-                }
+                let Decided { revoked, outbox } = decision.make(&this.redis, &username).await?;
+                let window = this.tell(&username, &outbox).await?;
+                Ok((revoked, window))
             };
             let why = match tokio::time::timeout(PATIENCE, told).await {
-                Ok(Ok(Some(window))) => {
+                Ok(Ok((revoked, window))) => {
                     tokio::time::sleep(window).await;
-                    return Ok(true);
+                    return Ok(revoked);
                 }
-                Ok(Ok(None)) => return Ok(false),
                 Ok(Err(error)) => Unavailable::Store(error),
                 Err(_) => Unavailable::Deadline,
             };
-            Err(this.left_over(
-                Task {
-                    username,
-                    decision: Some(decision),
-                },
-                why,
-            ))
+            let task = Task {
+                username,
+                decision: Some(decision),
+            };
+            Err(this.left_over(task, why))
         };
         let cut_short = Err(Failure::Internal("a revocation was cut short"));
         self.under_way.spawn(work).await.unwrap_or(cut_short)
@@ -343,7 +348,7 @@ impl Revocations {
         for entry in entries {
             self.denylist.insert(entry, now);
         }
-        let window = self.redis.append(entries).await?.max(self.config.window);
+        let announced = self.redis.append(entries).await?;
         self.appended.notify_one();
         // The feed has them; that the outbox still does costs nobody anything but a second append.
         if self.redis.acknowledge(name, entries).await.is_err() {
@@ -352,7 +357,7 @@ impl Revocations {
                 decision: None,
             });
         }
-        Ok(window)
+        Ok(holds_after(announced, self.config.window))
     }
 
     fn left_over(&self, task: Task, why: Unavailable) -> Failure {

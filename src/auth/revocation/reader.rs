@@ -12,16 +12,13 @@
 //!              └────────────── discontinuity, from wherever ───────────────────────────────────────┘
 //! ```
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::time::Duration;
 
 use super::denylist::Subject;
 use crate::domain::Timestamp;
-use crate::store::{Entry, HistoryId, Page};
-
-/// How long everybody is given to put back what he knows after a discontinuity: longer than any view or lease of the old
-/// history can last.
-pub const SETTLING: Duration = Duration::from_secs(3);
+use crate::store::{Entry, HistoryId, Page, SETTLING};
 
 /// Follows the feed page by page.
 #[derive(Debug)]
@@ -68,7 +65,10 @@ pub enum Next {
     /// Everything has been read. Say which of what is known the feed lacks, by [`Reader::lacks`].
     Compare,
     /// Put back what is lacking, then read on.
-    Reappend,
+    Reappend {
+        /// How long the history still settles.
+        left: Duration,
+    },
     /// Read on until the history has been settled long enough.
     Settling,
 }
@@ -105,6 +105,14 @@ impl Reader {
             State::Reading(_) => None,
         };
         lacking.into_iter().flatten()
+    }
+
+    /// Of what is to be put back, the latest revocations: others may not have read them yet.
+    #[must_use]
+    pub fn latest_lacking(&self, count: usize) -> Vec<Entry> {
+        let mut latest: Vec<_> = self.lacking().collect();
+        latest.sort_unstable_by_key(|entry| Reverse(entry.until()));
+        latest.into_iter().take(count).cloned().collect()
     }
 
     /// Tells what this replica knows and the feed lacks, after [`Next::Compare`]. The read that found the end does not count
@@ -162,11 +170,12 @@ impl Reader {
                 for entry in &page.entries {
                     lacking.remove(&Subject::of(entry));
                 }
+                let left = settled.plus(self.settling).since(page.time);
                 if !page.at_end {
                     Next::More
                 } else if !lacking.is_empty() {
-                    Next::Reappend
-                } else if page.reappending || page.time < settled.plus(self.settling) {
+                    Next::Reappend { left }
+                } else if page.reappending || !left.is_zero() {
                     // However long it takes to put everything back: nobody answers before it is done.
                     Next::Settling
                 } else {

@@ -1,0 +1,133 @@
+//! Faults between replicas and Redis, one after another, in an order that the dice choose.
+//!
+//! Only such under which the promises hold: nothing that Redis has acknowledged is lost, but for the feed, which the
+//! replicas remember as well and put back.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::harness::{Dice, Proxy, Redis, Weather};
+
+/// What goes wrong.
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    /// The connections of one replica are closed.
+    Cut,
+    /// Nothing comes through between one replica and Redis.
+    Silence,
+    /// One replica cannot connect.
+    Refuse,
+    /// One replica's network is slow.
+    Delay,
+    /// Redis stands still.
+    Pause,
+    /// Redis has forgotten the scripts.
+    ForgetScripts,
+    /// Redis is killed and started again.
+    Restart,
+    /// Somebody deletes the feed.
+    LoseFeed,
+}
+
+use Fault::{Cut, Delay, ForgetScripts, LoseFeed, Pause, Refuse, Restart, Silence};
+
+/// Each happens as often as it stands here, before any happens again.
+const ROUND: [Fault; 13] = [
+    Cut,
+    Cut,
+    Cut,
+    Silence,
+    Silence,
+    Refuse,
+    Delay,
+    Delay,
+    Pause,
+    Pause,
+    ForgetScripts,
+    Restart,
+    LoseFeed,
+];
+
+/// How long the replicas have to put the feed back, before anything else goes wrong: what none of them could put back in
+/// time is not promised.
+const MENDING: Duration = Duration::from_secs(4);
+
+/// One proxy before each replica, and the Redis behind them.
+pub struct Faults {
+    pub redis: Redis,
+    pub proxies: Vec<Proxy>,
+}
+
+impl Faults {
+    /// Lets things go wrong, at least one whole round, until it is enough; then all is well again. Returns how many did.
+    pub async fn run(&mut self, mut dice: Dice, enough: &AtomicBool) -> usize {
+        let mut number = 0;
+        loop {
+            let mut round = ROUND;
+            dice.shuffle(&mut round);
+            for fault in round {
+                if number >= ROUND.len() && enough.load(Ordering::Relaxed) {
+                    return number;
+                }
+                tokio::time::sleep(dice.millis(100, 700)).await;
+                self.happen(fault, &mut dice).await;
+                number += 1;
+            }
+        }
+    }
+
+    async fn happen(&mut self, fault: Fault, dice: &mut Dice) {
+        let proxy = &self.proxies[dice.below(self.proxies.len())];
+        match fault {
+            Cut => proxy.cut(),
+            Silence => {
+                let weather = Weather {
+                    black_hole: true,
+                    ..Weather::default()
+                };
+                under(proxy, weather, dice.millis(50, 900)).await;
+                // What was on its way is lost for good.
+                proxy.cut();
+            }
+            Refuse => {
+                let weather = Weather {
+                    refuse: true,
+                    ..Weather::default()
+                };
+                proxy.cut();
+                under(proxy, weather, dice.millis(50, 900)).await;
+            }
+            Delay => {
+                let weather = Weather {
+                    delay: dice.millis(5, 120),
+                    ..Weather::default()
+                };
+                under(proxy, weather, dice.millis(300, 1200)).await;
+            }
+            Pause => {
+                self.redis.pause();
+                tokio::time::sleep(dice.millis(20, 900)).await;
+                self.redis.resume();
+            }
+            ForgetScripts => self.redis.command::<()>(&["SCRIPT", "FLUSH"]).await,
+            Restart => {
+                self.redis.kill();
+                tokio::time::sleep(dice.millis(0, 500)).await;
+                self.redis.start_again().await;
+            }
+            LoseFeed => {
+                self.redis
+                    .command::<()>(&["DEL", "portcullis:{feed}:revocations"])
+                    .await;
+                tokio::time::sleep(MENDING).await;
+            }
+        }
+    }
+}
+
+/// Lets a weather last for a while.
+async fn under(proxy: &Proxy, weather: Weather, lasting: Duration) {
+    proxy.set(weather);
+    tokio::time::sleep(lasting).await;
+    proxy.set(Weather::default());
+}

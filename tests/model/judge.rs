@@ -1,0 +1,194 @@
+//! The judge: sees everything, changes nothing, and says whether the promise was kept.
+//!
+//! The promise: once a logout has answered, no request that arrives later at any replica is answered 200. What Redis has
+//! lost is excused only if nobody alive who knew it could put it back within the settling time: no replica that knew it was
+//! connected to that primary, well, from [`REACH`] before the end of the settling on.
+
+use portcullis::domain::{SessionId, Timestamp, UserId, UserTag};
+use portcullis::store::{Entry, HistoryId, SessionEntry};
+
+use super::clock::{MILLI, Time};
+use super::replica::TODAY;
+use super::world::World;
+
+/// How long before the end of the settling a replica must have reached Redis to put back in time what it knows: it may have
+/// read just before the loss and read once a second, and somebody else may hold the lock.
+const REACH: Time = 2400 * MILLI;
+
+/// A request that was answered 200 after its token's logout had answered.
+#[derive(Debug, Clone)]
+pub struct Violation {
+    pub token: usize,
+    pub replica: usize,
+    pub logged_out: Time,
+    pub arrived: Time,
+}
+
+pub struct Judge {
+    /// Whose tokens they all are.
+    pub user: UserId,
+    pub violation: Option<Violation>,
+    /// Requests answered after their logout, and those that no replica could answer in time.
+    pub refused: usize,
+    pub unanswered: usize,
+    /// Histories that have settled, and losses that were excused.
+    pub settled: usize,
+    pub excused: usize,
+    /// Where nothing settles, whether a loss is excused is known only later.
+    pub patient: bool,
+    accused: Vec<Violation>,
+    tokens: Vec<Token>,
+    marked: [Time; 3],
+}
+
+struct Token {
+    entry: SessionEntry,
+    /// Since when each replica has known that it is revoked.
+    known: Vec<Option<Time>>,
+    /// Whether anybody has asked for its logout.
+    begun: bool,
+    logged_out: Option<Time>,
+    excused: bool,
+}
+
+impl Judge {
+    pub fn new(tokens: usize, replicas: usize) -> Self {
+        let token = |number: usize| Token {
+            entry: SessionEntry {
+                tag: UserTag::from_bits(7),
+                sid: SessionId::from_bits(
+                    (number as u128 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835),
+                ),
+                until: Timestamp::from_secs(TODAY.as_secs() + 100_000),
+            },
+            known: vec![None; replicas],
+            begun: false,
+            logged_out: None,
+            excused: false,
+        };
+        Self {
+            user: "0197a5a2-6d2f-7c1e-9d3b-0a1b2c3d4e5f".parse().unwrap(),
+            violation: None,
+            refused: 0,
+            unanswered: 0,
+            settled: 0,
+            excused: 0,
+            patient: false,
+            accused: Vec::new(),
+            tokens: (0..tokens).map(token).collect(),
+            marked: [0; 3],
+        }
+    }
+
+    pub fn sid(&self, token: usize) -> SessionId {
+        self.tokens[token].entry.sid
+    }
+
+    pub fn entry(&self, token: usize) -> Entry {
+        Entry::Session(self.tokens[token].entry)
+    }
+
+    pub fn is_out(&self, token: usize) -> bool {
+        self.tokens[token].logged_out.is_some()
+    }
+
+    pub fn logged_out_count(&self) -> usize {
+        self.tokens
+            .iter()
+            .filter(|token| token.logged_out.is_some())
+            .count()
+    }
+
+    pub fn learned(&mut self, replica: usize, entries: &[Entry], now: Time) {
+        for entry in entries {
+            let of = |token: &&mut Token| Entry::Session(token.entry) == *entry;
+            if let Some(token) = self.tokens.iter_mut().find(of) {
+                token.known[replica].get_or_insert(now);
+                token.begun = true;
+            }
+        }
+    }
+
+    /// A replica has died, and all that it knew with it.
+    pub fn forgot(&mut self, replica: usize) {
+        for token in &mut self.tokens {
+            token.known[replica] = None;
+        }
+    }
+
+    pub fn logged_out(&mut self, token: usize, now: Time) {
+        self.tokens[token].logged_out.get_or_insert(now);
+    }
+
+    /// Somebody began the settling of a history.
+    pub fn marked(&mut self, server: usize, now: Time) {
+        self.marked[server] = now;
+    }
+
+    /// A request was answered. Returns whether that breaks the promise.
+    pub fn answered(&mut self, token: usize, replica: usize, arrived: Time, refused: bool) -> bool {
+        let Some(logged_out) = self.tokens[token].logged_out.filter(|out| arrived > *out) else {
+            return false;
+        };
+        if refused || self.tokens[token].excused {
+            self.refused += usize::from(refused);
+            return false;
+        }
+        let violation = Violation {
+            token,
+            replica,
+            logged_out,
+            arrived,
+        };
+        if self.patient {
+            self.accused.push(violation);
+        } else {
+            self.violation = Some(violation);
+        }
+        true
+    }
+
+    /// Of those accused while nothing settled, the first who was not excused in the end.
+    pub fn convict(&mut self) {
+        let guilty = |accused: &&Violation| !self.tokens[accused.token].excused;
+        let guilty = self.accused.iter().find(guilty).cloned();
+        self.violation = self.violation.take().or(guilty);
+    }
+}
+
+impl World {
+    /// The settling is over: what this server lacks was put back, or nobody could, or the protocol is wrong.
+    pub fn judge_settled(&mut self, number: usize, mark: &(HistoryId, Timestamp)) {
+        let (server, now) = (&self.servers[number], self.now);
+        if !server.up || server.data.settled() != Some(mark) {
+            return;
+        }
+        self.judge.settled += 1;
+        let (began, replicas) = (
+            self.judge.marked[number].max(server.trouble_until),
+            &self.replicas,
+        );
+        for token in &mut self.judge.tokens {
+            if server.data.has(&Entry::Session(token.entry)) {
+                continue;
+            }
+            let reached = replicas.iter().zip(&token.known).any(|(replica, known)| {
+                let since = replica.connection.filter(|connection| {
+                    replica.up && connection.server == number && connection.run == server.run()
+                });
+                let since = since.zip(*known).map(|(connection, known)| {
+                    connection
+                        .since
+                        .max(known)
+                        .max(began)
+                        .max(replica.trouble_until)
+                });
+                since.is_some_and(|since| since + REACH <= now)
+            });
+            if !reached && !token.excused && token.begun {
+                token.excused = true;
+                self.judge.excused += 1;
+            }
+        }
+    }
+}

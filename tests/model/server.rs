@@ -1,0 +1,142 @@
+//! One Redis: its process, who follows it, and what its followers have acknowledged.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+use portcullis::store::HistoryId;
+
+use super::clock::{Drift, Time};
+use super::redis::{Data, Reply};
+use super::world::Line;
+
+/// Earlier states that a restart may set it back to.
+const PAST: usize = 6;
+
+/// One Redis.
+pub struct Server {
+    pub up: bool,
+    pub paused_until: Time,
+    /// Until when it was not quite well.
+    pub trouble_until: Time,
+    pub primary: bool,
+    /// Whom it copies from, and the number of that connection.
+    pub follows: Option<(usize, u64)>,
+    /// Who copies from it, each with the number of the connection and when what was last sent on it arrives.
+    pub copies: Vec<(usize, u64, Time)>,
+    run: u64,
+    replication: u64,
+    pub data: Data,
+    /// How many writes it has seen.
+    pub offset: u64,
+    acknowledged: BTreeMap<usize, u64>,
+    waiting: Vec<Waiting>,
+    past: VecDeque<Data>,
+    pub clock: Drift,
+}
+
+/// A write that waits for copies.
+struct Waiting {
+    line: Line,
+    offset: u64,
+    copies: usize,
+    reply: Reply,
+}
+
+impl Server {
+    pub fn new(number: u64, clock: Drift) -> Self {
+        Self {
+            up: true,
+            paused_until: 0,
+            trouble_until: 0,
+            primary: number == 0,
+            follows: None,
+            copies: Vec::new(),
+            run: number,
+            replication: 0,
+            data: Data::default(),
+            offset: 0,
+            acknowledged: BTreeMap::new(),
+            waiting: Vec::new(),
+            past: VecDeque::new(),
+            clock,
+        }
+    }
+
+    pub fn history(&self) -> HistoryId {
+        HistoryId::new(
+            format!("run{}", self.run),
+            format!("history{}", self.replication),
+        )
+    }
+
+    /// The process that a connection leads to.
+    pub fn run(&self) -> u64 {
+        self.run
+    }
+
+    /// What is kept for a restart before the data change.
+    pub fn remember(&mut self) {
+        self.past.push_back(self.data.clone());
+        if self.past.len() > PAST {
+            self.past.pop_front();
+        }
+    }
+
+    /// Begins a process, with a state so many writes back.
+    pub fn start(&mut self, numbers: &mut impl FnMut() -> u64, lost: usize) {
+        for _ in 0..lost {
+            self.data = self.past.pop_back().unwrap_or_default();
+        }
+        (self.up, self.run, self.replication) = (true, numbers(), numbers());
+    }
+
+    pub fn stop(&mut self) {
+        self.up = false;
+        self.copies.clear();
+        self.acknowledged.clear();
+        self.waiting.clear();
+    }
+
+    /// Becomes the primary, with a history of its own.
+    pub fn promote(&mut self, history: u64) {
+        (self.primary, self.follows, self.replication) = (true, None, history);
+    }
+
+    /// Becomes a copy of another, as it is now.
+    pub fn copy(&mut self, of: usize, connection: u64, data: Data, offset: u64) {
+        self.stop();
+        (self.up, self.primary, self.follows) = (true, false, Some((of, connection)));
+        (self.data, self.offset) = (data, offset);
+        self.past.clear();
+    }
+
+    pub fn receive(&mut self, data: &Rc<Data>, offset: u64) {
+        self.remember();
+        (self.data, self.offset) = (Data::clone(data), offset);
+    }
+
+    pub fn wait(&mut self, line: Line, copies: usize, reply: Reply) {
+        let offset = self.offset;
+        self.waiting.push(Waiting {
+            line,
+            offset,
+            copies,
+            reply,
+        });
+    }
+
+    /// Takes an acknowledgement. Returns what can be answered now.
+    pub fn acknowledge(&mut self, copy: usize, offset: u64) -> Vec<(Line, Reply)> {
+        let seen = self.acknowledged.entry(copy).or_default();
+        *seen = offset.max(*seen);
+        let enough = |waiting: &mut Waiting| {
+            let have = self
+                .acknowledged
+                .values()
+                .filter(|seen| **seen >= waiting.offset);
+            have.count() >= waiting.copies
+        };
+        let done = self.waiting.extract_if(.., enough);
+        done.map(|waiting| (waiting.line, waiting.reply)).collect()
+    }
+}
