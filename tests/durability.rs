@@ -13,7 +13,8 @@ use futures_util::future::join_all;
 use tempfile::TempDir;
 
 use crate::harness::{
-    Anonymous, Dice, PASSWORD, Redis, Replica, config, installed, report_zero, rounds,
+    Anonymous, Answer, Dice, PASSWORD, Redis, Replica, config, installed, patiently, report_zero,
+    rounds,
 };
 
 /// People who register, log in and log out until the power goes.
@@ -70,7 +71,7 @@ impl PowerCut {
         ];
         let options = ["--appendonly", "yes", "--appendfsync", appendfsync];
         let mut redis = Redis::under(&variables, &options).await;
-        let (one, two) = (replica(&redis).await, replica(&redis).await);
+        let (one, two) = (replica(&redis, false).await, replica(&redis, false).await);
         let dark = AtomicBool::new(false);
         let people = (0..PEOPLE).map(|number| live([&one, &two][number % 2], number, &dark));
         let moment = dice.millis(1000, 3000);
@@ -85,7 +86,7 @@ impl PowerCut {
         let bytes_lost = disk.cut(redis.folder());
 
         redis.start_again().await;
-        let newcomer = replica(&redis).await;
+        let newcomer = replica(&redis, true).await;
         let (mut registered, mut ended) = (Vec::new(), Vec::new());
         for person in acknowledged {
             registered.extend(person.registered);
@@ -94,11 +95,15 @@ impl PowerCut {
         let at = newcomer.anonymous();
         let (mut registered_lost, mut ended_lost) = (0, 0);
         for names in registered.chunks(PEOPLE) {
-            let logins = names.iter().map(|name| at.login(name, PASSWORD));
+            let logins = names
+                .iter()
+                .map(|name| patiently(async || at.login(name, PASSWORD).await));
             registered_lost += count(&join_all(logins).await, [200, 401]);
         }
         for tokens in ended.chunks(PEOPLE) {
-            let checks = tokens.iter().map(|token| at.dashboard(token));
+            let checks = tokens
+                .iter()
+                .map(|token| patiently(async || at.dashboard(token).await));
             ended_lost += count(&join_all(checks).await, [401, 200]);
         }
         newcomer.stop().await;
@@ -113,17 +118,19 @@ impl PowerCut {
 }
 
 /// How many were lost. No other answer will do.
-fn count(answers: &[crate::harness::Answer], [kept, lost]: [u16; 2]) -> usize {
+fn count(answers: &[Answer], [kept, lost]: [u16; 2]) -> usize {
     for answer in answers {
         assert!([kept, lost].contains(&answer.status), "{answer:?}");
     }
     answers.iter().filter(|it| it.status == lost).count()
 }
 
-/// A ready replica that trusts what it finds at once: nobody is left who could put anything back.
-async fn replica(redis: &Redis) -> Replica {
+/// A ready replica. One that is alone trusts what it finds at once: nobody is left who could put anything back.
+async fn replica(redis: &Redis, alone: bool) -> Replica {
     let mut config = config(&redis.url());
-    config.revocation.alone = true;
+    config.revocation.alone = alone;
+    // After dark nothing works.
+    "off".clone_into(&mut config.telemetry.filter);
     let replica = Replica::start(config).await;
     replica.ready().await;
     replica

@@ -15,7 +15,7 @@ mod wire;
 
 pub use cluster::{Cluster, Replica, SECRET, config};
 pub use dice::Dice;
-pub use people::{Anonymous, Answer, PASSWORD, User};
+pub use people::{Anonymous, Answer, PASSWORD, User, patiently};
 pub use proxy::{Proxy, Weather};
 pub use redis::{Redis, free_port};
 pub use wire::Wire;

@@ -215,7 +215,7 @@ pub struct User {
 
 /// Does it again while the service says 503, as a client should: on a machine that stands still for a moment a deadline
 /// passes, and that is not what these tests are about. Not for ever.
-async fn patiently(act: impl AsyncFn() -> Answer) -> Answer {
+pub async fn patiently(act: impl AsyncFn() -> Answer) -> Answer {
     for _ in 0..50 {
         let answer = act().await;
         if answer.status != 503 {
