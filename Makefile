@@ -1,7 +1,7 @@
 # What one does with this repository. `make` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-long bench openapi fmt
+.PHONY: help run build test test-long advisories openapi fmt
 
 # Where rustup puts cargo, before the next login has it in PATH.
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
@@ -23,8 +23,8 @@ test-long: ## The same, with the full numbers in place of the smaller ones
 	@deploy/install.sh test
 	@.ci/test long
 
-bench: ## Measure
-	cargo bench --locked
+advisories: ## Look for known vulnerabilities in dependencies; asks the RustSec database
+	cargo deny --locked check --hide-inclusion-graph advisories
 
 openapi: ## Write src/http/openapi.json anew, from the code
 	cargo run --locked --quiet -- openapi > target/openapi.json && mv target/openapi.json src/http/openapi.json

@@ -24,6 +24,7 @@ redis    redis-cli      redis-tools                               redis
 balance  curl           curl,ca-certificates                      curl
 balance  haproxy        haproxy                                   haproxy
 test     python3        python3                                   python
+test     shellcheck     shellcheck                                shellcheck
 test     chromium       chromium|chromium-browser                 -
 test     chromedriver   chromium-driver|chromium-chromedriver     -
 test     cargo-nextest  crate:cargo-nextest@0.9.143               crate:cargo-nextest@0.9.143
