@@ -448,8 +448,7 @@ async fn rule_7_and_11_a_session_record_that_comes_back_by_hand_is_removed_again
         .await;
     tokio::time::sleep(Duration::from_millis(1500)).await;
     // The entry has expired; the next revocation trims the feed, and repairs what it trims.
-    let claims =
-        crate::harness::follower::claims("alice", portcullis::domain::UserId::new(), short.sid);
+    let claims = claims("alice", UserId::new(), short.sid);
     let revocations = Arc::clone(&follower.revocations);
     revocations
         .revoke_session(&claims, Duration::from_hours(1))
