@@ -103,7 +103,7 @@ impl World {
         if writes {
             server.remember();
         }
-        let told = writes && !matches!(command, Command::Beat { .. });
+        let told = writes && !matches!(command, Command::Beat { .. } | Command::Lock { .. });
         let shown = (told && self.trace.is_some()).then(|| format!("{command:?}"));
         let reply = server.data.execute(command, &here);
         if server.data.settled() != settled.as_ref()
