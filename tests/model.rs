@@ -12,8 +12,11 @@
 
 mod clock;
 mod flaw;
+mod follower;
+mod incident;
 mod judge;
 mod lease;
+mod network;
 mod random;
 mod redis;
 mod replica;
@@ -48,26 +51,31 @@ fn shrink(mut schedule: Schedule, flaw: Option<Flaw>) -> Schedule {
     schedule
 }
 
-/// What happened, in words: the violation, the schedule, and the last of what Redis and the replicas did.
+/// What happened, in words: the violation, the schedule, and what Redis and the replicas did.
 fn tell(schedule: &Schedule, flaw: Option<Flaw>) -> String {
     let schedule = shrink(schedule.clone(), flaw);
     let world = run(&schedule, flaw, true);
+    let violation = world.judge.violation.unwrap();
+    let trace = world.trace.unwrap_or_default().join("\n");
     format!(
-        "seed {} breaks the promise: {:?}\n{schedule:#?}\n{}",
-        schedule.seed,
-        world.judge.violation,
-        world.trace.unwrap_or_default().join("\n")
+        "seed {}: {violation}\n{schedule:#?}\n{trace}",
+        schedule.seed
     )
 }
 
 #[test]
 fn the_design_keeps_its_promise_in_every_schedule() {
-    let schedules = rounds(4000, 400_000);
+    let schedules = rounds(6000, 100_000);
     let (mut logouts, mut refused, mut unanswered, mut settled, mut excused) = (0, 0, 0, 0, 0);
     for seed in 0..schedules as u64 {
         let schedule = Schedule::from_seed(seed);
-        let judge = run(&schedule, None, false).judge;
+        let world = run(&schedule, None, false);
+        let (stuck, judge) = (world.stuck(), world.judge);
         assert!(judge.violation.is_none(), "{}", tell(&schedule, None));
+        assert!(
+            stuck.is_empty(),
+            "replicas {stuck:?} cannot answer in the end: {schedule:#?}"
+        );
         logouts += judge.logged_out_count();
         refused += judge.refused;
         unanswered += judge.unanswered;
@@ -83,10 +91,18 @@ fn the_design_keeps_its_promise_in_every_schedule() {
     );
 }
 
+#[test]
+fn the_same_seed_makes_the_same_execution() {
+    for seed in 0..30 {
+        let once = || run(&Schedule::from_seed(seed), None, true).trace;
+        assert!(once() == once(), "seed {seed} makes two executions");
+    }
+}
+
 /// Finds the first schedule that betrays a flaw.
 fn found_out(flaw: Flaw, within: u64) {
     let schedules = (0..).map(Schedule::from_seed);
-    let mut concerned = schedules.filter(|schedule| concerns(Some(flaw), schedule));
+    let mut concerned = schedules.filter(|schedule| concerns(flaw, schedule));
     for tried in 1..=within {
         let schedule = concerned.next().unwrap();
         if run(&schedule, Some(flaw), false).judge.violation.is_some() {
@@ -102,90 +118,90 @@ fn found_out(flaw: Flaw, within: u64) {
 
 #[test]
 fn a_logout_that_does_not_wait_is_found_out() {
-    found_out(Flaw::NoWait, 4000);
+    found_out(Flaw::NoWait, 2000);
 }
 
 #[test]
 fn a_view_dated_by_its_answer_is_found_out() {
-    found_out(Flaw::AgeFromArrival, 4000);
+    found_out(Flaw::AgeFromArrival, 2000);
 }
 
 #[test]
 fn a_full_page_taken_for_the_end_is_found_out() {
-    found_out(Flaw::FullPageIsTheEnd, 4000);
+    found_out(Flaw::FullPageIsTheEnd, 2000);
 }
 
 #[test]
 fn a_replica_without_a_lease_is_found_out() {
-    found_out(Flaw::NoLease, 4000);
+    found_out(Flaw::NoLease, 2000);
 }
 
 #[test]
 fn a_lease_dated_by_its_acknowledgement_is_found_out() {
-    found_out(Flaw::LeaseFromArrival, 4000);
+    found_out(Flaw::LeaseFromArrival, 6000);
 }
 
 #[test]
 fn a_history_settled_without_a_lease_is_found_out() {
-    found_out(Flaw::SettlesWithoutLease, 4000);
+    found_out(Flaw::SettlesWithoutLease, 2000);
 }
 
 #[test]
 fn a_logout_answered_by_a_primary_that_has_not_settled_is_found_out() {
-    found_out(Flaw::AnswersBeforeSettled, 4000);
+    found_out(Flaw::AnswersBeforeSettled, 2000);
 }
 
 #[test]
 fn a_history_that_does_not_settle_is_found_out() {
-    found_out(Flaw::NoSettling, 4000);
+    found_out(Flaw::NoSettling, 2000);
 }
 
 #[test]
 fn lost_entries_put_back_when_the_view_counts_again_is_found_out() {
-    found_out(Flaw::ReappendsWhenFresh, 4000);
+    found_out(Flaw::ReappendsWhenFresh, 2000);
 }
 
 #[test]
 fn lost_entries_put_back_only_with_the_lock_is_found_out() {
-    found_out(Flaw::WaitsForTheLock, 4000);
+    found_out(Flaw::WaitsForTheLock, 2000);
 }
 
 #[test]
 fn a_logout_that_waits_for_its_own_window_only_is_found_out() {
-    found_out(Flaw::OwnWindowOnly, 4000);
+    found_out(Flaw::OwnWindowOnly, 2000);
 }
 
 #[test]
 fn windows_told_from_a_history_that_is_lost_is_found_out() {
-    found_out(Flaw::WindowsOfAnyHistory, 4000);
+    found_out(Flaw::WindowsOfAnyHistory, 2000);
 }
 
 #[test]
 fn a_window_not_announced_again_after_a_loss_is_found_out() {
-    found_out(Flaw::AnnouncesOncePerConnection, 4000);
+    found_out(Flaw::AnnouncesOncePerConnection, 2000);
 }
 
 #[test]
 fn a_view_that_counts_before_its_window_is_announced_is_found_out() {
-    found_out(Flaw::CountsBeforeAnnouncing, 4000);
+    found_out(Flaw::CountsBeforeAnnouncing, 2000);
 }
 
 #[test]
 fn an_announcement_dated_by_its_answer_is_found_out() {
-    found_out(Flaw::AnnouncementFromArrival, 4000);
+    found_out(Flaw::AnnouncementFromArrival, 2000);
 }
 
 #[test]
 fn a_request_that_joins_a_read_under_way_is_found_out() {
-    found_out(Flaw::JoinsAReadUnderWay, 4000);
+    found_out(Flaw::JoinsAReadUnderWay, 2000);
 }
 
 #[test]
 fn a_flush_and_an_append_that_nobody_notices_is_found_out() {
-    found_out(Flaw::TrustsTheHistory, 4000);
+    found_out(Flaw::TrustsTheHistory, 2000);
 }
 
 #[test]
 fn a_wait_without_a_margin_for_the_clocks_is_found_out() {
-    found_out(Flaw::NoMargin, 4000);
+    found_out(Flaw::NoMargin, 2000);
 }

@@ -4,11 +4,12 @@
 //! lost is excused only if nobody alive who knew it could put it back within the settling time: no replica that knew it was
 //! connected to that primary, well, from [`REACH`] before the end of the settling on.
 
-use portcullis::domain::{SessionId, Timestamp, UserId, UserTag};
+use std::fmt;
+
+use portcullis::domain::{SessionId, Timestamp, UserTag};
 use portcullis::store::{Entry, HistoryId, SessionEntry};
 
 use super::clock::{MILLI, Time};
-use super::replica::TODAY;
 use super::world::World;
 
 /// How long before the end of the settling a replica must have reached Redis to put back in time what it knows: it may have
@@ -24,9 +25,23 @@ pub struct Violation {
     pub arrived: Time,
 }
 
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            token,
+            replica,
+            logged_out,
+            arrived,
+        } = self;
+        let after = arrived - logged_out;
+        write!(
+            f,
+            "replica {replica} accepted token {token} in a request that came {after} us after its logout had answered"
+        )
+    }
+}
+
 pub struct Judge {
-    /// Whose tokens they all are.
-    pub user: UserId,
     pub violation: Option<Violation>,
     /// Requests answered after their logout, and those that no replica could answer in time.
     pub refused: usize,
@@ -56,10 +71,8 @@ impl Judge {
         let token = |number: usize| Token {
             entry: SessionEntry {
                 tag: UserTag::from_bits(7),
-                sid: SessionId::from_bits(
-                    (number as u128 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835),
-                ),
-                until: Timestamp::from_secs(TODAY.as_secs() + 100_000),
+                sid: SessionId::from_bits(number as u128),
+                until: Timestamp::from_secs(4_000_000_000),
             },
             known: vec![None; replicas],
             begun: false,
@@ -67,7 +80,6 @@ impl Judge {
             excused: false,
         };
         Self {
-            user: "0197a5a2-6d2f-7c1e-9d3b-0a1b2c3d4e5f".parse().unwrap(),
             violation: None,
             refused: 0,
             unanswered: 0,
@@ -78,10 +90,6 @@ impl Judge {
             tokens: (0..tokens).map(token).collect(),
             marked: [0; 3],
         }
-    }
-
-    pub fn sid(&self, token: usize) -> SessionId {
-        self.tokens[token].entry.sid
     }
 
     pub fn entry(&self, token: usize) -> Entry {

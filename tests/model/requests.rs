@@ -7,9 +7,9 @@ use portcullis::domain::Uptime;
 
 use super::clock::{MILLI, SECOND, Time};
 use super::flaw::Flaw;
+use super::incident::Incident;
 use super::redis::{Command, Reply};
-use super::replica::{Doing, TODAY};
-use super::schedule::Incident;
+use super::replica::Doing;
 use super::world::{Event, World};
 
 /// How long a request may wait for a view.
@@ -83,8 +83,7 @@ impl World {
     fn answer(&mut self, replica: usize, waiting: Waiting) {
         let Waiting { token, since, .. } = waiting;
         let who = &self.replicas[replica];
-        let sid = self.judge.sid(token);
-        let refused = who.denylist.refuses(sid, self.judge.user, 1);
+        let refused = who.denied.contains(&self.judge.entry(token));
         if self.judge.answered(token, replica, since, refused) {
             self.note(|| {
                 format!(
@@ -101,7 +100,7 @@ impl World {
         }
         let entry = self.judge.entry(token);
         let (now, copies) = (self.now, self.copies);
-        self.replicas[replica].denylist.insert(&entry, TODAY);
+        self.replicas[replica].denied.insert(&entry);
         self.judge
             .learned(replica, std::slice::from_ref(&entry), now);
         let server = self.resolve();

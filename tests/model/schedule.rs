@@ -4,82 +4,8 @@ use std::time::Duration;
 
 use super::clock::{MILLI, SECOND, Time};
 use super::flaw::Flaw;
+use super::incident::{Incident, Old};
 use super::random::Random;
-use super::redis::Data;
-use super::world::{Event, World};
-
-/// Something that happens from outside.
-#[derive(Debug, Clone)]
-pub enum Incident {
-    Begin {
-        replica: usize,
-    },
-    LogOut {
-        replica: usize,
-        token: usize,
-        attempt: u32,
-    },
-    /// Requests at all replicas, so that their views are young.
-    Ask {
-        token: usize,
-    },
-    Pause {
-        replica: usize,
-        takes: Time,
-    },
-    /// All replicas stand still for minutes.
-    Night {
-        takes: Time,
-    },
-    /// A replica ends, and another begins in its place, perhaps with another window.
-    Replace {
-        replica: usize,
-        takes: Time,
-        window: Duration,
-    },
-    CutOff {
-        replica: usize,
-        takes: Time,
-    },
-    Slow {
-        replica: usize,
-        takes: Time,
-    },
-    FlushAll,
-    DeleteFeed,
-    DeleteSettled,
-    DeleteWindows,
-    /// The primary ends and begins again without its last writes.
-    Restart {
-        takes: Time,
-        lost: usize,
-    },
-    PausePrimary {
-        takes: Time,
-    },
-    /// A copy becomes the primary, while the old one does something.
-    Failover {
-        old: Old,
-    },
-    /// A server begins again.
-    Start {
-        server: usize,
-        lost: usize,
-    },
-    /// A server is made a copy of the primary.
-    Follow {
-        copy: usize,
-    },
-}
-
-/// What becomes of a primary that is replaced.
-#[derive(Debug, Clone, Copy)]
-pub enum Old {
-    Killed,
-    Paused(Time),
-    /// It knows nothing of it.
-    LivesOn,
-}
 
 #[derive(Debug, Clone)]
 pub struct Schedule {
@@ -129,7 +55,7 @@ impl Schedule {
     pub fn from_seed(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let copies = random.pick(&[0, 0, 0, 1, 2]);
-        let replicas = random.index(3) + 2;
+        let replicas = random.pick(&[2, 3, 3, 4, 5]);
         let window = |random: &mut Random| Duration::from_millis(random.pick(&[0, 50, 250, 1000]));
         let common = window(&mut random);
         let alike = random.chance(50);
@@ -156,6 +82,9 @@ impl Schedule {
         // Few kinds at a time meet more often than many.
         let mut kinds: Vec<_> = KINDS.into_iter().filter(|_| random.chance(30)).collect();
         kinds.push(random.pick(&KINDS));
+        if copies > 0 {
+            kinds.push(Kind::Failover);
+        }
         let mut at = SECOND + if settled { 900 * MILLI } else { 4200 * MILLI };
         for _ in 0..random.between(3, 9) {
             at += random.pick(&[2 * MILLI, 70 * MILLI, 1200 * MILLI, 4500 * MILLI])
@@ -203,15 +132,51 @@ impl Schedule {
                     Incident::Ask { token },
                 );
             }
+            let log_out = Incident::LogOut {
+                replica,
+                token,
+                attempt: 0,
+            };
+            self.add(at + random.below(10 * MILLI), log_out);
+        }
+        if all && random.chance(30) {
+            // What each has told Redis, the others have not read yet.
+            let at = at + random.between(15 * MILLI, 300 * MILLI);
+            let lost = random.pick(&[2, 4, 100]);
+            let restart = Incident::Restart {
+                takes: 20 * MILLI,
+                lost,
+            };
             self.add(
-                at + random.below(10 * MILLI),
-                Incident::LogOut {
-                    replica,
-                    token,
-                    attempt: 0,
+                at,
+                if random.chance(50) {
+                    restart
+                } else {
+                    Incident::FlushAll
                 },
             );
         }
+    }
+
+    /// All stand still for minutes, perhaps just when one has begun.
+    fn night(&mut self, random: &mut Random, at: Time, replica: usize) -> Time {
+        let takes = random.between(280, 400) * SECOND;
+        if random.chance(50) {
+            let before = random.between(2 * MILLI, 25 * MILLI);
+            let window = Duration::from_secs(1);
+            self.add(
+                at - before,
+                Incident::Replace {
+                    replica,
+                    takes: MILLI,
+                    window,
+                },
+            );
+        }
+        self.add(at, Incident::Night { takes });
+        let after = at + takes + random.below(2 * SECOND);
+        self.log_out(random, after);
+        takes
     }
 
     /// Something of a kind. Returns how much later it is afterwards.
@@ -224,9 +189,7 @@ impl Schedule {
             Kind::CutOff => Incident::CutOff { replica, takes },
             Kind::Slow => Incident::Slow { replica, takes },
             Kind::Night => {
-                let takes = random.between(280, 400) * SECOND;
-                self.add(at, Incident::Night { takes });
-                return takes;
+                return self.night(random, at, replica);
             }
             Kind::Replace => {
                 let window = if random.chance(50) {
@@ -261,8 +224,7 @@ impl Schedule {
             Kind::PausePrimary => Incident::PausePrimary { takes },
             Kind::Failover if self.copies == 0 => return 0,
             Kind::Failover => {
-                let old = random.pick(&[Old::Killed, Old::Paused(takes), Old::LivesOn]);
-                Incident::Failover { old }
+                return self.fail_over(random, at, replica);
             }
         };
         self.add(at, incident);
@@ -274,178 +236,67 @@ impl Schedule {
     }
 }
 
-impl World {
-    pub fn happen(&mut self, incident: Incident) {
-        if !matches!(incident, Incident::Ask { .. }) {
-            self.note(|| format!("== {incident:?}"));
-        }
-        let (now, primary) = (self.now, self.primary);
-        match incident {
-            Incident::Begin { replica } => {
-                self.replicas[replica].up = true;
-                self.connect(replica);
-            }
-            Incident::LogOut {
+impl Schedule {
+    /// A failover, what goes with it, and logouts when the new primary is about to be trusted.
+    fn fail_over(&mut self, random: &mut Random, at: Time, replica: usize) -> Time {
+        let takes = random.between(2 * SECOND, 8 * SECOND);
+        let old = random.pick(&[Old::Killed, Old::Paused(takes), Old::LivesOn]);
+        let mut later = random.between(3 * SECOND, 8 * SECOND);
+        if random.chance(40) {
+            later = takes - SECOND + random.below(2 * SECOND);
+            // On the machine of the old primary, or as far from the new one, after a time of slow messages.
+            let takes = takes + random.below(20 * MILLI);
+            let slow = Incident::Slow {
                 replica,
-                token,
-                attempt,
-            } => {
-                let until = self.replicas[replica].paused_until;
-                if until > now {
-                    return self.at(until, Event::Incident(incident));
-                }
-                self.log_out(replica, token, attempt);
-            }
-            Incident::Ask { token } => {
-                for replica in 0..self.replicas.len() {
-                    self.at(
-                        now,
-                        Event::Check {
-                            replica,
-                            token,
-                            since: now,
-                        },
-                    );
-                }
-            }
-            Incident::Pause { replica, takes } => self.stop_replica(replica, takes),
-            Incident::Night { takes } => {
-                for replica in 0..self.replicas.len() {
-                    let longer = self.random.below(500 * MILLI);
-                    self.stop_replica(replica, takes + longer);
-                }
-            }
-            Incident::Replace {
-                replica,
-                takes,
-                window,
-            } => {
-                let who = &mut self.replicas[replica];
-                who.replace(window, self.flaw);
-                self.judge.forgot(replica);
-                self.at(now + takes, Event::Incident(Incident::Begin { replica }));
-            }
-            Incident::CutOff { replica, takes } => {
-                let who = &mut self.replicas[replica];
-                who.cut_off_until = [now + takes; 3];
-                who.trouble_until = who.trouble_until.max(now + takes);
-            }
-            Incident::Slow { replica, takes } => {
-                let who = &mut self.replicas[replica];
-                who.slow_until = now + takes;
-                who.trouble_until = who.trouble_until.max(now + takes);
-            }
-            Incident::FlushAll => self.lose(|data| *data = Data::default()),
-            Incident::DeleteFeed => self.lose(Data::delete_feed),
-            Incident::DeleteSettled => self.lose(Data::delete_settled),
-            Incident::DeleteWindows => self.lose(Data::delete_windows),
-            Incident::Restart { takes, lost } => {
-                self.servers[primary].stop();
-                self.at(
-                    now + takes,
-                    Event::Incident(Incident::Start {
-                        server: primary,
-                        lost,
-                    }),
-                );
-            }
-            Incident::Start { server, lost } => self.start_server(server, lost),
-            Incident::PausePrimary { takes } => self.pause_server(primary, takes),
-            Incident::Failover { old } => self.fail_over(old),
-            Incident::Follow { copy } => self.follow_primary(copy),
+                takes: SECOND,
+            };
+            self.add(at - SECOND, slow);
+            self.add(
+                at - random.below(20 * MILLI),
+                Incident::Pause { replica, takes },
+            );
         }
-    }
-
-    fn stop_replica(&mut self, replica: usize, takes: Time) {
-        let who = &mut self.replicas[replica];
-        who.paused_until = who.paused_until.max(self.now + takes);
-        who.trouble_until = who.trouble_until.max(who.paused_until);
-    }
-
-    fn pause_server(&mut self, server: usize, takes: Time) {
-        let server = &mut self.servers[server];
-        server.paused_until = server.paused_until.max(self.now + takes);
-        server.trouble_until = server.trouble_until.max(server.paused_until);
-    }
-
-    fn lose(&mut self, how: impl FnOnce(&mut Data)) {
-        how(&mut self.servers[self.primary].data);
-        self.copy_out(self.primary);
-    }
-
-    fn start_server(&mut self, number: usize, lost: usize) {
-        if self.servers[number].up || self.primary != number {
-            return;
+        self.add(at, Incident::Failover { old });
+        if random.chance(50) {
+            // One that begins meanwhile knows the new primary only.
+            let at = at + random.below(SECOND);
+            let replica = random.index(self.windows.len());
+            let window = self.windows[replica];
+            self.add(
+                at,
+                Incident::Replace {
+                    replica,
+                    takes: 10 * MILLI,
+                    window,
+                },
+            );
         }
-        let (run, replication) = (self.number(), self.number());
-        let mut numbers = [replication, run].into_iter();
-        let mut next = || numbers.next_back().unwrap();
-        self.servers[number].start(&mut next, lost);
-        for copy in 0..self.servers.len() {
-            if copy != number {
-                self.follow_later(copy, SECOND);
-            }
-        }
-    }
-
-    fn follow_later(&mut self, copy: usize, longest: Time) {
-        let at = self.now + self.random.below(longest);
-        self.at(at, Event::Incident(Incident::Follow { copy }));
-    }
-
-    fn follow_primary(&mut self, copy: usize) {
-        let until = self.servers[copy].paused_until;
-        if until > self.now {
-            // One that stood still learns a little later what has become of it.
-            let at = until + self.random.below(400 * MILLI);
-            return self.at(at, Event::Incident(Incident::Follow { copy }));
-        }
-        if copy != self.primary && self.servers[self.primary].up {
-            self.attach(copy, self.primary);
-        }
-    }
-
-    fn fail_over(&mut self, old: Old) {
-        let former = self.primary;
-        let candidates = self.servers.iter().enumerate();
-        let candidates: Vec<_> = candidates
-            .filter(|(_, server)| server.up && server.follows.is_some_and(|(of, _)| of == former))
-            .map(|(number, _)| number)
-            .collect();
-        if candidates.is_empty() {
-            return;
-        }
-        let new = self.random.pick(&candidates);
-        let history = self.number();
-        self.servers[former]
-            .copies
-            .retain(|(copy, _, _)| *copy != new);
-        self.servers[new].promote(history);
-        self.primary = new;
-        match old {
-            Old::Killed => self.servers[former].stop(),
-            Old::Paused(takes) => self.pause_server(former, takes),
-            Old::LivesOn => {}
-        }
-        for copy in 0..self.servers.len() {
-            let longest = self.random.pick(&[100 * MILLI, 2 * SECOND, 6 * SECOND]);
-            if copy != new {
-                self.follow_later(copy, longest + if copy == former { 2 * SECOND } else { 0 });
-            }
-        }
+        self.log_out(random, at + later);
+        let next = at + later + random.below(SECOND);
+        self.log_out(random, next);
+        random.pick(&[0, later])
     }
 }
 
-/// What a flaw needs to show at all.
-pub fn concerns(flaw: Option<Flaw>, schedule: &Schedule) -> bool {
+/// Whether a flaw can show at all in a schedule.
+pub fn concerns(flaw: Flaw, schedule: &Schedule) -> bool {
+    let has = |which: fn(&Incident) -> bool| {
+        schedule
+            .incidents
+            .iter()
+            .any(|(_, incident)| which(incident))
+    };
     match flaw {
-        Some(
-            Flaw::NoLease
-            | Flaw::LeaseFromArrival
-            | Flaw::SettlesWithoutLease
-            | Flaw::AnswersBeforeSettled,
-        ) => schedule.copies > 0,
-        Some(Flaw::JoinsAReadUnderWay) => schedule.windows.iter().any(Duration::is_zero),
+        Flaw::NoLease | Flaw::SettlesWithoutLease | Flaw::AnswersBeforeSettled => {
+            schedule.copies == 1 && has(|incident| matches!(incident, Incident::Failover { .. }))
+        }
+        Flaw::LeaseFromArrival => {
+            schedule.copies == 1
+                && has(|incident| matches!(incident, Incident::Failover { .. }))
+                && has(|incident| matches!(incident, Incident::Pause { .. }))
+        }
+        Flaw::AnnouncementFromArrival => has(|incident| matches!(incident, Incident::Night { .. })),
+        Flaw::JoinsAReadUnderWay => schedule.windows.iter().any(Duration::is_zero),
         _ => true,
     }
 }

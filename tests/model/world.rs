@@ -8,15 +8,16 @@ use portcullis::store::HistoryId;
 
 use super::clock::{Drift, MILLI, SECOND, Time};
 use super::flaw::Flaw;
+use super::incident::Incident;
 use super::judge::Judge;
 use super::random::Random;
-use super::redis::{Command, Data, Here, Reply};
-use super::replica::{Doing, Replica};
-use super::schedule::{Incident, Schedule};
+use super::redis::{Command, Data, Reply};
+use super::replica::Replica;
+use super::schedule::Schedule;
 use super::server::Server;
 
-/// The longest that an operation may take.
-const DEADLINE: Duration = Duration::from_millis(250);
+/// How old a view may be in the end, a little after all replicas have been asked.
+const STUCK: Duration = Duration::from_secs(4);
 
 /// One operation of one life of a replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -137,6 +138,18 @@ impl World {
         world
     }
 
+    /// The living replicas that cannot answer in the end, when everything has been quiet for long.
+    pub fn stuck(&self) -> Vec<usize> {
+        let stuck = |replica: &&Replica| {
+            let now = replica.clock.uptime(self.now);
+            replica.up && replica.view.is_none_or(|sent| now.since(sent) > STUCK)
+        };
+        let numbers = 0..self.replicas.len();
+        numbers
+            .filter(|number| stuck(&&self.replicas[*number]))
+            .collect()
+    }
+
     pub fn has(&self, flaw: Flaw) -> bool {
         self.flaw == Some(flaw)
     }
@@ -153,7 +166,8 @@ impl World {
 
     pub fn note(&mut self, what: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
-            trace.push(format!("{:11.4} ms  {}", self.now as f64 / 1000.0, what()));
+            let (millis, micros) = (self.now / 1000, self.now % 1000);
+            trace.push(format!("{millis:8}.{micros:03} ms  {}", what()));
         }
     }
 
@@ -204,7 +218,7 @@ impl World {
             }
             Event::Acknowledged { from, to, offset } => {
                 for (line, reply) in self.servers[from].acknowledge(to, offset) {
-                    self.reply(line, from, reply);
+                    self.reply(line, reply);
                 }
             }
             Event::Check {
@@ -220,186 +234,5 @@ impl World {
             Event::Incident(incident) => self.happen(incident),
             Event::Settled { server, mark } => self.judge_settled(server, &mark),
         }
-    }
-
-    /// Sends a command over a connection to the process `run` of a server. Its answer, or none, comes to `doing`.
-    pub fn send(
-        &mut self,
-        replica: usize,
-        server: usize,
-        run: u64,
-        command: Command,
-        doing: Doing,
-    ) -> Line {
-        let line = self.open(replica, doing);
-        let held = self.random.chance(10);
-        if let Some(delay) = self.delay(replica, server) {
-            self.at(
-                self.now + delay,
-                Event::Command {
-                    line,
-                    server,
-                    run,
-                    command,
-                    held,
-                },
-            );
-        }
-        self.over_after(line, DEADLINE);
-        line
-    }
-
-    /// Begins to do something that only time ends.
-    pub fn rest(&mut self, replica: usize, duration: Duration, doing: Doing) -> Line {
-        let line = self.open(replica, doing);
-        self.over_after(line, duration);
-        line
-    }
-
-    fn open(&mut self, replica: usize, doing: Doing) -> Line {
-        let number = self.number();
-        let who = &mut self.replicas[replica];
-        who.lines.insert(number, doing);
-        Line {
-            replica,
-            life: who.life,
-            number,
-        }
-    }
-
-    fn over_after(&mut self, line: Line, duration: Duration) {
-        let takes = self.replicas[line.replica].clock.takes(duration);
-        let late = self.random.pick(&[0, 0, 100, MILLI]);
-        self.at(self.now + takes + late, Event::Over(line));
-    }
-
-    /// How long a message takes; `None` where it is lost.
-    fn delay(&mut self, replica: usize, server: usize) -> Option<Time> {
-        let who = &self.replicas[replica];
-        if who
-            .cut_off_until
-            .get(server)
-            .is_some_and(|until| *until > self.now)
-        {
-            return None;
-        }
-        let longest = if who.slow_until > self.now {
-            200 * MILLI
-        } else {
-            5 * MILLI
-        };
-        Some(match self.random.below(3) {
-            0 => self.random.between(20, 200),
-            1 => self.random.between(20, MILLI),
-            _ => self.random.between(20, longest),
-        })
-    }
-
-    fn arrive(&mut self, line: Line, number: usize, run: u64, command: Command) {
-        let server = &mut self.servers[number];
-        if !server.up {
-            return self.reply(line, number, Reply::Failed);
-        }
-        let known = matches!(command, Command::Connect) || server.run() == run;
-        if !known || !server.primary {
-            return self.reply(line, number, Reply::Failed);
-        }
-        let here = Here {
-            history: &server.history(),
-            date: server.clock.date(self.now),
-            windows_of_any_history: self.flaw == Some(Flaw::WindowsOfAnyHistory),
-        };
-        let (writes, copies) = (command.writes(), command.copies());
-        let settled = server.data.settled().cloned();
-        if writes {
-            server.remember();
-        }
-        if let Some(trace) = self
-            .trace
-            .as_mut()
-            .filter(|_| writes && !matches!(command, Command::Beat { .. }))
-        {
-            let at = self.now as f64 / 1000.0;
-            trace.push(format!(
-                "{at:11.4} ms    Redis {number}: {command:?} of {}",
-                line.replica
-            ));
-        }
-        let reply = server.data.execute(command, &here);
-        if server.data.settled() != settled.as_ref()
-            && let Some(mark) = server.data.settled().cloned()
-        {
-            let at = server
-                .clock
-                .reaches(mark.1.plus(portcullis::store::SETTLING), self.now);
-            self.judge.marked(number, self.now);
-            self.at(
-                at,
-                Event::Settled {
-                    server: number,
-                    mark,
-                },
-            );
-        }
-        if writes {
-            self.copy_out(number);
-        }
-        if copies > 0 {
-            self.servers[number].wait(line, copies, reply);
-        } else {
-            self.reply(line, number, reply);
-        }
-    }
-
-    /// Sends what a primary holds on to its copies.
-    pub fn copy_out(&mut self, from: usize) {
-        let data = Rc::new(self.servers[from].data.clone());
-        self.servers[from].offset += 1;
-        let offset = self.servers[from].offset;
-        for index in 0..self.servers[from].copies.len() {
-            let longest = self.random.pick(&[MILLI, MILLI, 30 * MILLI]);
-            let delay = self.random.between(20, longest);
-            let (to, connection, last) = &mut self.servers[from].copies[index];
-            *last = (self.now + delay).max(*last + 1);
-            let (to, connection, at) = (*to, *connection, *last);
-            self.at(
-                at,
-                Event::Copied {
-                    from,
-                    to,
-                    connection,
-                    data: Rc::clone(&data),
-                    offset,
-                },
-            );
-        }
-    }
-
-    /// Makes a server a copy of another.
-    pub fn attach(&mut self, copy: usize, of: usize) {
-        let connection = self.number();
-        for server in &mut self.servers {
-            server.copies.retain(|(to, _, _)| *to != copy);
-        }
-        let (data, offset) = (self.servers[of].data.clone(), self.servers[of].offset);
-        self.servers[copy].copy(of, connection, data, offset);
-        self.servers[of].copies.push((copy, connection, self.now));
-    }
-
-    fn reply(&mut self, line: Line, server: usize, reply: Reply) {
-        if let Some(delay) = self.delay(line.replica, server) {
-            self.at(self.now + delay, Event::Reply { line, reply });
-        }
-    }
-
-    /// Where a replica that connects now is led: mostly to the primary, now and then to one that has been replaced.
-    pub fn resolve(&mut self) -> usize {
-        if self.random.chance(85) {
-            return self.primary;
-        }
-        let calls_itself_primary: Vec<_> = (0..self.servers.len())
-            .filter(|server| self.servers[*server].primary)
-            .collect();
-        self.random.pick(&calls_itself_primary)
     }
 }
