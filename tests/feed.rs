@@ -179,7 +179,9 @@ async fn rule_6_and_7_what_a_flush_has_lost_is_put_back_by_twenty_replicas_witho
     }
     let lost = rounds(5_000, 100_000);
     let revoked = revoke_many(&followers[0].store, lost).await;
-    tokio::time::sleep(Duration::from_millis(1500)).await;
+    for follower in &followers {
+        follower.knows(lost).await;
+    }
     redis.command::<()>(&["FLUSHALL"]).await;
     // One append right after the flush: the last id has not gone backwards, only the count tells.
     let after = entry(Duration::from_mins(30));
@@ -260,7 +262,7 @@ async fn rule_6_a_feed_deleted_by_hand_is_found_out_and_put_back() {
     let follower = Light::follow(&redis.url());
     follower.fresh().await;
     let revoked = revoke_many(&follower.store, 100).await;
-    tokio::time::sleep(Duration::from_millis(1500)).await;
+    follower.knows(revoked.len()).await;
     redis
         .command::<()>(&["DEL", "portcullis:{feed}:revocations"])
         .await;
@@ -281,7 +283,9 @@ async fn rule_6_and_9_an_empty_restart_is_found_out_and_what_is_known_is_put_bac
         follower.fresh().await;
     }
     let revoked = revoke_many(&followers[0].store, 500).await;
-    tokio::time::sleep(Duration::from_millis(1500)).await;
+    for follower in &followers {
+        follower.knows(revoked.len()).await;
+    }
     redis.kill();
     redis.start_again().await;
     let newcomer = Light::follow(&redis.url());
@@ -308,7 +312,7 @@ async fn rule_6_and_7_a_truncated_append_only_file_loses_no_revocation_that_a_re
     let follower = Light::follow(&redis.url());
     follower.fresh().await;
     let revoked = revoke_many(&follower.store, 200).await;
-    tokio::time::sleep(Duration::from_millis(1500)).await;
+    follower.knows(revoked.len()).await;
     redis.kill();
     let file = std::fs::read_dir(redis.folder().join("appendonlydir"))
         .unwrap()

@@ -13,7 +13,6 @@
     clippy::disallowed_methods,
     reason = "a test measures with the machine's clock and reads the environment it was started in"
 )]
-
 #![expect(
     clippy::cast_precision_loss,
     reason = "counts and times in what is printed and compared are far below 2^52"

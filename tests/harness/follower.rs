@@ -49,6 +49,20 @@ impl Light {
         panic!("never fresh: {:?}", self.revocations.phase());
     }
 
+    /// Waits until it has read that many entries.
+    pub async fn knows(&self, entries: usize) {
+        for _ in 0..3000 {
+            if self.revocations.entries() >= entries {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!(
+            "it knows {} of {entries} entries",
+            self.revocations.entries()
+        );
+    }
+
     /// Whether it refuses the session's tokens; `None` where it cannot say.
     pub async fn refuses(&self, sid: SessionId) -> Option<bool> {
         let standing = self
