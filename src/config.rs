@@ -10,18 +10,20 @@
 //! reads the standard `OTEL_*` variables itself.
 
 mod check;
+mod environment;
 mod secrets;
 mod values;
 
-use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use ipnet::IpNet;
 
 pub use check::MAX_ACCESS_TTL;
+pub use environment::read_dotenv;
+pub(crate) use environment::search_path;
 pub use secrets::Secret;
 pub use values::{Given, Span, Switch};
 
@@ -409,48 +411,3 @@ impl std::fmt::Display for Mistakes {
 }
 
 impl std::error::Error for Mistakes {}
-
-/// Reads a `.env` file in the working folder, where there is one, into the environment; what is set already stays.
-///
-/// Call it before any thread is started.
-///
-/// # Errors
-/// A sentence that names the file where it cannot be read or parsed.
-pub fn read_dotenv() -> Result<(), Mistakes> {
-    match dotenvy::from_path(Path::new(".env")) {
-        Ok(()) => Ok(()),
-        Err(error) if error.not_found() => Ok(()),
-        // The error's own text would repeat the line, and with it perhaps a secret.
-        Err(_) => Err(Mistakes(vec![
-            ".env: cannot be read, or a line of it is not NAME=value".to_owned(),
-        ])),
-    }
-}
-
-/// Where programs are looked for.
-pub(crate) fn search_path() -> OsString {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the module that reads the environment"
-    )]
-    std::env::var_os("PATH").unwrap_or_default()
-}
-
-/// Whether the standard variables ask for traces: a receiver is named, and nothing switches them off. What else those
-/// variables say the telemetry SDK reads itself.
-fn traces_wanted() -> bool {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the module that reads the environment"
-    )]
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let named = [
-        "OTEL_EXPORTER_OTLP_ENDPOINT",
-        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-    ]
-    .into_iter()
-    .any(|name| variable(name).is_some());
-    let off = variable("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"))
-        || variable("OTEL_TRACES_EXPORTER").is_some_and(|value| value == "none");
-    named && !off
-}

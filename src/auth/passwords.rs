@@ -8,6 +8,7 @@
 //! else waits for it, and every check of a password costs the same whether there is such a user or not.
 
 mod pool;
+mod work;
 
 use aws_lc_rs::hmac;
 use base64::Engine;

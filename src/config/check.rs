@@ -128,7 +128,7 @@ impl Settings {
                 format: report
                     .value("LOG_FORMAT", "json or text", self.log_format)
                     .unwrap_or(super::LogFormat::Json),
-                traces: super::traces_wanted(),
+                traces: super::environment::traces_wanted(),
             },
         };
         report.finish(config)

@@ -15,12 +15,11 @@ use tracing::warn;
 use zeroize::Zeroizing;
 
 use super::super::Failure;
+use super::work::{Done, Work};
 use crate::domain::{Clock, Password, PasswordRule};
 
 /// How much less urgent hashing is than the rest, as `nice` counts.
 const NICENESS: i32 = 10;
-/// What judging a password counts for in the queue: about as much as a hash of the least cost.
-const JUDGEMENT: u64 = 16;
 
 /// How the pool is set up.
 #[derive(Debug, Clone, Copy)]
@@ -74,41 +73,6 @@ struct Queue {
 struct Job {
     work: Work,
     answer: oneshot::Sender<Option<Done>>,
-}
-
-enum Work {
-    Hash {
-        input: Zeroizing<Vec<u8>>,
-        cost: u32,
-    },
-    Verify {
-        input: Zeroizing<Vec<u8>>,
-        hash: String,
-        cost: u32,
-    },
-    /// As much work as brings `from` up to `to`.
-    Pad { from: u32, to: u32 },
-    /// How easily a new password is guessed: no hash, but some milliseconds that nobody else should wait for.
-    Judge {
-        password: Password,
-        min_length: usize,
-        username: String,
-    },
-}
-
-/// Shows no input.
-impl std::fmt::Debug for Work {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} units", self.units())
-    }
-}
-
-#[derive(Debug)]
-enum Done {
-    Hashed(String),
-    Verified(bool),
-    Padded,
-    Judged(Option<PasswordRule>),
 }
 
 impl HashingPool {
@@ -328,46 +292,6 @@ impl Queue {
     }
 }
 
-impl Work {
-    /// bcrypt doubles its work with each step of the cost.
-    fn units(&self) -> u64 {
-        match self {
-            Self::Hash { cost, .. } | Self::Verify { cost, .. } => 1 << cost.min(&31),
-            Self::Pad { from, to } => (1_u64 << to.min(&31)).saturating_sub(1 << from.min(&31)),
-            Self::Judge { .. } => JUDGEMENT,
-        }
-    }
-
-    /// `None` where the library refuses.
-    fn run(&self) -> Option<Done> {
-        match self {
-            Self::Hash { input, cost } => {
-                bcrypt::hash(input.as_slice(), *cost).ok().map(Done::Hashed)
-            }
-            Self::Verify { input, hash, cost } => {
-                let right = bcrypt::verify(input.as_slice(), hash).unwrap_or_else(|_| {
-                    // The library refuses what is damaged before it does any work. A refusal must cost the same.
-                    bcrypt::bcrypt((*cost).clamp(4, 15), [0; 16], input);
-                    false
-                });
-                Some(Done::Verified(right))
-            }
-            Self::Pad { from, to } => {
-                // 2^from + 2^(from+1) + … + 2^(to-1) is just the difference.
-                for cost in (*from).max(4)..*to {
-                    bcrypt::bcrypt(cost, [0; 16], b"padding");
-                }
-                Some(Done::Padded)
-            }
-            Self::Judge {
-                password,
-                min_length,
-                username,
-            } => Some(Done::Judged(password.breaks(*min_length, username))),
-        }
-    }
-}
-
 /// What a unit of work takes, from one hash of lower cost; at most a few milliseconds.
 fn measure(cost: u32) -> u64 {
     let clock = Clock::machine();
@@ -455,13 +379,5 @@ mod tests {
         pool.hash(input(), 4).await.unwrap();
         let run = pool.counts().hashes;
         assert!(run <= 3, "{run} hashes were run");
-    }
-
-    #[tokio::test]
-    async fn padding_is_the_difference_between_two_costs() {
-        assert_eq!(
-            Work::Pad { from: 10, to: 12 }.units(),
-            (1 << 12) - (1 << 10)
-        );
     }
 }
