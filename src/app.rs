@@ -32,6 +32,7 @@ const MANAGEMENT_CONNECTIONS: usize = 64;
 /// One replica, bound to its addresses and not serving yet.
 pub struct App {
     config: HttpConfig,
+    readiness_grace: Duration,
     services: Services,
     revocations: Arc<Revocations>,
     following: Following,
@@ -66,6 +67,7 @@ impl App {
             .map_err(|error| StartError(error.to_string()))?;
         let (services, revocations, following) = compose(&config, &redis)?;
         Ok(Self {
+            readiness_grace: config.revocation.readiness_grace,
             config: config.http,
             services,
             revocations,
@@ -95,7 +97,7 @@ impl App {
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
         let (stop_serving, stop_rest) = (CancellationToken::new(), CancellationToken::new());
         let mut following = tokio::spawn(self.following.run(stop_rest.clone()));
-        let grace = self.config.readiness_grace;
+        let grace = self.readiness_grace;
         let health = Arc::new(Health {
             revocations: Arc::clone(&self.revocations),
             grace,

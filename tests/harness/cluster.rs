@@ -30,7 +30,6 @@ pub fn config(redis_url: &str) -> Config {
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(5),
             docs: true,
-            readiness_grace: Duration::from_secs(10),
         },
         redis: RedisConfig {
             prefix: "portcullis:".to_owned(),
@@ -39,6 +38,7 @@ pub fn config(redis_url: &str) -> Config {
         revocation: RevocationConfig {
             window: Duration::from_millis(50),
             stale_if_error: Duration::ZERO,
+            readiness_grace: Duration::from_secs(10),
             alone: false,
         },
         tokens: TokenConfig {

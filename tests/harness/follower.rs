@@ -25,6 +25,7 @@ impl Light {
         let config = RevocationConfig {
             window: Duration::from_millis(50),
             stale_if_error: Duration::ZERO,
+            readiness_grace: Duration::from_secs(10),
             alone: false,
         };
         let store = store(url);

@@ -1,0 +1,159 @@
+//! Where and how clients are served.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use clap::Args;
+use ipnet::IpNet;
+
+use super::report::Report;
+use super::values::{Given, Span, Switch};
+
+/// As written.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Network")]
+pub(super) struct NetworkSettings {
+    /// Address and port that clients connect to
+    #[arg(
+        long,
+        env = "LISTEN",
+        default_value = "127.0.0.1:8080",
+        value_name = "ADDRESS:PORT"
+    )]
+    listen: Given<SocketAddr>,
+
+    /// Port that clients connect to; replaces the port of LISTEN
+    #[arg(long, env = "PORT", value_name = "PORT")]
+    port: Option<Given<u16>>,
+
+    /// Address and port of /livez, /readyz and /metrics; never expose it to clients
+    #[arg(
+        long,
+        env = "MANAGEMENT_LISTEN",
+        default_value = "127.0.0.1:9090",
+        value_name = "ADDRESS:PORT"
+    )]
+    management_listen: Given<SocketAddr>,
+
+    /// Proxies whose X-Forwarded-For is believed, as comma-separated CIDRs; none: the peer's own address counts
+    #[arg(long, env = "TRUSTED_PROXIES", value_name = "CIDR,…")]
+    trusted_proxies: Option<Given<String>>,
+
+    /// Greatest number of client connections; at the cap the longest idle one is closed
+    #[arg(
+        long,
+        env = "MAX_CONNECTIONS",
+        default_value = "10000",
+        value_name = "COUNT"
+    )]
+    max_connections: Given<usize>,
+
+    /// How long the server goes on serving after SIGTERM while readiness fails, for balancers to notice
+    #[arg(long, env = "DRAIN_DELAY", default_value = "2s", value_name = "TIME")]
+    drain_delay: Given<Span>,
+
+    /// How long requests in flight may take to finish after that
+    #[arg(
+        long,
+        env = "DRAIN_TIMEOUT",
+        default_value = "25s",
+        value_name = "TIME"
+    )]
+    drain_timeout: Given<Span>,
+
+    /// Whether the OpenAPI document and Swagger UI are served: on or off
+    #[arg(long, env = "DOCS", default_value = "on", value_name = "on|off")]
+    docs: Given<Switch>,
+}
+
+/// Where and how clients are served.
+#[derive(Debug, Clone)]
+pub struct HttpConfig {
+    /// The public address; port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// The address of `/livez`, `/readyz` and `/metrics`.
+    pub management_listen: SocketAddr,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// The connection cap.
+    pub max_connections: usize,
+    /// Between failing readiness and closing the door.
+    pub drain_delay: Duration,
+    /// For requests in flight after that.
+    pub drain_timeout: Duration,
+    /// Whether `/docs` and `/openapi.json` are served.
+    pub docs: bool,
+}
+
+impl NetworkSettings {
+    pub(super) fn check(self, report: &mut Report) -> HttpConfig {
+        let listen = self.address(report);
+        HttpConfig {
+            listen,
+            management_listen: report
+                .value(
+                    "MANAGEMENT_LISTEN",
+                    "an address and a port, like 127.0.0.1:9090",
+                    self.management_listen,
+                )
+                .unwrap_or(listen),
+            trusted_proxies: networks(report, self.trusted_proxies),
+            max_connections: report.within("MAX_CONNECTIONS", self.max_connections, 1, 1_000_000),
+            drain_delay: report.span(
+                "DRAIN_DELAY",
+                self.drain_delay,
+                Duration::ZERO,
+                Duration::from_mins(5),
+            ),
+            drain_timeout: report.span(
+                "DRAIN_TIMEOUT",
+                self.drain_timeout,
+                Duration::ZERO,
+                Duration::from_mins(10),
+            ),
+            docs: report
+                .value("DOCS", "on or off", self.docs)
+                .is_some_and(|Switch(on)| on),
+        }
+    }
+
+    /// `LISTEN`, with the port of `PORT` where that is set.
+    fn address(&self, report: &mut Report) -> SocketAddr {
+        let listen = report.value(
+            "LISTEN",
+            "an address and a port, like 127.0.0.1:8080",
+            self.listen.clone(),
+        );
+        let port = self
+            .port
+            .clone()
+            .map(|port| report.value("PORT", "a port from 0 to 65535", port));
+        // Where LISTEN is bad the rest is still checked, as for a loopback address.
+        let mut address = listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080)));
+        if let Some(Some(port)) = port {
+            address.set_port(port);
+        }
+        address
+    }
+}
+
+fn networks(report: &mut Report, given: Option<Given<String>>) -> Vec<IpNet> {
+    let list = given.and_then(Given::value).unwrap_or_default();
+    let parts = list
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty());
+    // A bare address means that one address.
+    let network = |part: &str| {
+        part.parse::<IpNet>()
+            .or_else(|_| part.parse::<IpAddr>().map(IpNet::from))
+    };
+    let networks: Result<Vec<_>, _> = parts.map(network).collect();
+    networks.unwrap_or_else(|_| {
+        report.mistake(
+            "TRUSTED_PROXIES",
+            "must be networks separated by commas, like 10.0.0.0/8,127.0.0.1",
+        );
+        Vec::new()
+    })
+}

@@ -1,0 +1,71 @@
+//! Logs and traces.
+
+use clap::Args;
+
+use super::environment::traces_wanted;
+use super::report::Report;
+use super::values::Given;
+
+/// As written.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Telemetry")]
+pub(super) struct TelemetrySettings {
+    /// What is logged, as a filter of `tracing`: error, warn, info, debug, or per module
+    #[arg(long, env = "LOG", default_value = "info", value_name = "FILTER")]
+    log: Given<String>,
+
+    /// How log lines are written: json, or text for people
+    #[arg(
+        long,
+        env = "LOG_FORMAT",
+        default_value = "json",
+        value_name = "json|text"
+    )]
+    log_format: Given<LogFormat>,
+}
+
+/// Logs and traces.
+#[derive(Debug, Clone)]
+pub struct TelemetryConfig {
+    /// A filter of `tracing`.
+    pub filter: String,
+    /// How lines are written.
+    pub format: LogFormat,
+    /// Whether the standard variables name a receiver for traces.
+    pub traces: bool,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+impl TelemetrySettings {
+    pub(super) fn check(self, report: &mut Report) -> TelemetryConfig {
+        TelemetryConfig {
+            filter: filter(report, self.log),
+            format: report
+                .value("LOG_FORMAT", "json or text", self.log_format)
+                .unwrap_or(LogFormat::Json),
+            traces: traces_wanted(),
+        }
+    }
+}
+
+fn filter(report: &mut Report, given: Given<String>) -> String {
+    let filter = given.value().unwrap_or_default();
+    if filter
+        .parse::<tracing_subscriber::filter::Targets>()
+        .is_err()
+    {
+        report.mistake(
+            "LOG",
+            "must be a filter like info, or info,portcullis::store=debug",
+        );
+    }
+    filter
+}
