@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
@@ -54,12 +54,16 @@ enum Command {
 /// Every command and setting, for what checks the README against them.
 #[must_use]
 pub fn definition() -> clap::Command {
-    Cli::command()
+    // A setting may stand before or after the command: `portcullis serve --port 8081`.
+    Cli::command().mut_args(|setting| setting.global(true))
 }
 
 /// Runs the command of the process's arguments, and tells how to exit.
 pub async fn run() -> ExitCode {
-    let Cli { command, settings } = match Cli::try_parse() {
+    let parsed = definition()
+        .try_get_matches()
+        .and_then(|matches| Cli::from_arg_matches(&matches));
+    let Cli { command, settings } = match parsed {
         Ok(cli) => cli,
         Err(error) => {
             // Help is asked for in the same way; it is no mistake.

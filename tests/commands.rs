@@ -54,6 +54,21 @@ async fn help_names_every_variable_and_shows_no_secret() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_setting_stands_before_or_after_its_command() {
+    let desk = Desk::new();
+    for arguments in [
+        ["--bcrypt-cost", "99", "openapi"],
+        ["openapi", "--bcrypt-cost", "99"],
+    ] {
+        let ran = desk.run(&arguments, &[]).await;
+        assert_eq!(ran.code, 64);
+        assert!(ran.err.contains("BCRYPT_COST"), "{}", ran.err);
+    }
+    let after = ["openapi", "--bcrypt-cost", "11"];
+    assert_eq!(desk.run(&after, &[]).await.code, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn check_tells_what_would_run_and_whether_redis_is_fit_for_it() {
     let desk = Desk::new();
     let good = Redis::start().await;
