@@ -17,6 +17,7 @@ use crate::auth::keyring::Keyring;
 use crate::auth::passwords::Passwords;
 use crate::auth::revocation::{Following, Revocations};
 use crate::auth::sessions::Sessions;
+use crate::auth::throttle::Throttle;
 use crate::auth::tokens::Tokens;
 use crate::config::{Config, HttpConfig, RedisServer, Secret, SigningKey};
 use crate::domain::Clock;
@@ -187,16 +188,25 @@ fn compose(
         tokens.access_ttl,
         clock.clone(),
     );
+    let throttle = Arc::new(Throttle::new(redis.clone(), config.throttles));
+    if config.throttles.is_none() {
+        warn!(
+            event = "not_throttled",
+            "THROTTLE=off: passwords can be guessed as fast as they can be hashed; never use this where others can reach it"
+        );
+    }
     let accounts = Accounts::new(
         redis.clone(),
         Arc::clone(&passwords),
         Arc::clone(&revocations),
+        Arc::clone(&throttle),
     );
     let sessions = Sessions::new(
         redis.clone(),
         Arc::clone(&passwords),
         tokens,
         Arc::clone(&revocations),
+        throttle,
     );
     let services = Services {
         accounts: Arc::new(accounts),

@@ -17,6 +17,7 @@ mod revocation;
 mod secrets;
 mod storage;
 mod telemetry;
+mod throttles;
 mod tokens;
 mod values;
 
@@ -36,6 +37,8 @@ use storage::StorageSettings;
 pub use storage::{RedisConfig, RedisServer};
 use telemetry::TelemetrySettings;
 pub use telemetry::{LogFormat, TelemetryConfig};
+pub use throttles::ThrottleConfig;
+use throttles::ThrottleSettings;
 use tokens::TokenSettings;
 pub use tokens::{MAX_ACCESS_TTL, SigningKey, TokenConfig};
 pub use values::{Given, Span, Switch};
@@ -54,6 +57,8 @@ pub struct Settings {
     #[command(flatten)]
     passwords: PasswordSettings,
     #[command(flatten)]
+    throttles: ThrottleSettings,
+    #[command(flatten)]
     telemetry: TelemetrySettings,
 }
 
@@ -70,6 +75,8 @@ pub struct Config {
     pub tokens: TokenConfig,
     /// Passwords and their hashing.
     pub passwords: PasswordConfig,
+    /// How often passwords may be guessed; `None` where nothing is throttled.
+    pub throttles: Option<ThrottleConfig>,
     /// Logs and traces.
     pub telemetry: TelemetryConfig,
 }
@@ -93,6 +100,7 @@ impl Settings {
             revocation: self.revocation.check(&mut report, alone),
             tokens: self.tokens.check(&mut report, loopback, &data_dir),
             passwords: self.passwords.check(&mut report, loopback),
+            throttles: self.throttles.check(&mut report),
             telemetry: self.telemetry.check(&mut report),
         };
         report.finish(config)

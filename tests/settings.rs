@@ -30,6 +30,10 @@ async fn all_mistakes_are_reported_together_and_no_value_is_printed() {
         ("REDIS_URL", "http://user:S3cret-Planted-Value@host"),
         ("REVOCATION_STALE_IF_ERROR", PLANTED),
         ("REVOCATION_WINDOW", "1001ms"),
+        ("THROTTLE", PLANTED),
+        ("THROTTLE_ACCOUNT", "10"),
+        ("THROTTLE_NETWORK", "0@1m"),
+        ("THROTTLE_REGISTRATION", "20@25h"),
         ("TRUSTED_PROXIES", PLANTED),
     ];
     let names: Vec<_> = bad.iter().map(|(name, _)| *name).collect();

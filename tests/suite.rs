@@ -46,4 +46,5 @@ mod settings;
 mod smuggling;
 mod spellings;
 mod telemetry;
+mod throttles;
 mod tokens;

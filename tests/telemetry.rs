@@ -186,10 +186,18 @@ async fn what_clients_write_cannot_forge_a_line() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_metric_that_is_named_is_there_and_no_other_of_ours() {
     let (folder, redis) = (folder(), Redis::start().await);
-    let replica = serve(&folder, &redis, &[]).await;
+    let replica = serve(
+        &folder,
+        &redis,
+        &[("THROTTLE", "on"), ("THROTTLE_ACCOUNT", "1@1m")],
+    )
+    .await;
     let anyone = replica.anonymous();
     anyone.register("alice", PASSWORD).await;
     let user = User::log_in(&anyone, "alice").await;
+    for _ in 0..2 {
+        anyone.login("bob", "a wrong password").await;
+    }
     anyone.logout(&user.token).await;
 
     let metrics = replica.probes().get("/metrics").await.body;
@@ -209,6 +217,7 @@ async fn every_metric_that_is_named_is_there_and_no_other_of_ours() {
         "portcullis_registrations_total{outcome=\"registered\"",
         "portcullis_logins_total{outcome=\"in\"",
         "portcullis_logouts_total{outcome=\"out\"",
+        "portcullis_throttled_total{by=\"account\"",
         "portcullis_denylist_entries{",
         "portcullis_password_hashes_total{",
     ] {

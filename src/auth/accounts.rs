@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::Failure;
 use super::passwords::Passwords;
 use super::revocation::Revocations;
-use crate::domain::{AccessClaims, Password, Timestamp, UserId, Username};
+use super::throttle::Throttle;
+use crate::domain::{AccessClaims, Network, Password, Timestamp, UserId, Username};
 use crate::store::{Redis, Registered, User};
 
 /// Registers users and finds them again.
@@ -14,6 +15,7 @@ pub struct Accounts {
     pub(super) redis: Redis,
     pub(super) passwords: Arc<Passwords>,
     pub(super) revocations: Arc<Revocations>,
+    pub(super) throttle: Arc<Throttle>,
 }
 
 /// What became of a registration.
@@ -39,11 +41,17 @@ pub struct NewUser {
 impl Accounts {
     /// Registers accounts in `redis`.
     #[must_use]
-    pub fn new(redis: Redis, passwords: Arc<Passwords>, revocations: Arc<Revocations>) -> Self {
+    pub fn new(
+        redis: Redis,
+        passwords: Arc<Passwords>,
+        revocations: Arc<Revocations>,
+        throttle: Arc<Throttle>,
+    ) -> Self {
         Self {
             redis,
             passwords,
             revocations,
+            throttle,
         }
     }
 
@@ -53,9 +61,11 @@ impl Accounts {
     /// Where the hash or the store could not answer. The account may exist then; the same registration again says so.
     pub async fn register(
         &self,
+        from: Option<Network>,
         username: Username,
         password: &Password,
     ) -> Result<Registration, Failure> {
+        self.throttle.registration(from).await?;
         let hash = self.passwords.hash(password).await?;
         let id = UserId::new();
         match self.redis.register_user(id, &username, &hash).await? {

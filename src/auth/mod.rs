@@ -8,6 +8,7 @@ pub mod keyring;
 pub mod passwords;
 pub mod revocation;
 pub mod sessions;
+pub mod throttle;
 pub mod tokens;
 
 use std::fmt;
@@ -21,6 +22,13 @@ pub enum Failure {
     Unavailable(Unavailable),
     /// Passwords are being hashed as fast as they can be; try again after so many seconds.
     Overloaded {
+        /// Whole seconds, at least one.
+        retry_after: u64,
+    },
+    /// Too many attempts; try again after so many seconds.
+    Throttled {
+        /// Which limit was reached.
+        by: throttle::Limit,
         /// Whole seconds, at least one.
         retry_after: u64,
     },

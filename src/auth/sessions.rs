@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::Failure;
 use super::passwords::{Checked, Passwords};
 use super::revocation::{Ended, Revocations, Standing};
+use super::throttle::Throttle;
 use super::tokens::{Grant, InvalidToken, Tokens};
-use crate::domain::{AccessClaims, Password, SessionId, UserId, Username};
+use crate::domain::{AccessClaims, Guess, Password, SessionId, UserId, Username};
 use crate::store::{OpenSession, Opened, Redis, User};
 
 /// Opens, checks and revokes sessions.
@@ -16,6 +17,7 @@ pub struct Sessions {
     passwords: Arc<Passwords>,
     tokens: Tokens,
     revocations: Arc<Revocations>,
+    throttle: Arc<Throttle>,
 }
 
 /// What became of a login.
@@ -46,12 +48,14 @@ impl Sessions {
         passwords: Arc<Passwords>,
         tokens: Tokens,
         revocations: Arc<Revocations>,
+        throttle: Arc<Throttle>,
     ) -> Self {
         Self {
             redis,
             passwords,
             tokens,
             revocations,
+            throttle,
         }
     }
 
@@ -62,19 +66,20 @@ impl Sessions {
     /// Where the hash or the store could not answer.
     pub async fn log_in(
         &self,
+        guess: Guess,
         username: Option<Username>,
         password: &Password,
     ) -> Result<Login, Failure> {
-        let user = match &username {
-            Some(name) => self.redis.find_user(name).await?,
-            None => None,
-        };
-        let user = user.filter(|user| !user.disabled);
-        match self
-            .passwords
-            .check(password, user.as_ref().map(|user| &user.password))
-            .await?
-        {
+        let mut user = None;
+        let check = Box::pin(async {
+            if let Some(name) = &username {
+                user = self.redis.find_user(name).await?;
+            }
+            user = user.take().filter(|user| !user.disabled);
+            let stored = user.as_ref().map(|user| &user.password);
+            self.passwords.check(password, stored).await
+        });
+        match self.throttle.password(guess, check).await? {
             Checked::Wrong => return Ok(Login::Refused),
             Checked::Right => {}
             Checked::RightButOutdated(new) => {

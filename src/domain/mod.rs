@@ -3,12 +3,14 @@
 //! Everything here is pure: no Redis, no HTTP, no async. A value of one of these types has been checked once, where it
 //! entered, and is not checked again. Secrets have a `Debug` that shows nothing and are wiped when dropped.
 
+mod attempt;
 mod claims;
 mod clock;
 mod identity;
 mod password;
 mod username;
 
+pub use attempt::{AttemptedName, Guess, Network, Rate};
 pub use claims::AccessClaims;
 pub use clock::{Clock, Timestamp, Uptime};
 pub use identity::{Role, SessionId, TokenId, UserId};

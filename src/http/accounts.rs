@@ -10,6 +10,7 @@ use super::Tag;
 use super::audit::Audit;
 use super::authenticated::Authenticated;
 use super::body::Json;
+use super::context;
 use super::problem::{ApiError, FieldError, ProblemCode, ProblemJson};
 use crate::auth::accounts::{Accounts, Registration};
 use crate::auth::passwords::Passwords;
@@ -119,7 +120,11 @@ impl AccountsApi {
     #[oai(path = "/register", method = "post", tag = Tag::Accounts, operation_id = "register")]
     async fn register(&self, Json(body): Json<Credentials>) -> Result<RegisterResponse, ApiError> {
         let (username, password) = self.new_account(body).await?;
-        match self.accounts.register(username.clone(), &password).await? {
+        let registration = self
+            .accounts
+            .register(context::network(), username.clone(), &password);
+        let throttled = |failure| self.audit.refused(Act::Register, Some(&username), failure);
+        match registration.await.map_err(throttled)? {
             Registration::Registered(user) => {
                 self.audit
                     .record(Act::Register, "registered", Some(user.id), Some(&username));

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use tracing::info;
 
 use super::context::Context;
+use super::problem::ApiError;
+use crate::auth::Failure;
 use crate::domain::{UserId, Username};
 use crate::telemetry::{Act, Metrics};
 
@@ -15,6 +17,20 @@ pub(super) struct Audit(Arc<Metrics>);
 impl Audit {
     pub(super) fn new(metrics: Arc<Metrics>) -> Self {
         Self(metrics)
+    }
+
+    /// Takes note of an act that was refused because there were too many of its kind; a failure of another kind is none.
+    pub(super) fn refused(
+        &self,
+        act: Act,
+        username: Option<&Username>,
+        failure: Failure,
+    ) -> ApiError {
+        if let Failure::Throttled { by, .. } = &failure {
+            self.0.throttled(by.name());
+            self.record(act, "throttled", None, username);
+        }
+        failure.into()
     }
 
     /// Takes note of an act. The username is what was asked for, where that is a possible name: anything else may be a

@@ -8,8 +8,13 @@ use poem::http::HeaderMap;
 use poem::web::RemoteAddr;
 use uuid::Uuid;
 
+use crate::domain::Network;
+
 /// The header that carries request ids in and out.
 pub const REQUEST_ID: &str = "x-request-id";
+
+/// The header in which a proxy tells for whom it asks.
+const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// What is known of the request under way.
 #[derive(Debug, Clone)]
@@ -18,6 +23,8 @@ pub struct Context {
     pub request_id: String,
     /// Where it comes from, as far as proxies can be believed.
     pub client: Option<IpAddr>,
+    /// The network of the client; `None` where a trusted proxy does not tell.
+    pub network: Option<Network>,
 }
 
 tokio::task_local! {
@@ -44,7 +51,14 @@ impl Context {
         let RemoteAddr(peer) = request.remote_addr();
         let peer = peer.as_socket_addr().map(std::net::SocketAddr::ip);
         let client = peer.map(|peer| client_address(peer, request.headers(), trusted));
-        Self { request_id, client }
+        let hidden = client.is_some_and(|client| is_trusted(client, trusted))
+            && !request.headers().contains_key(FORWARDED_FOR);
+        let network = client.filter(|_| !hidden).map(Network::from);
+        Self {
+            request_id,
+            client,
+            network,
+        }
     }
 
     /// Runs `work` with this at hand.
@@ -67,15 +81,24 @@ pub fn request_id() -> String {
         .unwrap_or_else(|_| Uuid::now_v7().simple().to_string())
 }
 
+/// The network that the request under way comes from, where that can be known.
+#[must_use]
+pub fn network() -> Option<Network> {
+    CONTEXT.try_with(|context| context.network).ok().flatten()
+}
+
+fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
+    trusted.iter().any(|network| network.contains(&address))
+}
+
 /// The address of the client: the peer's own, unless that is a trusted proxy. Then it is the right-most address in
 /// `X-Forwarded-For` that is not a trusted proxy: whatever stands further left was written by somebody who is not trusted.
 fn client_address(peer: IpAddr, forwarded: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
-    let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
     let mut nearest = peer.to_canonical();
-    if !is_trusted(&nearest) {
+    if !is_trusted(nearest, trusted) {
         return nearest;
     }
-    let values = forwarded.get_all("x-forwarded-for").iter();
+    let values = forwarded.get_all(FORWARDED_FOR).iter();
     let hops: Vec<_> = values
         .flat_map(|value| value.to_str().unwrap_or("unreadable").split(','))
         .collect();
@@ -85,7 +108,7 @@ fn client_address(peer: IpAddr, forwarded: &HeaderMap, trusted: &[IpNet]) -> IpA
             break;
         };
         nearest = address.to_canonical();
-        if !is_trusted(&nearest) {
+        if !is_trusted(nearest, trusted) {
             break;
         }
     }

@@ -282,6 +282,11 @@ impl From<Failure> for ApiError {
                 error.retry_after(retry_after);
                 error
             }
+            Failure::Throttled { retry_after, .. } => {
+                let mut error = Self::new(ProblemCode::Throttled);
+                error.retry_after(retry_after);
+                error
+            }
             Failure::Internal(what) => Self::new(ProblemCode::Internal).caused_by(&what),
         }
     }

@@ -10,10 +10,11 @@ use super::accounts::Credentials;
 use super::audit::Audit;
 use super::authenticated::{Authenticated, Recognised};
 use super::body::Json;
+use super::context;
 use super::problem::{ApiError, ProblemCode, ProblemJson};
 use crate::auth::revocation::Ended;
 use crate::auth::sessions::{Login, Sessions};
-use crate::domain::{Password, Username};
+use crate::domain::{AttemptedName, Guess, Password, Username};
 use crate::telemetry::Act;
 
 /// A session that was just opened.
@@ -71,13 +72,19 @@ impl SessionsApi {
     /// expires or is logged out.
     #[oai(path = "/login", method = "post", tag = Tag::Sessions, operation_id = "login")]
     async fn login(&self, Json(body): Json<Credentials>) -> Result<LoginResponse, ApiError> {
+        let guess = Guess {
+            name: AttemptedName::of(&body.username),
+            from: context::network(),
+        };
         let username = body.username.parse::<Username>().ok();
         // Nobody has a password that is too long to be one: it is refused like a wrong one, and takes as long.
         let (username, password) = match Password::typed(body.password) {
             Ok(password) => (username, password),
             Err(_) => (None, Password::none()),
         };
-        match self.sessions.log_in(username.clone(), &password).await? {
+        let login = self.sessions.log_in(guess, username.clone(), &password);
+        let throttled = |failure| self.audit.refused(Act::LogIn, username.as_ref(), failure);
+        match login.await.map_err(throttled)? {
             Login::In(session) => {
                 self.audit
                     .record(Act::LogIn, "in", Some(session.user), username.as_ref());

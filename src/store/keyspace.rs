@@ -6,6 +6,9 @@
 //! | `session:{tag}:sid` | hash | user id, version, `revoked`, created, latest access-token expiry | as long as its access token; a revoked one as long as its entry |
 //! | `sessions:{tag}:name` | sorted set | sid by expiry | longest session |
 //! | `outbox:{tag}:name` | set | revocation entries that the feed has not acknowledged | until appended, at most its largest `until` |
+//! | `throttle:registrations:network` `throttle:passwords:network` | string | until when a network's bucket is full | until then |
+//! | `throttle:account:{tag}:name` `throttle:place:{tag}:name:network` | string | the same for an account, and for a place that it knows; the name as a digest | until then |
+//! | `throttle:known:{tag}:name:network` | string | nothing: the account has logged in from there | 30 days |
 //! | `{feed}:revocations` | stream | revocation entries, read by every replica | no lifetime of its own |
 //! | `{feed}:windows` | sorted set | announced windows by date | no lifetime of its own; each window five minutes |
 //! | `{feed}:settled` | string | which history of the feed is settled since when | as long as the history |
@@ -14,7 +17,8 @@
 //! The tag is the first four bytes of the SHA-256 of the username in hex: all keys of one user lie in one slot of a Redis
 //! Cluster, and a revocation can name a session's record in a few bytes. The prefix of the settings stands before all.
 
-use crate::domain::{SessionId, UserTag, Username};
+use super::throttles::Throttled;
+use crate::domain::{AttemptedName, Network, SessionId, UserTag, Username};
 
 /// Makes the keys.
 #[derive(Debug, Clone)]
@@ -45,6 +49,28 @@ impl Keyspace {
         format!("{}outbox:{{{}}}:{name}", self.prefix, name.tag())
     }
 
+    pub(super) fn throttle(&self, of: &Throttled) -> String {
+        match of {
+            Throttled::Registrations(network) => {
+                format!("{}throttle:registrations:{network}", self.prefix)
+            }
+            Throttled::Passwords(network) => format!("{}throttle:passwords:{network}", self.prefix),
+            Throttled::Account(name, _) => {
+                format!("{}throttle:account:{{{}}}:{name}", self.prefix, name.tag())
+            }
+        }
+    }
+
+    pub(super) fn throttle_place(&self, name: AttemptedName, network: Network) -> String {
+        let (prefix, tag) = (&self.prefix, name.tag());
+        format!("{prefix}throttle:place:{{{tag}}}:{name}:{network}")
+    }
+
+    pub(super) fn throttle_known(&self, name: AttemptedName, network: Network) -> String {
+        let (prefix, tag) = (&self.prefix, name.tag());
+        format!("{prefix}throttle:known:{{{tag}}}:{name}:{network}")
+    }
+
     pub(super) fn feed(&self) -> String {
         format!("{}{{feed}}:revocations", self.prefix)
     }
@@ -70,11 +96,16 @@ mod tests {
     fn all_keys_of_one_user_share_a_hash_tag() {
         let keys = Keyspace::new("portcullis:".to_owned());
         let name: Username = "alice".parse().unwrap();
+        let attempted = AttemptedName::of("alice");
+        let network = Network::from(std::net::IpAddr::from([203, 0, 113, 7]));
         let all = [
             keys.user(&name),
             keys.session(name.tag(), SessionId::random()),
             keys.sessions(&name),
             keys.outbox(&name),
+            keys.throttle(&Throttled::Account(attempted, Some(network))),
+            keys.throttle_place(attempted, network),
+            keys.throttle_known(attempted, network),
         ];
         for key in all {
             assert!(key.contains(":{2bd806c9}:"), "{key}");

@@ -10,6 +10,7 @@ mod inspection;
 mod keyspace;
 mod private;
 mod sessions;
+mod throttles;
 mod users;
 
 pub use connection::{DEADLINE, Redis, StoreError};
@@ -19,4 +20,5 @@ pub use inspection::{Inspection, Persistence, Unfit};
 pub use keyspace::Keyspace;
 pub use private::{PrivateRedis, become_redis_server};
 pub use sessions::{Decided, EndAll, Known, MARGIN, OpenSession, Opened, RevokeSession};
+pub use throttles::{Reservation, Reserved, Throttled};
 pub use users::{Registered, User};

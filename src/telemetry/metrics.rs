@@ -13,7 +13,7 @@ use crate::auth::passwords::Passwords;
 use crate::auth::revocation::Revocations;
 
 /// Every metric as `/metrics` shows it, and what it tells.
-pub const NAMES: [(&str, &str); 10] = [
+pub const NAMES: [(&str, &str); 11] = [
     (
         "http_server_request_duration_seconds",
         "requests by route pattern, method and class of status",
@@ -29,6 +29,10 @@ pub const NAMES: [(&str, &str); 10] = [
     (
         "portcullis_shed_total",
         "passwords refused because they would have waited too long",
+    ),
+    (
+        "portcullis_throttled_total",
+        "attempts refused because there were too many, by the limit that was reached",
     ),
     (
         "portcullis_feed_view_age_seconds",
@@ -78,6 +82,7 @@ pub struct Metrics {
     registrations: Counter<u64>,
     logins: Counter<u64>,
     logouts: Counter<u64>,
+    throttled: Counter<u64>,
     // Reads the instruments for as long as it lives.
     _provider: SdkMeterProvider,
 }
@@ -110,6 +115,7 @@ impl Metrics {
             registrations: counter("portcullis.registrations"),
             logins: counter("portcullis.logins"),
             logouts: counter("portcullis.logouts"),
+            throttled: counter("portcullis.throttled"),
             meter,
             _provider: provider,
         })
@@ -142,6 +148,11 @@ impl Metrics {
             Act::LogOut => &self.logouts,
         };
         counter.add(1, &[KeyValue::new("outcome", outcome)]);
+    }
+
+    /// Takes note of an attempt that was refused because there were too many, by the limit that was reached.
+    pub fn throttled(&self, by: &'static str) {
+        self.throttled.add(1, &[KeyValue::new("by", by)]);
     }
 
     /// Shows what these know whenever somebody looks.

@@ -54,6 +54,7 @@ pub fn config(redis_url: &str) -> Config {
             threads: None,
             deadline: Duration::from_secs(10),
         },
+        throttles: None,
         telemetry: TelemetryConfig {
             filter: "off".to_owned(),
             format: LogFormat::Json,
@@ -114,6 +115,11 @@ impl Replica {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         panic!("the replica does not become ready");
+    }
+
+    /// What `/metrics` shows.
+    pub async fn metrics(&self) -> String {
+        Anonymous::at(self.management).get("/metrics").await.body
     }
 
     /// Tells the replica to stop and waits until it has.

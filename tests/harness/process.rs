@@ -59,6 +59,8 @@ impl Process {
             ("MANAGEMENT_LISTEN", "127.0.0.1:0"),
             ("DRAIN_DELAY", "0s"),
             ("BCRYPT_COST", "4"),
+            // Tests are many people at one address.
+            ("THROTTLE", "off"),
         ];
         all.extend(variables);
         let mut process = Self::spawn(folder, &all, &["serve"]);
