@@ -394,6 +394,38 @@ async fn a14_names_that_nobody_has_or_could_have_are_throttled_alike() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_guess_whose_hash_was_refused_does_not_count() {
+    let limits = ThrottleConfig {
+        account: rate(3, Duration::from_hours(1)),
+        ..limits()
+    };
+    let cluster = Cluster::with(1, |_, config| {
+        behind_a_proxy(config, limits);
+        config.passwords.cost = 8;
+        config.passwords.threads = Some(1);
+        config.passwords.deadline = Duration::from_millis(1);
+    })
+    .await;
+    let replica = &cluster.replicas[0];
+    let (mut hashed, mut shed) = (0, 0);
+    let mut count = |answer: &Answer| match answer.status {
+        401 => hashed += 1,
+        503 => shed += 1,
+        _ => assert_eq!(answer.code(), "throttled"),
+    };
+    for _ in 0..4 {
+        let crowd = (0..8).map(|_| login(replica, "203.0.113.7", "alice", WRONG));
+        join_all(crowd).await.iter().for_each(&mut count);
+    }
+    // With nothing under way, those that were refused have given their attempts back.
+    for _ in 0..20 {
+        count(&login(replica, "203.0.113.7", "alice", WRONG).await);
+    }
+    assert_eq!(hashed, 3, "{shed} were refused");
+    assert!(shed >= 3, "{shed} were refused");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_redis_nobody_may_guess() {
     let cluster = throttled(1, limits()).await;
     registered(&cluster, "198.51.100.1", "alice").await;
