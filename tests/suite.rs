@@ -20,6 +20,7 @@
 
 mod harness;
 
+mod alerts;
 mod authorization;
 mod bodies;
 mod browser;
@@ -35,6 +36,7 @@ mod journey;
 mod layering;
 mod logout;
 mod make_run;
+mod manifests;
 mod model;
 mod outage;
 mod paused;

@@ -11,6 +11,7 @@ pub mod program;
 mod proxy;
 pub mod receiver;
 mod redis;
+pub mod tools;
 mod wire;
 
 pub use cluster::{Cluster, Replica, SECRET, config};
