@@ -1,7 +1,7 @@
 # What one does with this repository. `make` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-long advisories openapi fmt
+.PHONY: help run build image load test test-long advisories openapi fmt
 
 # Where rustup puts cargo, before the next login has it in PATH.
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
@@ -14,6 +14,13 @@ run: ## Start a cluster here (Redis, REPLICAS=3, HAProxy on PORT=8080) until Ctr
 
 build: ## Build the program as it is released: target/release/portcullis
 	cargo build --locked --release
+
+image: ## Build the image portcullis:local with Docker
+	docker build -f deploy/Dockerfile -t portcullis:local --build-arg REVISION=$$(git rev-parse --short HEAD) .
+
+load: ## Run the load test SCRIPT=smoke against BASE=http://localhost:8080 (THROTTLE=off make run); installs k6
+	@deploy/install.sh load
+	@K6_NO_USAGE_REPORT=true target/tools/bin/k6 run --quiet -e BASE=$(or $(BASE),http://localhost:8080) deploy/load/$(or $(SCRIPT),smoke).js
 
 test: ## Check everything and run every test; installs what is missing
 	@deploy/install.sh test

