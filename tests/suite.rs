@@ -26,6 +26,7 @@ mod bodies;
 mod browser;
 mod commands;
 mod connections;
+mod deployment;
 mod document;
 mod durability;
 mod errors;
