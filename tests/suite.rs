@@ -22,6 +22,7 @@ mod harness;
 
 mod alerts;
 mod authorization;
+mod backup;
 mod bodies;
 mod browser;
 mod commands;
