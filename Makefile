@@ -1,7 +1,7 @@
 # What one does with this repository. `make` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help run build image image-test compose load test test-long advisories openapi fmt
+.PHONY: help run build image image-test compose load bench test test-long advisories openapi fmt
 
 # Where rustup puts cargo, before the next login has it in PATH.
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
@@ -28,6 +28,11 @@ compose: ## Start REPLICAS=3 of that image, HAProxy, Redis, Prometheus and Grafa
 load: ## Run the load test SCRIPT=smoke against BASE=http://localhost:8080 (THROTTLE=off make run); installs k6
 	@deploy/install.sh load
 	@K6_NO_USAGE_REPORT=true target/tools/bin/k6 run --quiet -e BASE=$(or $(BASE),http://localhost:8080) deploy/load/$(or $(SCRIPT),smoke).js
+
+bench: ## Measure, side by side: all of it in minutes, or ONLY=size,logout with ROUNDS=5 of SECONDS=4; installs what is missing
+	@deploy/install.sh bench
+	cargo build --locked --release
+	@python3 tests/bench --only=$(ONLY) --rounds=$(or $(ROUNDS),5) --seconds=$(or $(SECONDS),4)
 
 test: ## Check everything and run every test; installs what is missing
 	@deploy/install.sh test

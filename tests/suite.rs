@@ -35,6 +35,7 @@ mod feed;
 mod forgeries;
 mod histories;
 mod journey;
+mod lanes;
 mod layering;
 mod logout;
 mod make_run;

@@ -6,7 +6,9 @@ use super::Failure;
 use super::passwords::Passwords;
 use super::revocation::Revocations;
 use super::throttle::Throttle;
-use crate::domain::{AccessClaims, Network, Password, Timestamp, UserId, Username};
+use crate::domain::{
+    AccessClaims, AttemptedName, Guess, Network, Password, Timestamp, UserId, Username,
+};
 use crate::store::{Redis, Registered, User};
 
 /// Registers users and finds them again.
@@ -66,7 +68,11 @@ impl Accounts {
         password: &Password,
     ) -> Result<Registration, Failure> {
         self.throttle.registration(from).await?;
-        let hash = self.passwords.hash(password).await?;
+        let asker = Guess {
+            name: AttemptedName::of(username.as_str()),
+            from,
+        };
+        let hash = self.passwords.hash(asker, password).await?;
         let id = UserId::new();
         match self.redis.register_user(id, &username, &hash).await? {
             Registered::Created(created, outbox) => {

@@ -7,10 +7,15 @@
 //! Hashing takes a tenth of a second and more of a whole core. It happens on threads of its own (`pool`), so that nothing
 //! else waits for it, and every check of a password costs the same whether there is such a user or not.
 
+mod blowfish;
+pub mod lanes;
+mod pi;
 mod pool;
+mod queue;
+mod threads;
 mod work;
 
-use aws_lc_rs::hmac;
+use aws_lc_rs::{hmac, rand};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use zeroize::Zeroizing;
@@ -19,7 +24,7 @@ pub use pool::{Counts, HashingPool, PoolConfig};
 
 use super::Failure;
 use crate::config::PasswordConfig;
-use crate::domain::{Password, PasswordHash, PasswordRule, Scheme};
+use crate::domain::{Guess, Password, PasswordHash, PasswordRule, Scheme};
 
 /// Keys the pre-hash where there is no pepper.
 const BUILT_IN_KEY: &[u8] = b"portcullis password pre-hash, version 1";
@@ -75,8 +80,9 @@ impl Passwords {
         let built_in = hmac::Key::new(hmac::HMAC_SHA384, BUILT_IN_KEY);
         let pool = HashingPool::start(&PoolConfig {
             threads: config.threads,
+            lanes: config.lanes,
+            engine: config.engine,
             deadline: config.deadline,
-            cost: config.cost,
         })?;
         // No password has this hash: the digits were never made from one. It must be well formed all the same (the last digit
         // carries four bits and no more), or it would be refused before any work is done, and everybody could see by the
@@ -106,11 +112,17 @@ impl Passwords {
     /// [`Failure::Overloaded`] where it would have to wait too long.
     pub async fn rule_broken(
         &self,
+        asker: Guess,
         password: &Password,
         username: &str,
     ) -> Result<Option<PasswordRule>, Failure> {
         self.pool
-            .judge(password.clone(), self.min_length, username.to_owned())
+            .judge(
+                asker,
+                password.clone(),
+                self.min_length,
+                username.to_owned(),
+            )
             .await
     }
 
@@ -118,7 +130,7 @@ impl Passwords {
     ///
     /// # Errors
     /// [`Failure::Overloaded`] where it would have to wait too long.
-    pub async fn hash(&self, password: &Password) -> Result<PasswordHash, Failure> {
+    pub async fn hash(&self, asker: Guess, password: &Password) -> Result<PasswordHash, Failure> {
         let (scheme, key) = match &self.pepper {
             Some(pepper) => (
                 Scheme::Prehashed {
@@ -128,7 +140,10 @@ impl Passwords {
             ),
             None => (Scheme::Prehashed { pepper: None }, &self.built_in),
         };
-        let bcrypt = self.pool.hash(prehash(key, password), self.cost).await?;
+        let mut salt = [0; 16];
+        rand::fill(&mut salt).map_err(|_| Failure::Internal("the system gives no random bytes"))?;
+        let input = prehash(key, password);
+        let bcrypt = self.pool.hash(asker, input, salt, self.cost).await?;
         Ok(PasswordHash::new(scheme, bcrypt))
     }
 
@@ -138,6 +153,7 @@ impl Passwords {
     /// [`Failure::Overloaded`] where it would have to wait too long.
     pub async fn check(
         &self,
+        asker: Guess,
         password: &Password,
         stored: Option<&PasswordHash>,
     ) -> Result<Checked, Failure> {
@@ -146,17 +162,16 @@ impl Passwords {
         let usable = real
             .filter(|(stored, _)| cost_of(stored).is_some_and(|cost| STORED_COSTS.contains(&cost)));
         let Some((stored, input)) = usable else {
+            let input = prehash(&self.built_in, password);
             self.pool
-                .verify(prehash(&self.built_in, password), self.dummy.bcrypt())
+                .verify(asker, input, self.dummy.bcrypt(), self.cost)
                 .await?;
             return Ok(Checked::Wrong);
         };
         let cost = cost_of(stored).unwrap_or(self.cost);
-        if !self.pool.verify(input, stored.bcrypt()).await? {
-            // A refusal takes as long as it would with a hash of today's cost.
-            if cost < self.cost {
-                self.pool.pad(cost, self.cost).await?;
-            }
+        // A refusal takes as long as it would with a hash of today's cost.
+        let checked = self.pool.verify(asker, input, stored.bcrypt(), self.cost);
+        if !checked.await? {
             return Ok(Checked::Wrong);
         }
         let current = Scheme::Prehashed {
@@ -164,7 +179,7 @@ impl Passwords {
         };
         if cost < self.cost || *stored.scheme() != current {
             // A full queue is no reason to fail a login; the next one brings the hash up to date.
-            if let Ok(new) = self.hash(password).await {
+            if let Ok(new) = self.hash(asker, password).await {
                 return Ok(Checked::RightButOutdated(new));
             }
         }
@@ -219,9 +234,18 @@ mod tests {
             pepper,
             cost,
             threads: Some(1),
+            lanes: None,
+            engine: crate::config::HashEngine::Lanes,
             deadline,
         })
         .unwrap()
+    }
+
+    fn asker() -> Guess {
+        Guess {
+            name: crate::domain::AttemptedName::of("alice"),
+            from: None,
+        }
     }
 
     fn typed(text: &str) -> Password {
@@ -230,7 +254,10 @@ mod tests {
 
     async fn is_right(passwords: &Passwords, text: &str, stored: &PasswordHash) -> bool {
         !matches!(
-            passwords.check(&typed(text), Some(stored)).await.unwrap(),
+            passwords
+                .check(asker(), &typed(text), Some(stored))
+                .await
+                .unwrap(),
             Checked::Wrong
         )
     }
@@ -239,7 +266,10 @@ mod tests {
     async fn bytes_beyond_the_72nd_count() {
         let passwords = passwords(None, 4);
         let long = "A".repeat(72);
-        let stored = passwords.hash(&typed(&format!("{long}B"))).await.unwrap();
+        let stored = passwords
+            .hash(asker(), &typed(&format!("{long}B")))
+            .await
+            .unwrap();
         assert!(is_right(&passwords, &format!("{long}B"), &stored).await);
         assert!(!is_right(&passwords, &format!("{long}C"), &stored).await);
         assert!(!is_right(&passwords, &long, &stored).await);
@@ -248,7 +278,7 @@ mod tests {
     #[tokio::test]
     async fn a_nul_does_not_end_a_password() {
         let passwords = passwords(None, 4);
-        let stored = passwords.hash(&typed("aaaaaaaa")).await.unwrap();
+        let stored = passwords.hash(asker(), &typed("aaaaaaaa")).await.unwrap();
         assert!(!is_right(&passwords, "aaaaaaaa\0aaaaaaaa", &stored).await);
     }
 
@@ -257,7 +287,7 @@ mod tests {
         let passwords = passwords(None, 4);
         let plain: PasswordHash = bcrypt::hash("correct horse", 4).unwrap().parse().unwrap();
         let Checked::RightButOutdated(new) = passwords
-            .check(&typed("correct horse"), Some(&plain))
+            .check(asker(), &typed("correct horse"), Some(&plain))
             .await
             .unwrap()
         else {
@@ -265,7 +295,7 @@ mod tests {
         };
         assert!(matches!(
             passwords
-                .check(&typed("correct horse"), Some(&new))
+                .check(asker(), &typed("correct horse"), Some(&new))
                 .await
                 .unwrap(),
             Checked::Right
@@ -275,12 +305,15 @@ mod tests {
     #[tokio::test]
     async fn a_hash_under_a_pepper_is_useless_without_it_and_hashes_without_are_upgraded() {
         let (with, without) = (passwords(Some("k1"), 4), passwords(None, 4));
-        let peppered = with.hash(&typed("correct horse")).await.unwrap();
+        let peppered = with.hash(asker(), &typed("correct horse")).await.unwrap();
         assert!(peppered.to_string().starts_with("p1:k1$"));
         assert!(!is_right(&without, "correct horse", &peppered).await);
-        let bare = without.hash(&typed("correct horse")).await.unwrap();
+        let bare = without
+            .hash(asker(), &typed("correct horse"))
+            .await
+            .unwrap();
         assert!(matches!(
-            with.check(&typed("correct horse"), Some(&bare))
+            with.check(asker(), &typed("correct horse"), Some(&bare))
                 .await
                 .unwrap(),
             Checked::RightButOutdated(_)

@@ -77,7 +77,7 @@ impl Sessions {
             }
             user = user.take().filter(|user| !user.disabled);
             let stored = user.as_ref().map(|user| &user.password);
-            self.passwords.check(password, stored).await
+            self.passwords.check(guess, password, stored).await
         });
         match self.throttle.password(guess, check).await? {
             Checked::Wrong => return Ok(Login::Refused),

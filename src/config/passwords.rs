@@ -1,6 +1,7 @@
 //! Passwords and their hashing.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
@@ -35,9 +36,43 @@ pub(super) struct PasswordSettings {
     #[arg(long, env = "HASH_THREADS", value_name = "COUNT")]
     hash_threads: Option<Given<usize>>,
 
+    /// Who computes bcrypt: lanes, several hashes in step on each thread, or crate, one after the other by the crate bcrypt
+    #[arg(
+        long,
+        env = "HASH_ENGINE",
+        default_value = "lanes",
+        value_name = "ENGINE"
+    )]
+    hash_engine: Given<HashEngine>,
+
+    /// Hashes that a thread computes in step; 1 to 8, and 5 unless set, which was the best of all where it was measured
+    #[arg(long, env = "HASH_LANES", value_name = "COUNT")]
+    hash_lanes: Option<Given<usize>>,
+
     /// How long a password may wait for its hash; what would wait longer is refused at once with 503
     #[arg(long, env = "HASH_DEADLINE", default_value = "2s", value_name = "TIME")]
     hash_deadline: Given<Span>,
+}
+
+/// Who computes bcrypt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HashEngine {
+    /// Several computations in step on each thread.
+    Lanes,
+    /// The crate `bcrypt`, one after the other.
+    Crate,
+}
+
+impl FromStr for HashEngine {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "lanes" => Ok(Self::Lanes),
+            "crate" => Ok(Self::Crate),
+            _ => Err(()),
+        }
+    }
 }
 
 /// Passwords and their hashing.
@@ -51,6 +86,10 @@ pub struct PasswordConfig {
     pub cost: u32,
     /// Threads that hash; `None` for as many as cores.
     pub threads: Option<usize>,
+    /// Hashes that a thread computes in step; `None` for as many as pay.
+    pub lanes: Option<usize>,
+    /// Who computes.
+    pub engine: HashEngine,
     /// Longest wait for a hash to begin and end.
     pub deadline: Duration,
 }
@@ -65,6 +104,13 @@ impl PasswordSettings {
             threads: self
                 .hash_threads
                 .map(|given| report.within("HASH_THREADS", given, 1, 1024)),
+            lanes: self
+                .hash_lanes
+                .map(|given| report.within("HASH_LANES", given, 1, 8)),
+            engine: self.hash_engine.value().unwrap_or_else(|| {
+                report.mistake("HASH_ENGINE", "must be lanes or crate");
+                HashEngine::Lanes
+            }),
             deadline: report.span(
                 "HASH_DEADLINE",
                 self.hash_deadline,

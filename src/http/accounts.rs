@@ -14,7 +14,7 @@ use super::context;
 use super::problem::{ApiError, FieldError, ProblemCode, ProblemJson};
 use crate::auth::accounts::{Accounts, Registration};
 use crate::auth::passwords::Passwords;
-use crate::domain::{Password, PasswordRule, Role, Username};
+use crate::domain::{AttemptedName, Guess, Password, PasswordRule, Role, Username};
 use crate::telemetry::Act;
 
 /// What a user registers and logs in with.
@@ -177,11 +177,15 @@ impl AccountsApi {
             .username
             .parse::<Username>()
             .map_err(|_| Username::RULE.to_owned());
+        let asker = Guess {
+            name: AttemptedName::of(&body.username),
+            from: context::network(),
+        };
         // Where the name is bad, the strength of the password is still worth telling.
-        let context = username.as_ref().map_or("", Username::as_str);
+        let about = username.as_ref().map_or("", Username::as_str);
         let password = match Password::typed(body.password) {
             Err(_) => Err(PasswordRule::TooLong),
-            Ok(password) => match self.passwords.rule_broken(&password, context).await? {
+            Ok(password) => match self.passwords.rule_broken(asker, &password, about).await? {
                 None => Ok(password),
                 Some(rule) => Err(rule),
             },

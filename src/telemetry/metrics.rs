@@ -13,7 +13,7 @@ use crate::auth::passwords::Passwords;
 use crate::auth::revocation::Revocations;
 
 /// Every metric as `/metrics` shows it, and what it tells.
-pub const NAMES: [(&str, &str); 11] = [
+pub const NAMES: [(&str, &str); 14] = [
     (
         "http_server_request_duration_seconds",
         "requests by route pattern, method and class of status",
@@ -25,6 +25,14 @@ pub const NAMES: [(&str, &str); 11] = [
     (
         "portcullis_password_queue",
         "passwords waiting for a hashing thread",
+    ),
+    (
+        "portcullis_password_wait_seconds_total",
+        "what passwords have waited for a hashing thread, all together",
+    ),
+    (
+        "portcullis_hash_lanes_busy",
+        "hashes being computed; at most HASH_LANES for each thread",
     ),
     (
         "portcullis_shed_total",
@@ -39,6 +47,10 @@ pub const NAMES: [(&str, &str); 11] = [
         "age of this replica's view of the revocations; -1 before the first",
     ),
     ("portcullis_denylist_entries", "revocations held in memory"),
+    (
+        "portcullis_feed_propagation_seconds",
+        "how old the newest revocation was when this replica last read one; -1 before the first",
+    ),
     (
         "portcullis_reappended_total",
         "revocations that this replica has put back into a feed that had lost them",
@@ -182,10 +194,36 @@ impl Metrics {
         );
         let back = Arc::clone(revocations);
         counter("portcullis.reappended", Box::new(move || back.reappended()));
+        let late = Arc::clone(revocations);
+        gauge(
+            "portcullis.feed.propagation.seconds",
+            Box::new(move || late.propagation().map_or(-1.0, |age| age.as_secs_f64())),
+        );
+        self.watch_passwords(passwords, &gauge, &counter);
+    }
+
+    fn watch_passwords(
+        &self,
+        passwords: &Arc<Passwords>,
+        gauge: &dyn Fn(&'static str, Box<dyn Fn() -> f64 + Send + Sync>),
+        counter: &dyn Fn(&'static str, Box<dyn Fn() -> u64 + Send + Sync>),
+    ) {
         let (hashes, shed, queue) = (
             Arc::clone(passwords),
             Arc::clone(passwords),
             Arc::clone(passwords),
+        );
+        let (waited, busy) = (Arc::clone(passwords), Arc::clone(passwords));
+        self.meter
+            .f64_observable_counter("portcullis.password.wait.seconds")
+            .with_callback(move |observer| {
+                observer.observe(waited.pool().counts().waited.as_secs_f64(), &[]);
+            })
+            .build();
+        #[expect(clippy::cast_precision_loss, reason = "a count far below 2^52")]
+        gauge(
+            "portcullis.hash.lanes.busy",
+            Box::new(move || busy.pool().counts().busy as f64),
         );
         counter(
             "portcullis.password.hashes",

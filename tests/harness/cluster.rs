@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use portcullis::app::App;
 use portcullis::config::{
-    Config, HttpConfig, LogFormat, PasswordConfig, RedisConfig, RedisServer, RevocationConfig,
-    Secret, SigningKey, TelemetryConfig, TokenConfig,
+    Config, HashEngine, HttpConfig, LogFormat, PasswordConfig, RedisConfig, RedisServer,
+    RevocationConfig, Secret, SigningKey, TelemetryConfig, TokenConfig,
 };
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -52,6 +52,8 @@ pub fn config(redis_url: &str) -> Config {
             pepper: None,
             cost: 4,
             threads: None,
+            lanes: None,
+            engine: HashEngine::Lanes,
             deadline: Duration::from_secs(10),
         },
         throttles: None,

@@ -1,78 +1,58 @@
-//! The hashing threads: bcrypt behind a bounded queue.
+//! The hashing threads: bcrypt in lanes, behind a queue.
 //!
-//! The queue is bounded by time, not by number: a job that would not be done within the deadline is refused at once, with an
-//! estimate of when to come back. The threads run at a lower priority than the rest of the server, so that a storm of logins
-//! does not slow down what needs no hash. A job whose client has gone away is not run.
+//! Each thread advances several computations in step ([`lanes`](super::lanes)), and fills a lane that has become free from
+//! the [queue](super::queue) at once. The threads run at a lower priority than the rest of the server, so that a storm of
+//! logins does not slow down what needs no hash. A job whose client has gone away is not run, or not run to its end.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tracing::warn;
 use zeroize::Zeroizing;
 
 use super::super::Failure;
+use super::lanes::DEFAULT_LANES;
+use super::queue::{Full, Job};
+use super::threads::{Shared, lower_priority, lower_priority_or_say_so};
 use super::work::{Done, Work};
-use crate::domain::{Clock, Password, PasswordRule};
-
-/// How much less urgent hashing is than the rest, as `nice` counts.
-const NICENESS: i32 = 10;
+use crate::config::HashEngine;
+use crate::domain::{Clock, Guess, Password, PasswordRule};
 
 /// How the pool is set up.
 #[derive(Debug, Clone, Copy)]
 pub struct PoolConfig {
     /// Threads; `None` for as many as cores.
     pub threads: Option<usize>,
+    /// Lanes of a thread; `None` for as many as pay.
+    pub lanes: Option<usize>,
+    /// Who computes.
+    pub engine: HashEngine,
     /// The longest that a job may take from its request to its end.
     pub deadline: Duration,
-    /// The cost of most jobs, from which their time is estimated at the start.
-    pub cost: u32,
 }
 
 /// The threads and their queue. They end when this is dropped.
 #[derive(Debug)]
 pub struct HashingPool {
     shared: Arc<Shared>,
-    threads: usize,
     deadline: Duration,
 }
 
 /// What the pool has done and has before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
-    /// Jobs waiting for a thread.
+    /// Jobs waiting for a lane.
     pub waiting: usize,
+    /// Lanes at work.
+    pub busy: usize,
     /// bcrypt computations run since the start.
     pub hashes: u64,
     /// Jobs refused since the start.
     pub shed: u64,
-}
-
-#[derive(Debug)]
-struct Shared {
-    queue: Mutex<Queue>,
-    filled: Condvar,
-    /// What one unit of work takes, in nanoseconds: a smoothed measurement. A unit is one round of bcrypt's key schedule.
-    unit_nanos: AtomicU64,
-    hashes: AtomicU64,
-    shed: AtomicU64,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    waiting: VecDeque<Job>,
-    /// Units of work waiting and running.
-    units: u64,
-    closed: bool,
-}
-
-#[derive(Debug)]
-struct Job {
-    work: Work,
-    answer: oneshot::Sender<Option<Done>>,
+    /// What all jobs since the start have waited for a lane.
+    pub waited: Duration,
 }
 
 impl HashingPool {
@@ -83,15 +63,13 @@ impl HashingPool {
     pub fn start(config: &PoolConfig) -> std::io::Result<Self> {
         let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let threads = config.threads.unwrap_or(cores);
-        let shared = Arc::new(Shared {
-            queue: Mutex::default(),
-            filled: Condvar::new(),
-            unit_nanos: AtomicU64::new(measure(config.cost)),
-            hashes: AtomicU64::new(0),
-            shed: AtomicU64::new(0),
-        });
+        let lanes = match config.engine {
+            HashEngine::Lanes => config.lanes.unwrap_or(DEFAULT_LANES),
+            HashEngine::Crate => 1,
+        };
+        let shared = Arc::new(Shared::new(threads, lanes));
         for number in 0..threads {
-            let shared = Arc::clone(&shared);
+            let (shared, engine) = (Arc::clone(&shared), config.engine);
             thread::Builder::new()
                 .name(format!("hashing-{number}"))
                 .spawn(move || {
@@ -100,23 +78,27 @@ impl HashingPool {
                     } else {
                         lower_priority().ok();
                     }
-                    shared.work();
+                    match engine {
+                        HashEngine::Lanes => shared.work_in_lanes(),
+                        HashEngine::Crate => shared.work_by_crate(),
+                    }
                 })?;
         }
         Ok(Self {
             shared,
-            threads,
             deadline: config.deadline,
         })
     }
 
-    /// Makes a bcrypt string of new salt.
+    /// Makes a bcrypt string of that salt.
     pub(super) async fn hash(
         &self,
+        asker: Guess,
         input: Zeroizing<Vec<u8>>,
+        salt: [u8; 16],
         cost: u32,
     ) -> Result<String, Failure> {
-        match self.run(Work::Hash { input, cost }).await? {
+        match self.run(asker, Work::Hash { input, salt, cost }).await? {
             Done::Hashed(hash) => Ok(hash),
             _ => Err(Failure::Internal(
                 "a hash was asked for and something else came",
@@ -124,24 +106,20 @@ impl HashingPool {
         }
     }
 
-    /// Whether `input` has that bcrypt string.
+    /// Whether `input` has that bcrypt string. A refusal takes as long as one of the cost `padded_to`.
     pub(super) async fn verify(
         &self,
+        asker: Guess,
         input: Zeroizing<Vec<u8>>,
         hash: &str,
+        padded_to: u32,
     ) -> Result<bool, Failure> {
-        let cost = hash
-            .get(4..6)
-            .and_then(|cost| cost.parse().ok())
-            .unwrap_or(0);
-        match self
-            .run(Work::Verify {
-                input,
-                hash: hash.to_owned(),
-                cost,
-            })
-            .await?
-        {
+        let work = Work::Verify {
+            input,
+            hash: hash.to_owned(),
+            padded_to,
+        };
+        match self.run(asker, work).await? {
             Done::Verified(right) => Ok(right),
             _ => Err(Failure::Internal(
                 "a check was asked for and something else came",
@@ -149,14 +127,10 @@ impl HashingPool {
         }
     }
 
-    /// Works for as long as the difference between two costs.
-    pub(super) async fn pad(&self, from: u32, to: u32) -> Result<(), Failure> {
-        self.run(Work::Pad { from, to }).await.map(|_| ())
-    }
-
     /// Which rule a new password breaks, if any.
     pub(super) async fn judge(
         &self,
+        asker: Guess,
         password: Password,
         min_length: usize,
         username: String,
@@ -166,7 +140,7 @@ impl HashingPool {
             min_length,
             username,
         };
-        match self.run(work).await? {
+        match self.run(asker, work).await? {
             Done::Judged(broken) => Ok(broken),
             _ => Err(Failure::Internal(
                 "a judgement was asked for and something else came",
@@ -177,46 +151,37 @@ impl HashingPool {
     /// What happened since the start, and what waits now.
     #[must_use]
     pub fn counts(&self) -> Counts {
+        let shared = &self.shared;
         Counts {
-            waiting: self.shared.lock().waiting.len(),
-            hashes: self.shared.hashes.load(Ordering::Relaxed),
-            shed: self.shared.shed.load(Ordering::Relaxed),
+            waiting: shared.lock().waiting(),
+            busy: shared.busy.load(Ordering::Relaxed),
+            hashes: shared.hashes.load(Ordering::Relaxed),
+            shed: shared.shed.load(Ordering::Relaxed),
+            waited: Duration::from_nanos(shared.waited_nanos.load(Ordering::Relaxed)),
         }
     }
 
-    async fn run(&self, work: Work) -> Result<Done, Failure> {
+    async fn run(&self, asker: Guess, work: Work) -> Result<Done, Failure> {
         let (answer, answered) = oneshot::channel();
-        {
-            let mut queue = self.shared.lock();
-            // Who has gone away keeps nobody waiting.
-            queue.drop_abandoned();
-            let expected = self.expected(queue.units + work.units());
-            if expected > self.deadline && queue.units > 0 {
-                self.shared.shed.fetch_add(1, Ordering::Relaxed);
-                let backlog = self.expected(queue.units).as_secs_f64().ceil();
-                #[expect(
-                    clippy::cast_possible_truncation,
-                    clippy::cast_sign_loss,
-                    reason = "a small positive number"
-                )]
-                return Err(Failure::Overloaded {
-                    retry_after: (backlog as u64).max(1),
-                });
-            }
-            queue.units += work.units();
-            queue.waiting.push_back(Job { work, answer });
+        let job = Job {
+            work,
+            asker,
+            queued: Clock::machine().uptime(),
+            answer,
+        };
+        let pace = self.shared.pace();
+        let put = self.shared.lock().put(job, &pace, self.deadline);
+        if let Err(Full { retry_after }) = put {
+            self.shared.shed.fetch_add(1, Ordering::Relaxed);
+            let seconds = retry_after.as_millis().div_ceil(1000).max(1);
+            return Err(Failure::Overloaded {
+                retry_after: u64::try_from(seconds).unwrap_or(u64::MAX),
+            });
         }
         self.shared.filled.notify_one();
         answered.await.ok().flatten().ok_or(Failure::Internal(
             "a hash was refused by the library, or the pool has ended",
         ))
-    }
-
-    /// How long that much work takes all threads together.
-    fn expected(&self, units: u64) -> Duration {
-        let nanos = units.saturating_mul(self.shared.unit_nanos.load(Ordering::Relaxed))
-            / self.threads.max(1) as u64;
-        Duration::from_nanos(nanos)
     }
 }
 
@@ -227,157 +192,115 @@ impl Drop for HashingPool {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What a thread does until the pool ends.
-    fn work(&self) {
-        let clock = Clock::machine();
-        while let Some(job) = self.next() {
-            let units = job.work.units();
-            let begun = clock.uptime();
-            // A panic in the library must not take the thread, and with it all later logins.
-            let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job.work.run()))
-                .ok()
-                .flatten();
-            if !matches!(job.work, Work::Judge { .. }) {
-                self.learn(units, clock.uptime().since(begun));
-                self.hashes.fetch_add(1, Ordering::Relaxed);
-            }
-            self.lock().units -= units;
-            job.answer.send(done).ok();
-        }
-    }
-
-    fn next(&self) -> Option<Job> {
-        let mut queue = self.lock();
-        loop {
-            queue.drop_abandoned();
-            if let Some(job) = queue.waiting.pop_front() {
-                return Some(job);
-            }
-            if queue.closed {
-                return None;
-            }
-            queue = self
-                .filled
-                .wait(queue)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    /// Moves the estimate an eighth of the way to what was measured.
-    fn learn(&self, units: u64, took: Duration) {
-        let measured = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX) / units.max(1);
-        let before = self.unit_nanos.load(Ordering::Relaxed);
-        self.unit_nanos.store(
-            (before.saturating_mul(7).saturating_add(measured) / 8).max(1),
-            Ordering::Relaxed,
-        );
-    }
-}
-
-impl Queue {
-    fn drop_abandoned(&mut self) {
-        let units = &mut self.units;
-        self.waiting.retain(|job| {
-            let wanted = !job.answer.is_closed();
-            if !wanted {
-                *units -= job.work.units();
-            }
-            wanted
-        });
-    }
-}
-
-/// What a unit of work takes, from one hash of lower cost; at most a few milliseconds.
-fn measure(cost: u32) -> u64 {
-    let clock = Clock::machine();
-    let cost = cost.min(6);
-    let begun = clock.uptime();
-    bcrypt::bcrypt(cost, [0; 16], b"measure");
-    let nanos = u64::try_from(clock.uptime().since(begun).as_nanos()).unwrap_or(u64::MAX);
-    (nanos >> cost).max(1)
-}
-
-fn lower_priority_or_say_so() {
-    if let Err(error) = lower_priority() {
-        warn!(event = "hashing_priority", %error, "the system does not let hashing threads run at a lower priority");
-    }
-}
-
-/// On Linux this affects the calling thread only.
-fn lower_priority() -> rustix::io::Result<()> {
-    #[cfg(target_os = "linux")]
-    rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS)?;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::AttemptedName;
 
     fn input() -> Zeroizing<Vec<u8>> {
         Zeroizing::new(b"input".to_vec())
     }
 
-    #[tokio::test]
-    async fn what_would_wait_beyond_the_deadline_is_refused_at_once_with_an_estimate() {
-        let config = PoolConfig {
-            threads: Some(1),
-            deadline: Duration::from_millis(200),
-            cost: 10,
-        };
-        let pool = Arc::new(HashingPool::start(&config).unwrap());
-        let jobs: Vec<_> = (0..50)
-            .map(|_| {
-                tokio::spawn({
-                    let pool = Arc::clone(&pool);
-                    async move { pool.hash(input(), 10).await }
-                })
-            })
-            .collect();
-        let mut refused = 0;
-        for job in jobs {
-            match job.await.unwrap() {
-                Ok(_) => {}
-                Err(Failure::Overloaded { retry_after }) => {
-                    assert!(retry_after >= 1);
-                    refused += 1;
-                }
-                Err(other) => panic!("{other:?}"),
-            }
+    fn asker(number: usize) -> Guess {
+        Guess {
+            name: AttemptedName::of(&number.to_string()),
+            from: None,
         }
-        assert!(refused > 25, "{refused} of 50 refused");
-        let Counts {
-            waiting,
-            hashes,
-            shed,
-        } = pool.counts();
-        assert_eq!((waiting, shed, hashes + shed), (0, refused, 50));
+    }
+
+    fn pool(engine: HashEngine, threads: usize, deadline: Duration) -> HashingPool {
+        HashingPool::start(&PoolConfig {
+            threads: Some(threads),
+            lanes: Some(3),
+            engine,
+            deadline,
+        })
+        .unwrap()
     }
 
     #[tokio::test]
-    async fn a_job_whose_client_has_gone_is_not_run() {
-        let config = PoolConfig {
-            threads: Some(1),
-            deadline: Duration::from_mins(1),
-            cost: 10,
-        };
-        let pool = HashingPool::start(&config).unwrap();
-        for _ in 0..20 {
+    async fn what_would_wait_beyond_the_deadline_is_refused_at_once_with_an_estimate() {
+        for engine in [HashEngine::Lanes, HashEngine::Crate] {
+            let pool = Arc::new(pool(engine, 1, Duration::from_millis(500)));
+            let jobs: Vec<_> = (0..100)
+                .map(|number| {
+                    tokio::spawn({
+                        let pool = Arc::clone(&pool);
+                        async move { pool.hash(asker(number), input(), [1; 16], 10).await }
+                    })
+                })
+                .collect();
+            let mut refused = 0;
+            for job in jobs {
+                match job.await.unwrap() {
+                    Ok(_) => {}
+                    Err(Failure::Overloaded { retry_after }) => {
+                        assert!(retry_after >= 1);
+                        refused += 1;
+                    }
+                    Err(other) => panic!("{other:?}"),
+                }
+            }
+            assert!(refused > 20, "{refused} of 100 refused");
+            let counts = pool.counts();
+            assert_eq!((counts.waiting, counts.busy), (0, 0));
+            assert_eq!((counts.shed, counts.hashes + counts.shed), (refused, 100));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_job_whose_client_has_gone_is_not_run_or_not_to_its_end() {
+        let pool = pool(HashEngine::Lanes, 1, Duration::from_mins(10));
+        for number in 0..20 {
             // Polled once, which queues it, and then dropped.
-            let mut job = Box::pin(pool.hash(input(), 10));
+            let mut job = Box::pin(pool.hash(asker(number), input(), [1; 16], 15));
             std::future::poll_fn(|context| {
                 let _ = job.as_mut().poll(context);
                 std::task::Poll::Ready(())
             })
             .await;
         }
-        pool.hash(input(), 4).await.unwrap();
-        let run = pool.counts().hashes;
-        assert!(run <= 3, "{run} hashes were run");
+        pool.hash(asker(20), input(), [1; 16], 4).await.unwrap();
+        assert_eq!(pool.counts().hashes, 1);
+    }
+
+    #[tokio::test]
+    async fn lanes_of_mixed_costs_answer_each_what_is_his() {
+        let pool = Arc::new(pool(HashEngine::Lanes, 2, Duration::from_mins(10)));
+        let jobs: Vec<_> = (0..60_u8)
+            .map(|number| {
+                let pool = Arc::clone(&pool);
+                let cost = 4 + u32::from(number % 5);
+                tokio::spawn(async move {
+                    let input = Zeroizing::new(vec![number; 10]);
+                    let hash = pool
+                        .hash(asker(number.into()), input, [number; 16], cost)
+                        .await;
+                    (number, cost, hash.unwrap())
+                })
+            })
+            .collect();
+        for job in jobs {
+            let (number, cost, hash) = job.await.unwrap();
+            let by_crate = bcrypt::hash_with_salt([number; 10], cost, [number; 16]);
+            assert_eq!(hash, by_crate.unwrap().to_string());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_pool_that_ends_leaves_no_thread_behind() {
+        let pool = pool(HashEngine::Lanes, 2, Duration::from_mins(10));
+        let shared = Arc::downgrade(&pool.shared);
+        let mut job = Box::pin(pool.hash(asker(1), input(), [1; 16], 14));
+        std::future::poll_fn(|context| {
+            let _ = job.as_mut().poll(context);
+            std::task::Poll::Ready(())
+        })
+        .await;
+        drop(job);
+        drop(pool);
+        while shared.strong_count() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 }

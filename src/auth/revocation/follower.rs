@@ -137,6 +137,12 @@ impl Follower {
             }
             self.watch_clock(self.clock.correct(page.time, sent));
             self.store(&page.entries);
+            // A replica that reads everything meets old entries; how late they come is of interest only when it follows.
+            if !self.reader.is_reading()
+                && let Some(age) = page.propagation()
+            {
+                self.view.saw_entry_of_age(age);
+            }
             match self.reader.take(&page) {
                 Next::Fresh => {
                     self.view.publish(sent);

@@ -384,6 +384,12 @@ impl Revocations {
         self.view.age(self.clock.uptime())
     }
 
+    /// How old the newest revocation was when this replica last read one; `None` before the first.
+    #[must_use]
+    pub fn propagation(&self) -> Option<Duration> {
+        self.view.propagation()
+    }
+
     /// Entries held.
     #[must_use]
     pub fn entries(&self) -> usize {

@@ -60,6 +60,8 @@ pub struct View {
     asked: AtomicU64,
     /// Whether no view can be had at present: Redis does not answer, or its history has changed.
     failing: AtomicBool,
+    /// How old the newest entry was when it was last read, in milliseconds and one more; 0 before the first.
+    propagation: AtomicU64,
     newer: watch::Sender<u64>,
     demand: Notify,
     phase: Mutex<Phase>,
@@ -74,6 +76,7 @@ impl View {
             wanted: AtomicU64::new(0),
             asked: AtomicU64::new(0),
             failing: AtomicBool::new(false),
+            propagation: AtomicU64::new(0),
             newer: watch::Sender::new(0),
             demand: Notify::new(),
             phase: Mutex::new(Phase::Unknown),
@@ -130,6 +133,20 @@ impl View {
     #[must_use]
     pub fn age(&self, now: Uptime) -> Option<Duration> {
         self.read_sent().map(|sent| now.since(sent))
+    }
+
+    /// Takes note of how old an entry was when it was read.
+    pub(super) fn saw_entry_of_age(&self, age: Duration) {
+        let millis = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        self.propagation
+            .store(millis.saturating_add(1), Ordering::Relaxed);
+    }
+
+    /// How old the newest entry was when one was last read; `None` before the first.
+    #[must_use]
+    pub fn propagation(&self) -> Option<Duration> {
+        let kept = self.propagation.load(Ordering::Relaxed);
+        kept.checked_sub(1).map(Duration::from_millis)
     }
 
     /// Whether no view can be had at present: Redis does not answer, or its history has changed.

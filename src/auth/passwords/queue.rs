@@ -1,0 +1,248 @@
+//! The queue before the hashing threads: bounded by time, not by number, and shared fairly.
+//!
+//! Work whose end is expected after the deadline is refused at once, with an estimate of when to come back. Nobody may fill
+//! the queue for the others: what waits for one account, or from one network, may take a part of the deadline only. Work
+//! that nobody waits for any longer leaves.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::work::{Done, Work};
+use crate::domain::{Guess, Uptime};
+
+/// The part of the deadline that waiting work from one network may take: a half.
+const NETWORK_SHARE: u32 = 2;
+/// The part of the deadline that waiting work for one account may take: a quarter.
+const ACCOUNT_SHARE: u32 = 4;
+
+/// Work, whom it is for, and who waits for what comes of it.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) work: Work,
+    pub(super) asker: Guess,
+    pub(super) queued: Uptime,
+    pub(super) answer: oneshot::Sender<Option<Done>>,
+}
+
+impl Job {
+    /// Whether nobody waits for it any longer.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.answer.is_closed()
+    }
+}
+
+/// How fast the threads work.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    /// Lanes of all threads together.
+    pub(super) lanes: u64,
+    /// What a turn takes where one lane of a thread is busy.
+    pub(super) turn_alone: Duration,
+    /// What a turn takes where all lanes of a thread are busy.
+    pub(super) turn_in_step: Duration,
+}
+
+impl Pace {
+    /// How long so many turns take all lanes together.
+    fn all(&self, units: u64) -> Duration {
+        times(self.turn_in_step, units) / u32::try_from(self.lanes.max(1)).unwrap_or(u32::MAX)
+    }
+
+    /// How long so many turns take one lane, beside so much other work.
+    fn one(&self, units: u64, beside: u64) -> Duration {
+        let turn = if beside == 0 {
+            self.turn_alone
+        } else {
+            self.turn_in_step
+        };
+        times(turn, units)
+    }
+}
+
+/// What waits and what runs.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    waiting: VecDeque<Job>,
+    /// Turns waiting and running.
+    units: u64,
+    pub(super) closed: bool,
+}
+
+/// The queue is full for whoever asks; it is worth coming back after so long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Full {
+    pub(super) retry_after: Duration,
+}
+
+impl Queue {
+    /// Takes a job, if it can be expected to end within the deadline and leaves the others their part. Where nothing waits
+    /// or runs it is taken whatever it costs.
+    pub(super) fn put(&mut self, job: Job, pace: &Pace, deadline: Duration) -> Result<(), Full> {
+        self.drop_abandoned();
+        let units = job.work.units();
+        let backlog = pace.all(self.units);
+        let own = pace.one(units, self.units);
+        let late = self.units > 0 && backlog + own > deadline;
+        let crowded = |share: u32, is_his: &dyn Fn(&Guess) -> bool| {
+            let his = self.waiting.iter().filter(|other| is_his(&other.asker));
+            let his: u64 = his.map(|other| other.work.units()).sum();
+            let wait = pace.all(his);
+            (his > 0 && wait + pace.all(units) > deadline / share).then_some(wait)
+        };
+        let asker = job.asker;
+        let his = crowded(ACCOUNT_SHARE, &|other| other.name == asker.name);
+        let theirs = crowded(NETWORK_SHARE, &|other| {
+            asker.from.is_some() && other.from == asker.from
+        });
+        if let Some(retry_after) = his.max(theirs).max(late.then_some(backlog)) {
+            return Err(Full { retry_after });
+        }
+        self.units += units;
+        self.waiting.push_back(job);
+        Ok(())
+    }
+
+    /// The next job that somebody still waits for.
+    pub(super) fn take(&mut self) -> Option<Job> {
+        self.drop_abandoned();
+        self.waiting.pop_front()
+    }
+
+    /// Takes note that work has ended.
+    pub(super) fn ended(&mut self, units: u64) {
+        self.units = self.units.saturating_sub(units);
+    }
+
+    /// Jobs that wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    fn drop_abandoned(&mut self) {
+        let units = &mut self.units;
+        self.waiting.retain(|job| {
+            let wanted = !job.is_abandoned();
+            if !wanted {
+                *units = units.saturating_sub(job.work.units());
+            }
+            wanted
+        });
+    }
+}
+
+fn times(one: Duration, count: u64) -> Duration {
+    let nanos = u64::try_from(one.as_nanos()).unwrap_or(u64::MAX);
+    Duration::from_nanos(nanos.saturating_mul(count))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use zeroize::Zeroizing;
+
+    use super::*;
+    use crate::domain::AttemptedName;
+
+    /// Ten lanes, of which each takes 100 ms for a hash of cost 10: a hundred a second.
+    const PACE: Pace = Pace {
+        lanes: 10,
+        turn_alone: Duration::from_micros(80),
+        turn_in_step: Duration::from_nanos(100_000_000 / 1024),
+    };
+    const DEADLINE: Duration = Duration::from_secs(2);
+
+    type Answer = oneshot::Receiver<Option<Done>>;
+
+    fn job(name: &str, network: u8) -> (Job, Answer) {
+        let (answer, answered) = oneshot::channel();
+        let work = Work::Hash {
+            input: Zeroizing::new(Vec::new()),
+            salt: [0; 16],
+            cost: 10,
+        };
+        let asker = Guess {
+            name: AttemptedName::of(name),
+            from: Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, network)).into()),
+        };
+        let queued = Uptime::from_nanos(0);
+        let job = Job {
+            work,
+            asker,
+            queued,
+            answer,
+        };
+        (job, answered)
+    }
+
+    /// Puts jobs until one is refused; tells how many were taken, and the refusal.
+    fn fill(
+        queue: &mut Queue,
+        answers: &mut Vec<Answer>,
+        asker: impl Fn(u8) -> (String, u8),
+    ) -> (usize, Full) {
+        for number in 0..=255 {
+            let (name, network) = asker(number);
+            let (job, answer) = job(&name, network);
+            if let Err(full) = queue.put(job, &PACE, DEADLINE) {
+                return (usize::from(number), full);
+            }
+            answers.push(answer);
+        }
+        panic!("nothing was refused");
+    }
+
+    #[test]
+    fn what_would_end_after_the_deadline_is_refused_with_the_time_that_the_others_take() {
+        let (mut queue, mut answers) = (Queue::default(), Vec::new());
+        let (taken, full) = fill(&mut queue, &mut answers, |number| {
+            (number.to_string(), number)
+        });
+        // Each adds 10 ms to the wait, and takes 100 ms itself.
+        assert!((188..=192).contains(&taken), "{taken} taken");
+        assert!(
+            (1.85..1.95).contains(&full.retry_after.as_secs_f64()),
+            "{full:?}"
+        );
+    }
+
+    #[test]
+    fn one_network_may_take_half_of_the_deadline_and_one_account_a_quarter() {
+        let (mut queue, mut answers) = (Queue::default(), Vec::new());
+        let (one_account, _) = fill(&mut queue, &mut answers, |number| {
+            ("alice".to_owned(), number)
+        });
+        assert!((48..=51).contains(&one_account), "{one_account} taken");
+        let (mut queue, mut answers) = (Queue::default(), Vec::new());
+        let (one_network, _) = fill(&mut queue, &mut answers, |number| (number.to_string(), 1));
+        assert!((98..=101).contains(&one_network), "{one_network} taken");
+        // Another network has the rest.
+        let (others, _) = fill(&mut queue, &mut answers, |number| {
+            (format!("other-{number}"), 2)
+        });
+        assert!(others > 80, "{others} taken");
+    }
+
+    #[test]
+    fn whoever_has_gone_away_keeps_nobody_waiting() {
+        let (mut queue, mut answers) = (Queue::default(), Vec::new());
+        fill(&mut queue, &mut answers, |number| {
+            (number.to_string(), number)
+        });
+        answers.truncate(1);
+        let (late, answer) = job("late", 255);
+        assert_eq!(queue.put(late, &PACE, DEADLINE), Ok(()));
+        assert_eq!(queue.waiting(), 2);
+        drop(answer);
+        assert!(queue.take().is_some() && queue.take().is_none());
+    }
+
+    #[test]
+    fn work_that_nothing_waits_for_is_taken_whatever_it_costs() {
+        let mut queue = Queue::default();
+        let (only, _answer) = job("only", 1);
+        assert_eq!(queue.put(only, &PACE, Duration::from_millis(1)), Ok(()));
+    }
+}

@@ -1,0 +1,86 @@
+"""Benchmarks of Portcullis on this machine: `make bench`, or a part of it by `make bench ONLY=logout`.
+
+Everything that is compared runs in one go, in turns, for several rounds; figures are medians, and of two in the same round
+the ratio. Results go to `target/bench/`: `result.json` and `result.md`.
+"""
+
+import argparse
+import json
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import revocation
+from parts import PROGRAM, ROOT
+
+SUBJECTS = {
+    "size": ("With revocations held", revocation.size),
+    "logout": ("Logout", revocation.logout),
+    "followers": ("Following the feed", revocation.followers),
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="make bench", description="Benchmarks, side by side.")
+    parser.add_argument("--only", default="", help="subjects, by commas: " + ", ".join(SUBJECTS))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=4, help="of load in a round")
+    wanted = parser.parse_args()
+    only = [name for name in wanted.only.split(",") if name] or list(SUBJECTS)
+    unknown = set(only) - set(SUBJECTS)
+    if unknown:
+        parser.error(f"no such subject: {', '.join(sorted(unknown))}")
+    for program, package in (("wrk", "wrk"), ("redis-server", "redis-server")):
+        if not shutil.which(program):
+            sys.exit(f"bench: {program} is not installed: install the package {package}, or run deploy/install.sh bench")
+    if not PROGRAM.exists():
+        sys.exit("bench: the program is not built: run  make build")
+
+    result = {"machine": machine(), "begun": time.strftime("%Y-%m-%d"), "rounds": wanted.rounds, "subjects": {}}
+    for name in only:
+        title, measure = SUBJECTS[name]
+        begun = time.monotonic()
+        say = lambda what: print(f"bench: {name}, {time.monotonic() - begun:4.0f} s: {what}", file=sys.stderr, flush=True)
+        result["subjects"][name] = {"title": title, "rows": measure(say, wanted.rounds, wanted.seconds)}
+    folder = ROOT / "target/bench"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+    text = markdown(result)
+    (folder / "result.md").write_text(text)
+    print(text)
+
+
+def machine():
+    cpu = next(
+        (row.split(":", 1)[1].strip() for row in Path("/proc/cpuinfo").read_text().splitlines() if row.startswith("model name")),
+        platform.machine(),
+    )
+    version = lambda *words: subprocess.run(words, capture_output=True, text=True, check=False).stdout.split("\n")[0]
+    return {
+        "cpu": cpu,
+        "cores": len([row for row in Path("/proc/cpuinfo").read_text().splitlines() if row.startswith("processor")]),
+        "system": platform.platform(),
+        "redis": version("redis-server", "--version"),
+        "rust": version("rustc", "--version"),
+        "commit": version("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"),
+    }
+
+
+def markdown(result):
+    about = result["machine"]
+    lines = [f"{about['cpu']}, {about['cores']} cores, {about['system']}; {result['rounds']} rounds, medians."]
+    for subject in result["subjects"].values():
+        rows = subject["rows"]
+        lines += ["", f"## {subject['title']}", ""]
+        lines.append("| " + " | ".join(rows[0]) + " |")
+        lines.append("|" + "---|" * len(rows[0]))
+        for row in rows:
+            lines.append("| " + " | ".join(f"{value:,}" if isinstance(value, (int, float)) else str(value) for value in row.values()) + " |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
