@@ -56,12 +56,14 @@ impl Entry {
         }
     }
 
-    pub(super) fn parse_all(texts: &[String]) -> Result<Vec<Self>, StoreError> {
-        let parse = |text: &String| {
-            text.parse()
-                .map_err(|Malformed| StoreError::unexpected("an entry of the feed"))
-        };
-        texts.iter().map(parse).collect()
+    pub(super) fn parse_all(
+        texts: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> Result<Vec<Self>, StoreError> {
+        let unexpected = |Malformed| StoreError::unexpected("an entry of the feed");
+        let texts = texts.into_iter();
+        texts
+            .map(|text| text.as_ref().parse().map_err(unexpected))
+            .collect()
     }
 }
 

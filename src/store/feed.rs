@@ -94,7 +94,7 @@ const PAGE: usize = 1000;
 const TRIM: usize = 1000;
 
 /// Role, run id, replication id, seconds, microseconds, last id, entries ever added, settled, whether somebody puts entries
-/// back, page.
+/// back, last id of the page, its entries in lines.
 type Answer = (
     String,
     String,
@@ -105,7 +105,8 @@ type Answer = (
     u64,
     String,
     u8,
-    Vec<String>,
+    String,
+    String,
 );
 
 /// The follower's own connection to the feed. Any error spoils it: drop it and connect again.
@@ -287,31 +288,28 @@ impl Feed {
         let keys = [keys.feed(), keys.settled(), keys.reappend()];
         let args = [last.to_owned(), PAGE.to_string()];
         let answer: Answer = within(invoke(&mut self.connection, &READ, &keys, &args)).await?;
-        let (role, run_id, replication_id, seconds, micros, end, added, settled, reappending, page) =
-            answer;
+        let (role, run_id, replication_id, seconds, micros, end, added, settled, reappending, ..) =
+            &answer;
+        let (.., last, lines) = &answer;
         if role != "master" {
             return Err(StoreError::refused("the server is not a primary"));
         }
-        let history = HistoryId::new(run_id, replication_id);
+        let history = HistoryId::new(run_id.clone(), replication_id.clone());
         let settled = settled
             .strip_prefix(&history.to_string())
             .and_then(|since| since.trim_start().parse().ok())
             .map(Timestamp::from_millis);
         let missing = end.is_empty();
-        let last = page
-            .chunks_exact(2)
-            .next_back()
-            .map_or_else(|| last.to_owned(), |pair| pair[0].clone());
-        let texts: Vec<String> = page.into_iter().skip(1).step_by(2).collect();
+        let entries = Entry::parse_all(lines.lines())?;
         Ok(Page {
             history,
             time: Timestamp::from_millis(seconds * 1000 + micros / 1000),
-            added: (!missing).then_some(added),
+            added: (!missing).then_some(*added),
             settled,
-            reappending: reappending == 1,
-            at_end: texts.len() < PAGE,
-            entries: Entry::parse_all(&texts)?,
-            last,
+            reappending: *reappending == 1,
+            at_end: entries.len() < PAGE,
+            entries,
+            last: last.clone(),
         })
     }
 }
