@@ -15,8 +15,9 @@ use tracing::{info, warn};
 use crate::auth::accounts::Accounts;
 use crate::auth::keyring::Keyring;
 use crate::auth::passwords::Passwords;
+use crate::auth::refresh_tokens::RefreshTokens;
 use crate::auth::revocation::{Following, Revocations};
-use crate::auth::sessions::Sessions;
+use crate::auth::sessions::{Lifetimes, Sessions};
 use crate::auth::throttle::Throttle;
 use crate::auth::tokens::Tokens;
 use crate::config::{Config, HttpConfig, RedisServer, Secret, SigningKey};
@@ -172,7 +173,16 @@ fn compose(
 ) -> Result<(Services, Arc<Revocations>, Following), StartError> {
     let clock = Clock::machine();
     let metrics = Arc::new(Metrics::new().map_err(StartError)?);
-    let keyring = keyring(&config.tokens.signing)?;
+    let tokens = &config.tokens;
+    let secret = signing_secret(&tokens.signing)?;
+    let failed = |error: &str| StartError(error.to_owned());
+    let keyring = Keyring::from_secret(&secret).map_err(failed)?;
+    let refresh_tokens = RefreshTokens::new(&tokens.refresh_secrets, &secret).map_err(failed)?;
+    let lifetimes = Lifetimes {
+        idle: tokens.refresh_idle,
+        longest: tokens.session_max,
+        grace: tokens.refresh_grace,
+    };
     let passwords = Passwords::new(&config.passwords)
         .map_err(|error| StartError(format!("hashing threads: {error}")))?;
     let passwords = Arc::new(passwords);
@@ -180,7 +190,6 @@ fn compose(
         Revocations::new(redis.clone(), config.revocation, clock.clone());
     let revocations = Arc::new(revocations);
     metrics.watch(&revocations, &passwords);
-    let tokens = &config.tokens;
     let tokens = Tokens::new(
         keyring,
         tokens.issuer.clone(),
@@ -204,7 +213,8 @@ fn compose(
     let sessions = Sessions::new(
         redis.clone(),
         Arc::clone(&passwords),
-        tokens,
+        (tokens, refresh_tokens),
+        lifetimes,
         Arc::clone(&revocations),
         throttle,
     );
@@ -253,14 +263,13 @@ async fn redis_url(server: &RedisServer) -> Result<(Secret, Option<PrivateRedis>
     }
 }
 
-fn keyring(signing: &SigningKey) -> Result<Keyring, StartError> {
-    let secret = match signing {
-        SigningKey::Secret(secret) => secret.clone(),
+fn signing_secret(signing: &SigningKey) -> Result<Secret, StartError> {
+    match signing {
+        SigningKey::Secret(secret) => Ok(secret.clone()),
         SigningKey::KeptIn(file) => {
-            kept_secret(file).map_err(|error| StartError(format!("{}: {error}", file.display())))?
+            kept_secret(file).map_err(|error| StartError(format!("{}: {error}", file.display())))
         }
-    };
-    Keyring::from_secret(&secret).map_err(|error| StartError(error.to_owned()))
+    }
 }
 
 /// The secret in the file, or a new one that is kept there, for its owner's eyes only.

@@ -45,6 +45,7 @@ mod outage;
 mod paused;
 mod process;
 mod readme;
+mod refresh;
 mod rules;
 mod secrets;
 mod settings;

@@ -198,6 +198,7 @@ async fn every_metric_that_is_named_is_there_and_no_other_of_ours() {
     for _ in 0..2 {
         anyone.login("bob", "a wrong password").await;
     }
+    anyone.refresh(&user.refresh_token).await;
     anyone.logout(&user.token).await;
 
     let metrics = replica.probes().get("/metrics").await.body;

@@ -6,6 +6,8 @@
 pub mod accounts;
 pub mod keyring;
 pub mod passwords;
+pub mod refresh;
+pub mod refresh_tokens;
 pub mod revocation;
 pub mod sessions;
 pub mod throttle;

@@ -1,23 +1,40 @@
-//! Sessions: a login opens one, a logout revokes it.
+//! Sessions: a login opens one, a logout revokes it. How one is kept open is told in `refresh`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Failure;
 use super::passwords::{Checked, Passwords};
+use super::refresh_tokens::RefreshTokens;
 use super::revocation::{Ended, Revocations, Standing};
 use super::throttle::Throttle;
 use super::tokens::{Grant, InvalidToken, Tokens};
-use crate::domain::{AccessClaims, Guess, Password, SessionId, UserId, Username};
-use crate::store::{OpenSession, Opened, Redis, User};
+use crate::domain::{
+    AccessClaims, Guess, Origin, Password, RefreshClaims, SessionId, Timestamp, UserId, Username,
+};
+use crate::store::{OpenSession, Opened, Redis, SessionRecord, User};
 
 /// Opens, checks and revokes sessions.
 #[derive(Debug)]
 pub struct Sessions {
-    redis: Redis,
+    pub(super) redis: Redis,
     passwords: Arc<Passwords>,
-    tokens: Tokens,
-    revocations: Arc<Revocations>,
+    pub(super) tokens: Tokens,
+    pub(super) refresh_tokens: RefreshTokens,
+    pub(super) lifetimes: Lifetimes,
+    pub(super) revocations: Arc<Revocations>,
     throttle: Arc<Throttle>,
+}
+
+/// How long sessions last.
+#[derive(Debug, Clone, Copy)]
+pub struct Lifetimes {
+    /// Without a refresh.
+    pub idle: Duration,
+    /// At most.
+    pub longest: Duration,
+    /// How long a traded refresh token still has the same successor.
+    pub grace: Duration,
 }
 
 /// What became of a login.
@@ -29,13 +46,19 @@ pub enum Login {
     Refused,
 }
 
-/// A session that was just opened.
+/// The tokens of a session that was just opened or refreshed.
 #[derive(Debug)]
 pub struct NewSession {
     /// Its access token.
     pub token: String,
-    /// Lifetime of the token in whole seconds.
+    /// Lifetime of the access token in whole seconds.
     pub expires_in: u64,
+    /// Its refresh token.
+    pub refresh_token: String,
+    /// Lifetime of the refresh token in whole seconds.
+    pub refresh_expires_in: u64,
+    /// The name of the account.
+    pub username: Username,
     /// Whose it is.
     pub user: UserId,
 }
@@ -46,7 +69,8 @@ impl Sessions {
     pub fn new(
         redis: Redis,
         passwords: Arc<Passwords>,
-        tokens: Tokens,
+        (tokens, refresh_tokens): (Tokens, RefreshTokens),
+        lifetimes: Lifetimes,
         revocations: Arc<Revocations>,
         throttle: Arc<Throttle>,
     ) -> Self {
@@ -54,6 +78,8 @@ impl Sessions {
             redis,
             passwords,
             tokens,
+            refresh_tokens,
+            lifetimes,
             revocations,
             throttle,
         }
@@ -69,6 +95,7 @@ impl Sessions {
         guess: Guess,
         username: Option<Username>,
         password: &Password,
+        origin: &Origin,
     ) -> Result<Login, Failure> {
         let mut user = None;
         let check = Box::pin(async {
@@ -90,58 +117,82 @@ impl Sessions {
             }
         }
         match user {
-            Some(user) => self.open(&user).await,
+            Some(user) => self.open(&user, origin).await,
             None => Ok(Login::Refused),
         }
     }
 
     /// Opens a session for a user whose password was verified.
-    async fn open(&self, user: &User) -> Result<Login, Failure> {
-        let (sid, access_ttl, known) = (
-            SessionId::random(),
-            self.tokens.ttl(),
-            self.revocations.known(user.id),
-        );
-        match self
-            .redis
-            .open_session(&OpenSession {
-                user,
-                sid,
-                access_ttl,
-                known,
-            })
-            .await?
-        {
-            Opened::AccountChanged => Ok(Login::Refused),
-            Opened::Open {
-                now,
-                version,
-                roles,
-                outbox,
-            } => {
-                self.revocations.flush(&user.username, outbox).await?;
-                // A hash lies between the look at the user and here, and a loss of data may lie between the two stores: what
-                // the feed has said meanwhile counts.
-                let standing = self.revocations.standing(sid, user.id, version).await;
-                if standing.map_err(Failure::Unavailable)? == Standing::Revoked {
-                    return Ok(Login::Refused);
-                }
-                let grant = Grant {
-                    user: user.id,
-                    username: user.username.clone(),
-                    roles,
-                    version,
-                    sid,
-                    issued: now,
-                };
-                let token = self.tokens.issue(grant).map_err(Failure::Internal)?;
-                Ok(Login::In(NewSession {
-                    token,
-                    expires_in: access_ttl.as_secs(),
-                    user: user.id,
-                }))
-            }
+    async fn open(&self, user: &User, origin: &Origin) -> Result<Login, Failure> {
+        let open = OpenSession {
+            user,
+            sid: SessionId::random(),
+            access_ttl: self.tokens.ttl(),
+            idle: self.lifetimes.idle,
+            longest: self.lifetimes.longest,
+            origin,
+            known: self.revocations.known(user.id),
+        };
+        let Opened::Open {
+            now,
+            version,
+            roles,
+            outbox,
+            expires,
+            beyond,
+        } = self.redis.open_session(&open).await?
+        else {
+            return Ok(Login::Refused);
+        };
+        self.revocations.flush(&user.username, outbox).await?;
+        for sid in beyond {
+            self.revocations
+                .revoke_session_of(&user.username, sid, self.tokens.ttl())
+                .await?;
         }
+        let refresh = RefreshClaims {
+            user: user.id,
+            username: user.username.clone(),
+            sid: open.sid,
+            number: 1,
+        };
+        let grant = Grant {
+            user: user.id,
+            username: user.username.clone(),
+            roles,
+            version,
+            sid: open.sid,
+            issued: now,
+            ends: now.plus(self.lifetimes.longest),
+        };
+        let session = self.hand_out(grant, &refresh, expires).await?;
+        Ok(session.map_or(Login::Refused, Login::In))
+    }
+
+    /// Makes the tokens of a session, unless it was revoked meanwhile. A hash may lie between the look at the user and here,
+    /// and a loss of data between the two stores: what the feed has said meanwhile counts.
+    pub(super) async fn hand_out(
+        &self,
+        grant: Grant,
+        refresh: &RefreshClaims,
+        refresh_expires: Timestamp,
+    ) -> Result<Option<NewSession>, Failure> {
+        let standing = self
+            .revocations
+            .standing(grant.sid, grant.user, grant.version);
+        if standing.await.map_err(Failure::Unavailable)? == Standing::Revoked {
+            return Ok(None);
+        }
+        let (now, ends) = (grant.issued, grant.ends);
+        let expires = now.plus(self.tokens.ttl()).min(ends);
+        Ok(Some(NewSession {
+            token: self.tokens.issue(grant).map_err(Failure::Internal)?,
+            expires_in: expires.since(now).as_secs(),
+            refresh_token: self.refresh_tokens.make(refresh),
+            refresh_expires_in: refresh_expires.since(now).as_secs(),
+            username: refresh.username.clone(),
+            user: refresh.user,
+        }))
     }
 
     /// What a token says, if it is valid and its session stands. Costs no round trip.
@@ -191,5 +242,36 @@ impl Sessions {
     /// Where Redis could not be told in time; the replica goes on trying.
     pub async fn log_out_everywhere(&self, claims: &AccessClaims) -> Result<Ended, Failure> {
         self.revocations.end_all_sessions(claims).await
+    }
+
+    /// The sessions of the token's user, the newest first; `None` where the account is gone.
+    ///
+    /// # Errors
+    /// Where the store could not answer.
+    pub async fn of(&self, claims: &AccessClaims) -> Result<Option<Vec<SessionRecord>>, Failure> {
+        let user = self.redis.find_user(&claims.username).await?;
+        match user.filter(|user| user.id == claims.sub) {
+            Some(user) => Ok(Some(self.redis.sessions_of(&user).await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Ends a session of the token's user: once this has returned `true`, no replica accepts any of its tokens. `false` where
+    /// he has no such session.
+    ///
+    /// # Errors
+    /// Where Redis could not be told in time; the replica goes on trying.
+    pub async fn end(&self, claims: &AccessClaims, sid: SessionId) -> Result<bool, Failure> {
+        if sid == claims.sid {
+            return self.log_out(claims).await.map(|()| true);
+        }
+        let sessions = self.of(claims).await?.unwrap_or_default();
+        if !sessions.iter().any(|session| session.sid == sid) {
+            return Ok(false);
+        }
+        self.revocations
+            .revoke_session_of(&claims.username, sid, self.tokens.ttl())
+            .await?;
+        Ok(true)
     }
 }

@@ -65,6 +65,8 @@ pub struct Grant {
     pub sid: SessionId,
     /// When it is issued, by Redis' clock.
     pub issued: Timestamp,
+    /// When the session ends in any case: the token does not outlive it.
+    pub ends: Timestamp,
 }
 
 /// The header as we write it; any other member, `crit` and embedded keys among them, makes it no header of ours.
@@ -113,7 +115,7 @@ impl Tokens {
             sub: grant.user,
             aud: self.audience.clone(),
             client_id: CLIENT_ID.to_owned(),
-            exp: grant.issued.plus(self.ttl).as_secs(),
+            exp: grant.issued.plus(self.ttl).min(grant.ends).as_secs(),
             nbf: issued,
             iat: issued,
             jti: TokenId::random(),

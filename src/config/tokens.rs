@@ -38,6 +38,30 @@ pub(super) struct TokenSettings {
     #[arg(long, env = "ACCESS_TTL", default_value = "1h", value_name = "TIME")]
     access_ttl: Given<Span>,
 
+    /// How long a session lasts without a refresh: the lifetime of a refresh token. At least ACCESS_TTL, at most SESSION_MAX
+    #[arg(long, env = "REFRESH_IDLE", default_value = "7d", value_name = "TIME")]
+    refresh_idle: Given<Span>,
+
+    /// How long a session lasts at most, however often it is refreshed; up to 400 days
+    #[arg(long, env = "SESSION_MAX", default_value = "30d", value_name = "TIME")]
+    session_max: Given<Span>,
+
+    /// For how long after a refresh the token before is answered with the same successor: for tabs that refresh at once, and
+    /// answers that got lost; up to 5m. Later it counts as stolen, and ends the session
+    #[arg(
+        long,
+        env = "REFRESH_GRACE",
+        default_value = "30s",
+        value_name = "TIME"
+    )]
+    refresh_grace: Given<Span>,
+
+    /// REFRESH_SECRET: the keys of refresh tokens, at least 32 bytes each, separated by commas: the first makes tokens, all are
+    /// recognised. A secret: set the variable REFRESH_SECRET, or name a file here. Without either it is derived from the
+    /// secret that signs access tokens
+    #[arg(long, env = "REFRESH_SECRET_FILE", value_name = "FILE")]
+    refresh_secret_file: Option<Given<PathBuf>>,
+
     /// JWT_SECRET: the key that signs tokens (HS256), at least 32 bytes, for example from `openssl rand -base64 48`. A secret:
     /// set the variable JWT_SECRET, or name a file here. Without either, a replica on a loopback address makes one and keeps
     /// it in DATA_DIR
@@ -45,7 +69,7 @@ pub(super) struct TokenSettings {
     jwt_secret_file: Option<Given<PathBuf>>,
 }
 
-/// Access tokens and their key.
+/// Access tokens, refresh tokens and their keys.
 #[derive(Debug, Clone)]
 pub struct TokenConfig {
     /// `iss`.
@@ -54,6 +78,14 @@ pub struct TokenConfig {
     pub audience: String,
     /// Lifetime of an access token.
     pub access_ttl: Duration,
+    /// Lifetime of a refresh token.
+    pub refresh_idle: Duration,
+    /// How long a session lasts at most.
+    pub session_max: Duration,
+    /// How long a traded refresh token still has the same successor.
+    pub refresh_grace: Duration,
+    /// The keys of refresh tokens, the first of which makes them; none where they come from the key that signs.
+    pub refresh_secrets: Vec<Secret>,
     /// The key that signs.
     pub signing: SigningKey,
 }
@@ -69,19 +101,40 @@ pub enum SigningKey {
 
 impl TokenSettings {
     pub(super) fn check(self, report: &mut Report, loopback: bool, data_dir: &Path) -> TokenConfig {
+        let refresh = report.secret(secret("REFRESH_SECRET", self.refresh_secret_file));
         let secret = report.secret(secret("JWT_SECRET", self.jwt_secret_file));
         if !loopback {
             report.needs_off_loopback("JWT_SECRET", &secret);
         }
+        let second = Duration::from_secs(1);
+        let issuer = issuer(report, self.issuer);
+        let audience = report.text("AUDIENCE", self.audience);
+        let access_ttl = report.span("ACCESS_TTL", self.access_ttl, second, MAX_ACCESS_TTL);
+        let refresh_grace = report.span(
+            "REFRESH_GRACE",
+            self.refresh_grace,
+            Duration::ZERO,
+            Duration::from_mins(5),
+        );
+        let session_max = report.span(
+            "SESSION_MAX",
+            self.session_max,
+            access_ttl,
+            Duration::from_hours(24 * 400),
+        );
         TokenConfig {
-            issuer: issuer(report, self.issuer),
-            audience: report.text("AUDIENCE", self.audience),
-            access_ttl: report.span(
-                "ACCESS_TTL",
-                self.access_ttl,
-                Duration::from_secs(1),
-                MAX_ACCESS_TTL,
+            issuer,
+            audience,
+            access_ttl,
+            refresh_idle: report.span(
+                "REFRESH_IDLE",
+                self.refresh_idle,
+                access_ttl,
+                session_max.max(access_ttl),
             ),
+            session_max,
+            refresh_grace,
+            refresh_secrets: refresh_secrets(report, refresh.ok().flatten()),
             signing: signing_key(report, secret.ok().flatten())
                 .unwrap_or_else(|| SigningKey::KeptIn(data_dir.join("jwt-secret"))),
         }
@@ -102,6 +155,21 @@ fn issuer(report: &mut Report, given: Given<String>) -> String {
         );
     }
     issuer
+}
+
+fn refresh_secrets(report: &mut Report, given: Option<Secret>) -> Vec<Secret> {
+    let Some(given) = given else {
+        return Vec::new();
+    };
+    let secrets = given.expose().split(',').map(str::trim);
+    let secrets: Vec<_> = secrets.map(|text| Secret::new(text.to_owned())).collect();
+    if let Some(weakness) = secrets.iter().find_map(Secret::weakness) {
+        report.mistake(
+            "REFRESH_SECRET",
+            &format!("one of its keys {weakness}; make one with: openssl rand -base64 48"),
+        );
+    }
+    secrets
 }
 
 fn signing_key(report: &mut Report, secret: Option<Secret>) -> Option<SigningKey> {

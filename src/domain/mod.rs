@@ -8,6 +8,7 @@ mod claims;
 mod clock;
 mod identity;
 mod password;
+mod refresh;
 mod username;
 
 pub use attempt::{AttemptedName, Guess, Network, Rate};
@@ -15,6 +16,7 @@ pub use claims::AccessClaims;
 pub use clock::{Clock, Timestamp, Uptime};
 pub use identity::{Role, SessionId, TokenId, UserId};
 pub use password::{Password, PasswordHash, PasswordRule, Scheme};
+pub use refresh::{Origin, RefreshClaims};
 pub use username::{UserTag, Username};
 
 /// Says that a text is not of the form that a type asks for. It never carries the text itself, which may be a secret.

@@ -4,11 +4,11 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use poem::Request;
-use poem::http::HeaderMap;
+use poem::http::{HeaderMap, header};
 use poem::web::RemoteAddr;
 use uuid::Uuid;
 
-use crate::domain::Network;
+use crate::domain::{Network, Origin};
 
 /// The header that carries request ids in and out.
 pub const REQUEST_ID: &str = "x-request-id";
@@ -85,6 +85,15 @@ pub fn request_id() -> String {
 #[must_use]
 pub fn network() -> Option<Network> {
     CONTEXT.try_with(|context| context.network).ok().flatten()
+}
+
+/// Where a session is opened by this request.
+#[must_use]
+pub fn origin(request: &Request) -> Origin {
+    let agent = request.headers().get(header::USER_AGENT);
+    let agent = agent.map_or("", |agent| agent.to_str().unwrap_or(""));
+    let client = CONTEXT.try_with(|context| context.client).ok().flatten();
+    Origin::new(agent, client)
 }
 
 fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {

@@ -13,6 +13,7 @@ pub mod docs;
 pub mod management;
 mod observe;
 mod problem;
+mod refresh;
 mod routes;
 pub mod server;
 mod sessions;
@@ -32,6 +33,7 @@ use self::dashboard::DashboardApi;
 use self::docs::{Docs, PAGES};
 use self::observe::Observed;
 use self::problem::{ApiError, ProblemCode};
+use self::refresh::RefreshApi;
 use self::routes::Routes;
 use self::sessions::SessionsApi;
 use crate::auth::accounts::Accounts;
@@ -45,7 +47,7 @@ use crate::telemetry::Metrics;
 enum Tag {
     /// Register, and look at one's own account.
     Accounts,
-    /// Log in and out.
+    /// Log in and out, and stay logged in.
     Sessions,
     /// What only a token opens.
     Protected,
@@ -66,7 +68,7 @@ pub struct Services {
     pub clock: Clock,
 }
 
-type Api = (AccountsApi, SessionsApi, DashboardApi);
+type Api = (AccountsApi, SessionsApi, RefreshApi, DashboardApi);
 
 /// Everything that clients reach.
 #[must_use]
@@ -114,9 +116,13 @@ fn service(services: &Services) -> OpenApiService<Api, ()> {
     };
     let sessions = SessionsApi {
         sessions: Arc::clone(&services.sessions),
+        audit: audit.clone(),
+    };
+    let refresh = RefreshApi {
+        sessions: Arc::clone(&services.sessions),
         audit,
     };
-    OpenApiService::new((accounts, sessions, DashboardApi), "Portcullis", env!("CARGO_PKG_VERSION"))
+    OpenApiService::new((accounts, sessions, refresh, DashboardApi), "Portcullis", env!("CARGO_PKG_VERSION"))
         .description(
             "Token authentication. Register, log in, get a JSON Web Token, and take it back: once a logout has answered, no replica accepts the token.\n\n\
              To try it: register, log in, press Authorize and paste the token, then ask for the dashboard.",

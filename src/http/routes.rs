@@ -19,6 +19,8 @@ pub(super) struct Route {
 #[derive(Debug)]
 pub(super) struct Routes {
     known: HashMap<String, Route>,
+    /// Those of which a part is anything: few, and looked through.
+    patterns: Vec<Route>,
     /// The label of requests for anything else.
     pub unmatched: Arc<str>,
 }
@@ -27,7 +29,7 @@ impl Routes {
     /// Reads the paths from an OpenAPI document, and adds `pages`, which answer `GET` only.
     #[must_use]
     pub(super) fn new(document: &Value, pages: &[&str]) -> Self {
-        let mut routes = HashMap::new();
+        let (mut routes, mut patterns) = (HashMap::new(), Vec::new());
         let paths = document.get("paths").and_then(Value::as_object);
         for (pattern, operations) in paths.into_iter().flatten() {
             let methods = operations
@@ -35,13 +37,19 @@ impl Routes {
                 .into_iter()
                 .flatten()
                 .map(|(method, _)| method.as_str());
-            routes.insert(pattern.clone(), route(pattern, methods));
+            let route = route(pattern, methods);
+            if pattern.contains('{') {
+                patterns.push(route);
+            } else {
+                routes.insert(pattern.clone(), route);
+            }
         }
         for page in pages {
             routes.insert((*page).to_owned(), route(page, ["get"].into_iter()));
         }
         Self {
             known: routes,
+            patterns,
             unmatched: "unmatched".into(),
         }
     }
@@ -49,7 +57,24 @@ impl Routes {
     /// The route of a path.
     #[must_use]
     pub(super) fn find(&self, path: &str) -> Option<&Route> {
-        self.known.get(path)
+        let with_parameters = || {
+            let mut patterns = self.patterns.iter();
+            patterns.find(|route| matches(&route.pattern, path))
+        };
+        self.known.get(path).or_else(with_parameters)
+    }
+}
+
+/// Whether a path is of a pattern, part by part; `{…}` stands for any part that is not empty.
+fn matches(pattern: &str, path: &str) -> bool {
+    let (mut pattern, mut path) = (pattern.split('/'), path.split('/'));
+    loop {
+        match (pattern.next(), path.next()) {
+            (None, None) => return true,
+            (Some(wanted), Some(part))
+                if wanted == part || (wanted.starts_with('{') && !part.is_empty()) => {}
+            _ => return false,
+        }
     }
 }
 
@@ -80,5 +105,18 @@ mod tests {
         assert_eq!(routes.find("/b").unwrap().allow, "POST");
         assert_eq!(routes.find("/docs").unwrap().allow, "GET, HEAD");
         assert!(routes.find("/c").is_none());
+    }
+
+    #[test]
+    fn a_part_that_is_anything_is_one_part_and_not_empty() {
+        let document = serde_json::json!({"paths": {"/a/{b}": {"get": {}}, "/a/c": {"post": {}}}});
+        let routes = Routes::new(&document, &[]);
+        assert_eq!(&*routes.find("/a/x").unwrap().pattern, "/a/{b}");
+        assert_eq!(&*routes.find("/a/c").unwrap().pattern, "/a/c");
+        assert!(
+            ["/a", "/a/", "/a/x/", "/a/x/y", "/b/x"]
+                .iter()
+                .all(|path| routes.find(path).is_none())
+        );
     }
 }

@@ -1,7 +1,9 @@
-//! `POST /login`, `POST /logout` and `DELETE /sessions`.
+//! `POST /login`, `POST /logout`, and the list of sessions at `/sessions`.
 
 use std::sync::Arc;
 
+use poem::Request;
+use poem_openapi::param::Path;
 use poem_openapi::payload::Json as Answer;
 use poem_openapi::{ApiResponse, Object, OpenApi};
 
@@ -12,32 +14,12 @@ use super::authenticated::{Authenticated, Recognised};
 use super::body::Json;
 use super::context;
 use super::problem::{ApiError, ProblemCode, ProblemJson};
+use super::refresh::TokenBody;
 use crate::auth::revocation::Ended;
 use crate::auth::sessions::{Login, Sessions};
-use crate::domain::{AttemptedName, Guess, Password, Username};
+use crate::domain::{AttemptedName, Guess, Password, SessionId, Username};
+use crate::store::SessionRecord;
 use crate::telemetry::Act;
-
-/// A session that was just opened.
-#[derive(Object)]
-#[oai(example)]
-pub struct TokenBody {
-    /// The access token, to be sent as `Authorization: Bearer …`
-    token: String,
-    /// Always `Bearer`
-    token_type: String,
-    /// Seconds until the token expires
-    expires_in: u64,
-}
-
-impl poem_openapi::types::Example for TokenBody {
-    fn example() -> Self {
-        Self {
-            token: "eyJ0eXAiOiJhdCtqd3Qi….eyJpc3MiOiJodHRw….c2lnbmF0dXJl".to_owned(),
-            token_type: "Bearer".to_owned(),
-            expires_in: 3600,
-        }
-    }
-}
 
 /// What a login may come to.
 #[derive(ApiResponse)]
@@ -58,6 +40,77 @@ pub enum LogoutResponse {
     Out,
 }
 
+/// A session of one's own.
+#[derive(Object)]
+#[oai(example)]
+pub(super) struct SessionBody {
+    /// Identifies it
+    sid: String,
+    /// When it was opened (RFC 3339)
+    created_at: String,
+    /// When it was opened or last refreshed (RFC 3339)
+    last_seen_at: String,
+    /// The program that opened it, as it calls itself
+    user_agent: String,
+    /// The address from which it was opened; empty where that is not known
+    address: String,
+    /// Whether it is the session of the token at hand
+    current: bool,
+}
+
+impl SessionBody {
+    fn of(session: SessionRecord, current: SessionId) -> Self {
+        Self {
+            current: session.sid == current,
+            sid: session.sid.to_string(),
+            created_at: session.created.to_string(),
+            last_seen_at: session.last_seen.to_string(),
+            user_agent: session.user_agent,
+            address: session.address,
+        }
+    }
+}
+
+impl poem_openapi::types::Example for SessionBody {
+    fn example() -> Self {
+        Self {
+            sid: "q83vEjRWeJASNFZ4kBI0Vg".to_owned(),
+            created_at: "2026-01-31T12:00:00Z".to_owned(),
+            last_seen_at: "2026-01-31T12:30:00Z".to_owned(),
+            user_agent: "Mozilla/5.0".to_owned(),
+            address: "203.0.113.7".to_owned(),
+            current: true,
+        }
+    }
+}
+
+/// Sessions of one's own, the newest first.
+#[derive(Object)]
+#[oai(example)]
+pub struct SessionList {
+    /// The sessions; at most 20
+    items: Vec<SessionBody>,
+    /// Always null: there is one page
+    next_cursor: Option<String>,
+}
+
+impl poem_openapi::types::Example for SessionList {
+    fn example() -> Self {
+        Self {
+            items: vec![SessionBody::example()],
+            next_cursor: None,
+        }
+    }
+}
+
+/// What looking at one's sessions may come to.
+#[derive(ApiResponse)]
+pub enum SessionsResponse {
+    /// These are open.
+    #[oai(status = 200)]
+    Open(Answer<SessionList>),
+}
+
 /// The routes of this file.
 pub(super) struct SessionsApi {
     pub(super) sessions: Arc<Sessions>,
@@ -71,7 +124,11 @@ impl SessionsApi {
     /// Checks the password and opens a session. The answer holds an access token, which every replica accepts until it
     /// expires or is logged out.
     #[oai(path = "/login", method = "post", tag = Tag::Sessions, operation_id = "login")]
-    async fn login(&self, Json(body): Json<Credentials>) -> Result<LoginResponse, ApiError> {
+    async fn login(
+        &self,
+        request: &Request,
+        Json(body): Json<Credentials>,
+    ) -> Result<LoginResponse, ApiError> {
         let guess = Guess {
             name: AttemptedName::of(&body.username),
             from: context::network(),
@@ -82,18 +139,16 @@ impl SessionsApi {
             Ok(password) => (username, password),
             Err(_) => (None, Password::none()),
         };
-        let login = self.sessions.log_in(guess, username.clone(), &password);
+        let origin = context::origin(request);
+        let login = self
+            .sessions
+            .log_in(guess, username.clone(), &password, &origin);
         let throttled = |failure| self.audit.refused(Act::LogIn, username.as_ref(), failure);
         match login.await.map_err(throttled)? {
             Login::In(session) => {
                 self.audit
                     .record(Act::LogIn, "in", Some(session.user), username.as_ref());
-                let body = TokenBody {
-                    token: session.token,
-                    token_type: "Bearer".to_owned(),
-                    expires_in: session.expires_in,
-                };
-                Ok(LoginResponse::In(Answer(body)))
+                Ok(LoginResponse::In(Answer(session.into())))
             }
             Login::Refused => {
                 self.audit
@@ -140,5 +195,51 @@ impl SessionsApi {
             }
             Ended::ActingSessionGone => Err(ApiError::new(ProblemCode::InvalidToken)),
         }
+    }
+
+    /// See one's sessions
+    ///
+    /// Those that are open, the newest first: where each was opened, and when it was last refreshed.
+    #[oai(path = "/sessions", method = "get", tag = Tag::Sessions, operation_id = "sessions")]
+    async fn list(
+        &self,
+        Authenticated(claims): Authenticated,
+    ) -> Result<SessionsResponse, ApiError> {
+        let sessions = self.sessions.of(&claims).await?;
+        // The account is gone, and so is the session.
+        let sessions = sessions.ok_or(ApiError::new(ProblemCode::InvalidToken))?;
+        let items = sessions
+            .into_iter()
+            .map(|session| SessionBody::of(session, claims.sid));
+        Ok(SessionsResponse::Open(Answer(SessionList {
+            items: items.collect(),
+            next_cursor: None,
+        })))
+    }
+
+    /// End one of one's sessions
+    ///
+    /// Once this has answered, no replica accepts any token of that session. What is not a session of one's own is not found.
+    #[oai(path = "/sessions/:sid", method = "delete", tag = Tag::Sessions, operation_id = "end_session")]
+    async fn end(
+        &self,
+        Authenticated(claims): Authenticated,
+        /// The session, as the list of sessions names it
+        sid: Path<String>,
+    ) -> Result<LogoutResponse, ApiError> {
+        let sid: SessionId = sid
+            .0
+            .parse()
+            .map_err(|_| ApiError::new(ProblemCode::NotFound))?;
+        if !self.sessions.end(&claims, sid).await? {
+            return Err(ApiError::new(ProblemCode::NotFound));
+        }
+        self.audit.record(
+            Act::LogOut,
+            "ended",
+            Some(claims.sub),
+            Some(&claims.username),
+        );
+        Ok(LogoutResponse::Out)
     }
 }

@@ -7,9 +7,10 @@ use redis::Script;
 
 use super::connection::{Redis, StoreError};
 use super::entries::{Entry, SessionEntry};
+use super::session_list::MOST_SESSIONS;
 use super::users::{User, parse_roles};
 use crate::config::MAX_ACCESS_TTL;
-use crate::domain::{Role, SessionId, Timestamp, UserId, Username};
+use crate::domain::{Origin, Role, SessionId, Timestamp, UserId, Username};
 
 /// How long a revocation is kept beyond the last token it refuses: the leeway of verification (5 s) and two minutes for
 /// clocks and for what was under way.
@@ -24,6 +25,12 @@ pub struct OpenSession<'a> {
     pub sid: SessionId,
     /// Lifetime of its access token.
     pub access_ttl: Duration,
+    /// Lifetime of its refresh token.
+    pub idle: Duration,
+    /// How long it lives at most.
+    pub longest: Duration,
+    /// Where it is opened.
+    pub origin: &'a Origin,
     /// What the feed knows of the user. The store is raised to that first: a version that a loss of data has undone must
     /// not be used twice.
     pub known: Known,
@@ -64,6 +71,10 @@ pub enum Opened {
         roles: Vec<Role>,
         /// Entries found in the user's outbox, to be appended to the feed before anyone is answered.
         outbox: Vec<Entry>,
+        /// When its refresh token expires.
+        expires: Timestamp,
+        /// Sessions of the user beyond the number that he may have, to be revoked before anyone is answered.
+        beyond: Vec<SessionId>,
     },
     /// The account is no longer the one that was seen: password changed, disabled, deleted, or registered again.
     AccountChanged,
@@ -91,6 +102,9 @@ pub struct RevokeSession<'a> {
     /// Lifetime of access tokens.
     pub access_ttl: Duration,
 }
+
+/// 1, now, version, roles, outbox entries, expiry of the refresh token, sessions beyond the number.
+type OpenAnswer = (u8, u64, u64, String, Vec<String>, u64, Vec<String>);
 
 static OPEN: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/open_session.lua")));
@@ -121,23 +135,28 @@ impl Redis {
             open.access_ttl.as_millis().to_string(),
             open.known.version.to_string(),
             open.known.sessions_from.to_string(),
+            open.idle.as_millis().to_string(),
+            open.longest.as_millis().to_string(),
+            open.origin.user_agent.clone(),
+            open.origin
+                .address
+                .map_or_else(String::new, |address| address.to_string()),
+            MOST_SESSIONS.to_string(),
         ];
-        let answer: Vec<redis::Value> = self.script(&OPEN, &keys, &args).await?;
-        let Ok([_, now, version, roles, outbox]) = <[_; 5]>::try_from(answer) else {
+        let answer: redis::Value = self.script(&OPEN, &keys, &args).await?;
+        if matches!(&answer, redis::Value::Array(parts) if parts.len() == 1) {
             return Ok(Opened::AccountChanged);
-        };
-        let roles: String =
-            redis::from_redis_value(roles).map_err(|_| StoreError::unexpected("roles"))?;
-        let outbox: Vec<String> =
-            redis::from_redis_value(outbox).map_err(|_| StoreError::unexpected("outbox"))?;
+        }
+        let (_, now, version, roles, outbox, expires, beyond): OpenAnswer =
+            redis::from_redis_value(answer).map_err(|_| StoreError::unexpected("open_session"))?;
+        let beyond = beyond.iter().filter_map(|sid| sid.parse().ok());
         Ok(Opened::Open {
-            now: Timestamp::from_millis(
-                redis::from_redis_value(now).map_err(|_| StoreError::unexpected("now"))?,
-            ),
-            version: redis::from_redis_value(version)
-                .map_err(|_| StoreError::unexpected("version"))?,
+            now: Timestamp::from_millis(now),
+            version,
             roles: parse_roles(&roles).ok_or(StoreError::unexpected("roles"))?,
             outbox: Entry::parse_all(&outbox)?,
+            expires: Timestamp::from_millis(expires),
+            beyond: beyond.collect(),
         })
     }
 

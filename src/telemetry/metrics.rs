@@ -13,7 +13,7 @@ use crate::auth::passwords::Passwords;
 use crate::auth::revocation::Revocations;
 
 /// Every metric as `/metrics` shows it, and what it tells.
-pub const NAMES: [(&str, &str); 14] = [
+pub const NAMES: [(&str, &str); 15] = [
     (
         "http_server_request_duration_seconds",
         "requests by route pattern, method and class of status",
@@ -21,6 +21,7 @@ pub const NAMES: [(&str, &str); 14] = [
     ("portcullis_registrations_total", "registrations by outcome"),
     ("portcullis_logins_total", "logins by outcome"),
     ("portcullis_logouts_total", "logouts by outcome"),
+    ("portcullis_refreshes_total", "refreshes by outcome"),
     ("portcullis_password_hashes_total", "bcrypt computations"),
     (
         "portcullis_password_queue",
@@ -71,6 +72,8 @@ pub enum Act {
     LogIn,
     /// A logout.
     LogOut,
+    /// A refresh token was traded.
+    Refresh,
 }
 
 impl Act {
@@ -81,6 +84,7 @@ impl Act {
             Self::Register => "register",
             Self::LogIn => "login",
             Self::LogOut => "logout",
+            Self::Refresh => "refresh",
         }
     }
 }
@@ -94,6 +98,7 @@ pub struct Metrics {
     registrations: Counter<u64>,
     logins: Counter<u64>,
     logouts: Counter<u64>,
+    refreshes: Counter<u64>,
     throttled: Counter<u64>,
     // Reads the instruments for as long as it lives.
     _provider: SdkMeterProvider,
@@ -127,6 +132,7 @@ impl Metrics {
             registrations: counter("portcullis.registrations"),
             logins: counter("portcullis.logins"),
             logouts: counter("portcullis.logouts"),
+            refreshes: counter("portcullis.refreshes"),
             throttled: counter("portcullis.throttled"),
             meter,
             _provider: provider,
@@ -158,6 +164,7 @@ impl Metrics {
             Act::Register => &self.registrations,
             Act::LogIn => &self.logins,
             Act::LogOut => &self.logouts,
+            Act::Refresh => &self.refreshes,
         };
         counter.add(1, &[KeyValue::new("outcome", outcome)]);
     }

@@ -45,6 +45,10 @@ pub fn config(redis_url: &str) -> Config {
             issuer: "http://localhost:8080".to_owned(),
             audience: "portcullis".to_owned(),
             access_ttl: Duration::from_hours(1),
+            refresh_idle: Duration::from_hours(24 * 7),
+            session_max: Duration::from_hours(24 * 30),
+            refresh_grace: Duration::from_secs(30),
+            refresh_secrets: Vec::new(),
             signing: SigningKey::Secret(Secret::new(SECRET.to_owned())),
         },
         passwords: PasswordConfig {

@@ -98,6 +98,7 @@ pub fn issue(tokens: &Tokens) -> String {
         version: 7,
         sid: SessionId::random(),
         issued: Timestamp::from_secs(NOW),
+        ends: Timestamp::from_secs(u64::from(u32::MAX)),
     };
     tokens.issue(grant).unwrap()
 }

@@ -193,6 +193,26 @@ impl Anonymous {
         .await
     }
 
+    /// Trades a refresh token.
+    pub async fn refresh(&self, token: &str) -> Answer {
+        self.post("/refresh", &json!({"refresh_token": token}))
+            .await
+    }
+
+    /// The sessions of whoever has the token.
+    pub async fn sessions(&self, token: &str) -> Answer {
+        let bearer = format!("Bearer {token}");
+        self.send("GET", "/sessions", &[("authorization", &bearer)], None)
+            .await
+    }
+
+    /// Ends one of the sessions of whoever has the token.
+    pub async fn end_session(&self, token: &str, sid: &str) -> Answer {
+        let (bearer, path) = (format!("Bearer {token}"), format!("/sessions/{sid}"));
+        self.send("DELETE", &path, &[("authorization", &bearer)], None)
+            .await
+    }
+
     /// Logs out with a token.
     pub async fn logout(&self, token: &str) -> Answer {
         self.send(
@@ -210,6 +230,7 @@ impl Anonymous {
 pub struct User {
     pub name: String,
     pub token: String,
+    pub refresh_token: String,
     pub at: Anonymous,
 }
 
@@ -240,10 +261,11 @@ impl User {
     pub async fn log_in(at: &Anonymous, name: &str) -> Self {
         let answer = patiently(async || at.login(name, PASSWORD).await).await;
         assert_eq!(answer.status, 200, "{answer:?}");
-        let token = answer.json()["token"].as_str().unwrap().to_owned();
+        let text = |member: &str| answer.json()[member].as_str().unwrap().to_owned();
         Self {
             name: name.to_owned(),
-            token,
+            token: text("token"),
+            refresh_token: text("refresh_token"),
             at: at.clone(),
         }
     }

@@ -258,6 +258,25 @@ impl Revocations {
             .await
     }
 
+    /// Revokes a session of which no token is at hand. As [`revoke_session`](Self::revoke_session) otherwise.
+    ///
+    /// # Errors
+    /// Where the feed could not be told in time. It is safe to call this again.
+    pub async fn revoke_session_of(
+        self: &Arc<Self>,
+        username: &Username,
+        sid: SessionId,
+        access_ttl: Duration,
+    ) -> Result<(), Failure> {
+        let decision = Decision::Revoke {
+            sid,
+            // The record knows when the last one expires, and one that is issued now expires in a lifetime.
+            token_expires: self.clock.now(),
+            access_ttl,
+        };
+        self.carry_out(username.clone(), decision).await.map(|_| ())
+    }
+
     /// Ends all sessions of the token's user. When this has returned [`Ended::All`], no replica accepts any token that was
     /// issued before; when [`Ended::ActingSessionGone`], none accepts the token at hand.
     ///
@@ -326,6 +345,19 @@ impl Revocations {
         if outbox.is_empty() {
             return Ok(());
         }
+        self.before_refusing(name, outbox).await
+    }
+
+    /// Does what must have been done before anybody hears that a session has ended: what has ended it may lie in the outbox
+    /// still, or was appended a moment ago, and no replica may accept the session's tokens after that.
+    ///
+    /// # Errors
+    /// Where the feed could not be told in time; the backlog goes on.
+    pub async fn before_refusing(
+        &self,
+        name: &Username,
+        outbox: Vec<Entry>,
+    ) -> Result<(), Failure> {
         match self.tell(name, &outbox).await {
             Ok(window) => {
                 tokio::time::sleep(window).await;
@@ -351,7 +383,7 @@ impl Revocations {
         let announced = self.redis.append(entries).await?;
         self.appended.notify_one();
         // The feed has them; that the outbox still does costs nobody anything but a second append.
-        if self.redis.acknowledge(name, entries).await.is_err() {
+        if !entries.is_empty() && self.redis.acknowledge(name, entries).await.is_err() {
             self.backlog.note(Task {
                 username: name.clone(),
                 decision: None,

@@ -2,7 +2,8 @@
 -- Opens a session after a password was verified, unless the account is no longer the one that was seen.
 -- KEYS  1 user  2 session  3 sessions of the user  4 outbox of the name
 -- ARGV  1 user id seen  2 sessions_from seen  3 sid  4 access lifetime (ms)  5 version, 6 sessions_from that the feed knows
--- Returns {1, now (ms), version, roles, outbox entries} or {0}.
+--       7 refresh lifetime (ms)  8 longest life of a session (ms)  9 user agent  10 address  11 how many sessions a user has
+-- Returns {1, now (ms), version, roles, outbox entries, expiry of the refresh token (ms), sids beyond the number} or {0}.
 local user = redis.call('HMGET', KEYS[1], 'id', 'sessions_from', 'disabled', 'version', 'roles')
 if user[1] ~= ARGV[1] or user[2] ~= ARGV[2] or user[3] ~= '0' then return {0} end
 -- What the feed knows and the store has lost holds all the same: no version is used twice, no void session comes back.
@@ -13,11 +14,17 @@ if tonumber(user[4]) < tonumber(ARGV[5]) then
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local expires = now + ARGV[4]
-redis.call('HSET', KEYS[2], 'user', ARGV[1], 'version', user[4], 'created', now, 'access_expires', expires)
-redis.call('PEXPIREAT', KEYS[2], expires)
-redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now)
-redis.call('ZADD', KEYS[3], expires, ARGV[3])
-if redis.call('PEXPIRETIME', KEYS[3]) < expires then redis.call('PEXPIREAT', KEYS[3], expires) end
-redis.call('HSET', KEYS[1], 'last_login', now)
-return {1, now, user[4], user[5], redis.call('SMEMBERS', KEYS[4])}
+local text = function(number) return string.format('%.0f', number) end
+local ends = now + ARGV[8]
+local expires = math.min(now + ARGV[7], ends)
+redis.call('HSET', KEYS[2], 'user', ARGV[1], 'version', user[4], 'created', text(now), 'seen', text(now), 'ends', text(ends),
+  'access_expires', text(math.min(now + ARGV[4], ends)), 'counter', '1', 'rotated', '0', 'agent', ARGV[9], 'address', ARGV[10])
+redis.call('PEXPIREAT', KEYS[2], text(expires))
+redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', text(now))
+redis.call('ZADD', KEYS[3], text(expires), ARGV[3])
+if redis.call('PEXPIRETIME', KEYS[3]) < expires then redis.call('PEXPIREAT', KEYS[3], text(expires)) end
+redis.call('HSET', KEYS[1], 'last_login', text(now))
+-- Those that were not refreshed for the longest time come first.
+local beyond = redis.call('ZCARD', KEYS[3]) - ARGV[11]
+local oldest = beyond > 0 and redis.call('ZRANGE', KEYS[3], 0, beyond - 1) or {}
+return {1, now, user[4], user[5], redis.call('SMEMBERS', KEYS[4]), expires, oldest}

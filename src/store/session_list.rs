@@ -1,0 +1,81 @@
+//! The sessions of one user, to be looked at.
+
+use redis::AsyncTypedCommands as _;
+
+use super::connection::{Redis, StoreError};
+use super::users::User;
+use crate::domain::{SessionId, Timestamp};
+
+/// How many sessions a user has at most; the next one ends that which was not refreshed for the longest time.
+pub const MOST_SESSIONS: usize = 20;
+
+/// A session as its owner sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionRecord {
+    /// Identity.
+    pub sid: SessionId,
+    /// When it was opened.
+    pub created: Timestamp,
+    /// When it was opened or last refreshed.
+    pub last_seen: Timestamp,
+    /// The program that opened it, as it calls itself.
+    pub user_agent: String,
+    /// From where it was opened.
+    pub address: String,
+}
+
+type Fields = (
+    Option<String>,
+    Option<u64>,
+    Option<String>,
+    Option<u64>,
+    Option<u64>,
+    Option<String>,
+    Option<String>,
+);
+
+impl Redis {
+    /// The sessions of a user that stand, the newest first.
+    ///
+    /// # Errors
+    /// Where the store cannot answer.
+    pub async fn sessions_of(&self, user: &User) -> Result<Vec<SessionRecord>, StoreError> {
+        let name = &user.username;
+        let index = self.keys().sessions(name);
+        let sids: Vec<String> = self
+            .run(async |connection| connection.zrange(&index, 0, -1).await)
+            .await?;
+        let sids: Vec<SessionId> = sids.iter().filter_map(|sid| sid.parse().ok()).collect();
+        if sids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut pipeline = redis::pipe();
+        for sid in &sids {
+            let record = pipeline
+                .cmd("HMGET")
+                .arg(self.keys().session(name.tag(), *sid));
+            record.arg(&[
+                "user", "version", "revoked", "created", "seen", "agent", "address",
+            ]);
+        }
+        let records: Vec<Fields> = self
+            .run(async |connection| pipeline.query_async(connection).await)
+            .await?;
+        let standing = |(sid, record): (&SessionId, Fields)| {
+            let (owner, version, revoked, created, seen, agent, address) = record;
+            let stands = owner? == user.id.to_string()
+                && version? >= user.sessions_from
+                && revoked.is_none();
+            stands.then_some(SessionRecord {
+                sid: *sid,
+                created: Timestamp::from_millis(created?),
+                last_seen: Timestamp::from_millis(seen?),
+                user_agent: agent?,
+                address: address?,
+            })
+        };
+        let mut sessions: Vec<_> = sids.iter().zip(records).filter_map(standing).collect();
+        sessions.sort_by_key(|session| std::cmp::Reverse((session.created, session.sid.to_bits())));
+        Ok(sessions)
+    }
+}
