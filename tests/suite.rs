@@ -42,6 +42,7 @@ mod make_run;
 mod manifests;
 mod model;
 mod outage;
+mod password_change;
 mod paused;
 mod process;
 mod readme;

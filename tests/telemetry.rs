@@ -199,6 +199,15 @@ async fn every_metric_that_is_named_is_there_and_no_other_of_ours() {
         anyone.login("bob", "a wrong password").await;
     }
     anyone.refresh(&user.refresh_token).await;
+    let bearer = format!("Bearer {}", user.token);
+    let body = json!({"current_password": PASSWORD, "new_password": "short"}).to_string();
+    let headers = [
+        ("content-type", "application/json"),
+        ("authorization", bearer.as_str()),
+    ];
+    anyone
+        .send("PUT", "/me/password", &headers, Some(&body))
+        .await;
     anyone.logout(&user.token).await;
 
     let metrics = replica.probes().get("/metrics").await.body;

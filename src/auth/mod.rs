@@ -5,6 +5,7 @@
 
 pub mod accounts;
 pub mod keyring;
+pub mod password_change;
 pub mod passwords;
 pub mod refresh;
 pub mod refresh_tokens;

@@ -18,12 +18,12 @@ use crate::store::{OpenSession, Opened, Redis, SessionRecord, User};
 #[derive(Debug)]
 pub struct Sessions {
     pub(super) redis: Redis,
-    passwords: Arc<Passwords>,
+    pub(super) passwords: Arc<Passwords>,
     pub(super) tokens: Tokens,
     pub(super) refresh_tokens: RefreshTokens,
     pub(super) lifetimes: Lifetimes,
     pub(super) revocations: Arc<Revocations>,
-    throttle: Arc<Throttle>,
+    pub(super) throttle: Arc<Throttle>,
 }
 
 /// How long sessions last.

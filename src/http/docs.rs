@@ -162,7 +162,7 @@ fn typical(status: &str, takes_token: bool) -> ProblemCode {
 }
 
 /// The bodies that clients send.
-const STRICT_OBJECTS: &[&str] = &["Credentials", "RefreshBody"];
+const STRICT_OBJECTS: &[&str] = &["Credentials", "PasswordBody", "RefreshBody"];
 
 /// The page's own scripts and nothing else may run: they are named by their hashes.
 fn content_security_policy(page: &str) -> String {

@@ -12,6 +12,7 @@ mod dashboard;
 pub mod docs;
 pub mod management;
 mod observe;
+mod password;
 mod problem;
 mod refresh;
 mod routes;
@@ -32,6 +33,7 @@ use self::body::WholeBodies;
 use self::dashboard::DashboardApi;
 use self::docs::{Docs, PAGES};
 use self::observe::Observed;
+use self::password::PasswordApi;
 use self::problem::{ApiError, ProblemCode};
 use self::refresh::RefreshApi;
 use self::routes::Routes;
@@ -68,7 +70,13 @@ pub struct Services {
     pub clock: Clock,
 }
 
-type Api = (AccountsApi, SessionsApi, RefreshApi, DashboardApi);
+type Api = (
+    AccountsApi,
+    PasswordApi,
+    SessionsApi,
+    RefreshApi,
+    DashboardApi,
+);
 
 /// Everything that clients reach.
 #[must_use]
@@ -118,11 +126,15 @@ fn service(services: &Services) -> OpenApiService<Api, ()> {
         sessions: Arc::clone(&services.sessions),
         audit: audit.clone(),
     };
+    let password = PasswordApi {
+        sessions: Arc::clone(&services.sessions),
+        audit: audit.clone(),
+    };
     let refresh = RefreshApi {
         sessions: Arc::clone(&services.sessions),
         audit,
     };
-    OpenApiService::new((accounts, sessions, refresh, DashboardApi), "Portcullis", env!("CARGO_PKG_VERSION"))
+    OpenApiService::new((accounts, password, sessions, refresh, DashboardApi), "Portcullis", env!("CARGO_PKG_VERSION"))
         .description(
             "Token authentication. Register, log in, get a JSON Web Token, and take it back: once a logout has answered, no replica accepts the token.\n\n\
              To try it: register, log in, press Authorize and paste the token, then ask for the dashboard.",

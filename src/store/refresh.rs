@@ -136,7 +136,7 @@ impl Redis {
     }
 }
 
-fn successor(how: Succession, answer: Vec<Value>) -> Result<Successor, StoreError> {
+pub(super) fn successor(how: Succession, answer: Vec<Value>) -> Result<Successor, StoreError> {
     let (number, now, version, roles, expires, ends): (u64, u64, u64, String, u64, u64) =
         read(Value::Array(answer))?;
     Ok(Successor {
@@ -150,6 +150,6 @@ fn successor(how: Succession, answer: Vec<Value>) -> Result<Successor, StoreErro
     })
 }
 
-fn read<T: FromRedisValue>(value: Value) -> Result<T, StoreError> {
+pub(super) fn read<T: FromRedisValue>(value: Value) -> Result<T, StoreError> {
     redis::from_redis_value(value).map_err(|_| StoreError::unexpected("rotate_session"))
 }

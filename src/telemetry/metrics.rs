@@ -13,7 +13,7 @@ use crate::auth::passwords::Passwords;
 use crate::auth::revocation::Revocations;
 
 /// Every metric as `/metrics` shows it, and what it tells.
-pub const NAMES: [(&str, &str); 15] = [
+pub const NAMES: [(&str, &str); 16] = [
     (
         "http_server_request_duration_seconds",
         "requests by route pattern, method and class of status",
@@ -22,6 +22,10 @@ pub const NAMES: [(&str, &str); 15] = [
     ("portcullis_logins_total", "logins by outcome"),
     ("portcullis_logouts_total", "logouts by outcome"),
     ("portcullis_refreshes_total", "refreshes by outcome"),
+    (
+        "portcullis_password_changes_total",
+        "changes of passwords by outcome",
+    ),
     ("portcullis_password_hashes_total", "bcrypt computations"),
     (
         "portcullis_password_queue",
@@ -74,6 +78,8 @@ pub enum Act {
     LogOut,
     /// A refresh token was traded.
     Refresh,
+    /// A password was changed.
+    ChangePassword,
 }
 
 impl Act {
@@ -85,6 +91,7 @@ impl Act {
             Self::LogIn => "login",
             Self::LogOut => "logout",
             Self::Refresh => "refresh",
+            Self::ChangePassword => "change_password",
         }
     }
 }
@@ -99,6 +106,7 @@ pub struct Metrics {
     logins: Counter<u64>,
     logouts: Counter<u64>,
     refreshes: Counter<u64>,
+    password_changes: Counter<u64>,
     throttled: Counter<u64>,
     // Reads the instruments for as long as it lives.
     _provider: SdkMeterProvider,
@@ -133,6 +141,7 @@ impl Metrics {
             logins: counter("portcullis.logins"),
             logouts: counter("portcullis.logouts"),
             refreshes: counter("portcullis.refreshes"),
+            password_changes: counter("portcullis.password.changes"),
             throttled: counter("portcullis.throttled"),
             meter,
             _provider: provider,
@@ -165,6 +174,7 @@ impl Metrics {
             Act::LogIn => &self.logins,
             Act::LogOut => &self.logouts,
             Act::Refresh => &self.refreshes,
+            Act::ChangePassword => &self.password_changes,
         };
         counter.add(1, &[KeyValue::new("outcome", outcome)]);
     }

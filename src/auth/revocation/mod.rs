@@ -50,6 +50,7 @@ use std::time::Duration;
 
 use quick_cache::sync::Cache;
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
@@ -68,6 +69,9 @@ use crate::store::{Decided, Entry, Known, MARGIN, Redis, SessionEntry, StoreErro
 
 /// How long a request may wait for Redis in all, not counting the freshness window.
 pub const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The task of a revocation has ended before it was done.
+const CUT_SHORT: Failure = Failure::Internal("a revocation was cut short");
 
 /// How many acknowledged revocations a replica remembers.
 const ACKNOWLEDGED: usize = 16_384;
@@ -312,29 +316,59 @@ impl Revocations {
         username: Username,
         decision: Decision,
     ) -> Result<bool, Failure> {
+        let (redis, name, made) = (self.redis.clone(), username.clone(), decision.clone());
+        let decided = async move {
+            let Decided { revoked, outbox } = made.make(&redis, &name).await?;
+            Ok((revoked, outbox))
+        };
+        let task = Task {
+            username,
+            decision: Some(decision),
+        };
+        self.begin(task, decided).await.unwrap_or(Err(CUT_SHORT))
+    }
+
+    /// Carries out a verb that takes tokens away beside what else it does, and cannot be decided again: what it has left in
+    /// the outbox is told to the feed and waited for before its outcome is returned. On a task of its own, too.
+    ///
+    /// # Errors
+    /// Where the store could not answer or the feed could not be told in time; it may have been decided all the same, and then
+    /// the replica goes on trying to tell the others.
+    pub async fn carry<T: Send + 'static>(
+        self: &Arc<Self>,
+        username: Username,
+        decided: impl Future<Output = Result<(T, Vec<Entry>), StoreError>> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let task = Task {
+            username,
+            decision: None,
+        };
+        self.begin(task, decided).await.unwrap_or(Err(CUT_SHORT))
+    }
+
+    fn begin<T: Send + 'static>(
+        self: &Arc<Self>,
+        task: Task,
+        decided: impl Future<Output = Result<(T, Vec<Entry>), StoreError>> + Send + 'static,
+    ) -> JoinHandle<Result<T, Failure>> {
         let this = Arc::clone(self);
         let work = async move {
             let told = async {
-                let Decided { revoked, outbox } = decision.make(&this.redis, &username).await?;
-                let window = this.tell(&username, &outbox).await?;
-                Ok((revoked, window))
+                let (outcome, outbox) = decided.await?;
+                let window = this.tell(&task.username, &outbox).await?;
+                Ok((outcome, window))
             };
             let why = match tokio::time::timeout(PATIENCE, told).await {
-                Ok(Ok((revoked, window))) => {
+                Ok(Ok((outcome, window))) => {
                     tokio::time::sleep(window).await;
-                    return Ok(revoked);
+                    return Ok(outcome);
                 }
                 Ok(Err(error)) => Unavailable::Store(error),
                 Err(_) => Unavailable::Deadline,
             };
-            let task = Task {
-                username,
-                decision: Some(decision),
-            };
             Err(this.left_over(task, why))
         };
-        let cut_short = Err(Failure::Internal("a revocation was cut short"));
-        self.under_way.spawn(work).await.unwrap_or(cut_short)
+        self.under_way.spawn(work)
     }
 
     /// Appends what was found in a user's outbox by another verb, before that is answered.
