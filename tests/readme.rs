@@ -108,8 +108,11 @@ fn metrics() -> String {
 
 /// The first column of a table: what stands in backquotes there.
 fn first_column(table: &str) -> BTreeSet<String> {
-    let cell = |line: &str| Some(line.strip_prefix("| `")?.split_once('`')?.0.to_owned());
-    table.lines().filter_map(cell).collect()
+    let cells = table
+        .lines()
+        .filter_map(|line| Some(line.strip_prefix("| `")?.split_once(" | ")?.0));
+    let names = cells.flat_map(|cell| cell.split('`').step_by(2));
+    names.map(str::to_owned).collect()
 }
 
 fn document() -> Value {

@@ -55,3 +55,4 @@ mod spellings;
 mod telemetry;
 mod throttles;
 mod tokens;
+mod verify;

@@ -18,6 +18,7 @@ mod refresh;
 mod routes;
 pub mod server;
 mod sessions;
+mod verify;
 
 use std::sync::Arc;
 
@@ -38,6 +39,7 @@ use self::problem::{ApiError, ProblemCode};
 use self::refresh::RefreshApi;
 use self::routes::Routes;
 use self::sessions::SessionsApi;
+use self::verify::VerifyApi;
 use crate::auth::accounts::Accounts;
 use crate::auth::passwords::Passwords;
 use crate::auth::sessions::Sessions;
@@ -76,6 +78,7 @@ type Api = (
     SessionsApi,
     RefreshApi,
     DashboardApi,
+    VerifyApi,
 );
 
 /// Everything that clients reach.
@@ -134,7 +137,7 @@ fn service(services: &Services) -> OpenApiService<Api, ()> {
         sessions: Arc::clone(&services.sessions),
         audit,
     };
-    OpenApiService::new((accounts, password, sessions, refresh, DashboardApi), "Portcullis", env!("CARGO_PKG_VERSION"))
+    OpenApiService::new((accounts, password, sessions, refresh, DashboardApi, VerifyApi), "Portcullis", env!("CARGO_PKG_VERSION"))
         .description(
             "Token authentication. Register, log in, get a JSON Web Token, and take it back: once a logout has answered, no replica accepts the token.\n\n\
              To try it: register, log in, press Authorize and paste the token, then ask for the dashboard.",
