@@ -20,6 +20,7 @@
 
 mod harness;
 
+mod administration;
 mod alerts;
 mod authorization;
 mod backup;

@@ -21,6 +21,8 @@ pub struct User {
     pub roles: Vec<Role>,
     /// Whether an administrator has disabled the account.
     pub disabled: bool,
+    /// Tokens of a lower version are refused.
+    pub version: u64,
     /// Sessions opened under a lower version are void; a verb that follows a look at the user names what it saw.
     pub sessions_from: u64,
     /// When the account was created.
@@ -75,12 +77,13 @@ impl Redis {
     /// # Errors
     /// Where the store cannot answer, or what it holds is not a user.
     pub async fn find_user(&self, name: &Username) -> Result<Option<User>, StoreError> {
-        const FIELDS: [&str; 7] = [
+        const FIELDS: [&str; 8] = [
             "id",
             "username",
             "password",
             "roles",
             "disabled",
+            "version",
             "sessions_from",
             "created",
         ];
@@ -101,10 +104,11 @@ impl Redis {
                 password,
                 roles,
                 disabled,
+                version,
                 sessions_from,
                 created,
             ],
-        ) = <[_; 7]>::try_from(fields)
+        ) = <[_; 8]>::try_from(fields)
         else {
             return Err(StoreError::unexpected("fields of a user"));
         };
@@ -116,6 +120,7 @@ impl Redis {
                 password: password?.parse().ok()?,
                 roles: parse_roles(&roles?)?,
                 disabled: disabled? != "0",
+                version: version?.parse().ok()?,
                 sessions_from: sessions_from?.parse().ok()?,
                 created: Timestamp::from_millis(created?.parse().ok()?),
             })
@@ -158,4 +163,12 @@ pub(super) fn parse_roles(text: &str) -> Option<Vec<Role>> {
         .filter(|role| !role.is_empty())
         .map(|role| role.parse().ok())
         .collect()
+}
+
+/// Roles as they are stored: each once, in alphabetical order, so that the same roles are the same text.
+pub(super) fn write_roles(roles: &[Role]) -> String {
+    let mut words: Vec<_> = roles.iter().map(Role::as_str).collect();
+    words.sort_unstable();
+    words.dedup();
+    words.join(",")
 }
