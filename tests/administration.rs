@@ -353,14 +353,14 @@ async fn nothing_of_a_deleted_account_opens_the_account_of_a_stranger_with_its_n
     for number in 0..times {
         let name = format!("name{number}");
         let owner = cluster.user(&name).await;
-        let [deletes, logs_in, registers] = [0; 3].map(|_| &cluster.replicas[dice.below(3)]);
+        let [at_first, at_second, at_third] = [0; 3].map(|_| &cluster.replicas[dice.below(3)]);
         let [first, second, third] =
             [0; 3].map(|_| std::time::Duration::from_micros(dice.below(9000) as u64));
         let deletion = async {
             tokio::time::sleep(first).await;
             ask(
                 &owner,
-                deletes,
+                at_first,
                 "POST",
                 "/me/delete",
                 Some(json!({"password": PASSWORD})),
@@ -369,12 +369,12 @@ async fn nothing_of_a_deleted_account_opens_the_account_of_a_stranger_with_its_n
         };
         let login = async {
             tokio::time::sleep(second).await;
-            logs_in.anonymous().login(&name, PASSWORD).await
+            at_second.anonymous().login(&name, PASSWORD).await
         };
         let registration = async {
             tokio::time::sleep(third).await;
             loop {
-                let answer = registers.anonymous().register(&name, STRANGER).await;
+                let answer = at_third.anonymous().register(&name, STRANGER).await;
                 if answer.status != 409 {
                     return answer;
                 }

@@ -56,3 +56,4 @@ mod spellings;
 mod telemetry;
 mod throttles;
 mod tokens;
+mod user_command;

@@ -9,7 +9,7 @@ use super::throttle::Throttle;
 use crate::domain::{
     AccessClaims, AttemptedName, Guess, Network, Password, Timestamp, UserId, Username,
 };
-use crate::store::{Change, Redis, Registered, Seen, User};
+use crate::store::{self, Change, Redis, Registered, Seen, User};
 
 /// Registers users and finds them again.
 #[derive(Debug)]
@@ -85,7 +85,15 @@ impl Accounts {
         };
         let hash = self.passwords.hash(asker, password).await?;
         let id = UserId::new();
-        match self.redis.register_user(id, &username, &hash).await? {
+        let new = store::NewUser {
+            id,
+            username: username.clone(),
+            password: hash,
+            roles: Vec::new(),
+            disabled: false,
+            imported: None,
+        };
+        match self.redis.register_user(&new).await? {
             Registered::Created(created, outbox) => {
                 self.revocations.flush(&username, outbox).await?;
                 Ok(Registration::Registered(NewUser {
@@ -94,7 +102,7 @@ impl Accounts {
                     created,
                 }))
             }
-            Registered::NameTaken => Ok(Registration::NameTaken),
+            Registered::NameTaken { .. } => Ok(Registration::NameTaken),
         }
     }
 

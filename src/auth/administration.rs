@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::revocation::{Revocations, Standing};
 use super::{Failure, Unavailable};
 use crate::domain::{AccessClaims, Username};
-use crate::store::{Change, Redis, Seen, User};
+use crate::store::{Change, NewUser, Redis, Registered, Seen, User};
 
 /// How often a change is tried where the account is changed by somebody else at the same moment.
 const ATTEMPTS: usize = 5;
@@ -86,6 +86,31 @@ impl Administration {
             }
         }
         Err(Failure::Unavailable(Unavailable::Deadline))
+    }
+
+    /// Creates accounts in one round trip, and tells of each what became of it.
+    ///
+    /// # Errors
+    /// Where the store or the feed could not answer; any of the accounts may exist.
+    pub async fn create(&self, new: &[NewUser]) -> Result<Vec<Registered>, Failure> {
+        let created = self.redis.register_users(new).await?;
+        for (new, registered) in new.iter().zip(&created) {
+            // What an earlier account of the name has left must hold before this one is used.
+            if let Registered::Created(_, outbox) = registered {
+                self.revocations
+                    .flush(&new.username, outbox.clone())
+                    .await?;
+            }
+        }
+        Ok(created)
+    }
+
+    /// Some accounts, and where to go on; begin at 0, and 0 is the end.
+    ///
+    /// # Errors
+    /// Where the store could not answer.
+    pub async fn some(&self, cursor: u64) -> Result<(u64, Vec<User>), Failure> {
+        Ok(self.redis.some_users(cursor).await?)
     }
 
     async fn stands(&self, authority: Authority<'_>) -> Result<bool, Failure> {

@@ -29,4 +29,4 @@ pub use refresh::{Rotate, Rotated, Rotation, Succession, Successor};
 pub use session_list::{MOST_SESSIONS, SessionRecord};
 pub use sessions::{Decided, EndAll, Known, MARGIN, OpenSession, Opened, RevokeSession};
 pub use throttles::{Reservation, Reserved, Throttled};
-pub use users::{Registered, User};
+pub use users::{NewUser, Registered, User};
