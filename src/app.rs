@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::auth::accounts::Accounts;
+use crate::auth::administration::Administration;
 use crate::auth::keyring::Keyring;
 use crate::auth::passwords::Passwords;
 use crate::auth::refresh_tokens::RefreshTokens;
@@ -204,6 +205,7 @@ fn compose(
             "THROTTLE=off: passwords can be guessed as fast as they can be hashed; never use this where others can reach it"
         );
     }
+    let administration = Administration::new(redis.clone(), Arc::clone(&revocations));
     let accounts = Accounts::new(
         redis.clone(),
         Arc::clone(&passwords),
@@ -220,6 +222,7 @@ fn compose(
     );
     let services = Services {
         accounts: Arc::new(accounts),
+        administration: Arc::new(administration),
         passwords,
         sessions: Arc::new(sessions),
         metrics,

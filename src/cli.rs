@@ -1,4 +1,7 @@
-//! The commands: `serve`, `check`, `healthcheck`, `openapi`.
+//! The commands: `serve`, `check`, `healthcheck`, `openapi`, `user`.
+
+mod import;
+mod user;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -41,6 +44,9 @@ enum Command {
     Healthcheck,
     /// Print the OpenAPI document
     Openapi,
+    /// Create, show, change, delete, list and import accounts
+    #[command(subcommand)]
+    User(user::UserCommand),
     /// Become the private redis-server of a replica
     #[command(hide = true)]
     PrivateRedis {
@@ -84,6 +90,7 @@ pub async fn run() -> ExitCode {
         Command::Serve | Command::PrivateRedis { .. } => serve(config).await,
         Command::Check => check(&config).await,
         Command::Healthcheck => healthcheck(config.http.management_listen),
+        Command::User(command) => user::run(command, &config).await,
         Command::Openapi => match app::document(config) {
             Ok(document) => print(&document),
             Err(error) => fail(UNAVAILABLE, &error.to_string()),

@@ -38,6 +38,26 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
+    /// Sets up logs for a command: its audit events and what went wrong, as JSON on standard error. What it was asked for it
+    /// prints itself.
+    pub fn of_command() {
+        let lines = tracing_subscriber::fmt()
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .with_writer(std::io::stderr);
+        let filter = Targets::new()
+            .with_target("portcullis", LevelFilter::WARN)
+            .with_target("portcullis::cli::user", LevelFilter::INFO);
+        lines
+            .with_max_level(LevelFilter::INFO)
+            .finish()
+            .with(filter)
+            .init();
+        report_panics();
+    }
+
     /// Sets up logs and traces for the whole process. Call it once, inside the runtime.
     ///
     /// # Errors

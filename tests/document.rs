@@ -166,7 +166,7 @@ fn has_example(document: &Value, media: &Value, what: &str) {
     let schema = resolved(document, &media["schema"]);
     let example = media.get("example").or_else(|| schema.get("example"));
     let example = example.unwrap_or_else(|| panic!("{what}: no example"));
-    for member in schema["required"].as_array().unwrap() {
+    for member in schema["required"].as_array().into_iter().flatten() {
         assert!(
             example.get(member.as_str().unwrap()).is_some(),
             "{what}: the example has no {member}"

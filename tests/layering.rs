@@ -35,7 +35,7 @@ const CONFINED: [(&[&str], &[&str]); 9] = [
         &["std::time::Instant", "tokio::time::Instant", "Instant"],
         &["domain/", "http/server.rs", "http/server/"],
     ),
-    (&["clap"], &["config.rs", "config/", "cli.rs"]),
+    (&["clap"], &["config.rs", "config/", "cli.rs", "cli/"]),
     (
         &[
             "opentelemetry",

@@ -20,6 +20,7 @@
 
 mod harness;
 
+mod administration;
 mod alerts;
 mod authorization;
 mod backup;
@@ -55,4 +56,5 @@ mod spellings;
 mod telemetry;
 mod throttles;
 mod tokens;
+mod user_command;
 mod verify;

@@ -1,15 +1,15 @@
-//! Accounts: registering one, and looking at one's own.
+//! Accounts: registering one, looking at one's own, and deleting it.
 
 use std::sync::Arc;
 
 use super::Failure;
-use super::passwords::Passwords;
+use super::passwords::{Checked, Passwords};
 use super::revocation::Revocations;
 use super::throttle::Throttle;
 use crate::domain::{
     AccessClaims, AttemptedName, Guess, Network, Password, Timestamp, UserId, Username,
 };
-use crate::store::{Redis, Registered, User};
+use crate::store::{self, Change, Redis, Registered, Seen, User};
 
 /// Registers users and finds them again.
 #[derive(Debug)]
@@ -27,6 +27,17 @@ pub enum Registration {
     Registered(NewUser),
     /// Somebody has the name.
     NameTaken,
+}
+
+/// What became of deleting an own account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deletion {
+    /// It is gone, and so are all of its sessions.
+    Deleted,
+    /// The password is wrong; nothing was changed.
+    WrongPassword,
+    /// The acting session has ended, or the account has changed or gone meanwhile; nothing was changed.
+    ActingSessionGone,
 }
 
 /// A user who was just registered.
@@ -74,7 +85,15 @@ impl Accounts {
         };
         let hash = self.passwords.hash(asker, password).await?;
         let id = UserId::new();
-        match self.redis.register_user(id, &username, &hash).await? {
+        let new = store::NewUser {
+            id,
+            username: username.clone(),
+            password: hash,
+            roles: Vec::new(),
+            disabled: false,
+            imported: None,
+        };
+        match self.redis.register_user(&new).await? {
             Registered::Created(created, outbox) => {
                 self.revocations.flush(&username, outbox).await?;
                 Ok(Registration::Registered(NewUser {
@@ -83,7 +102,7 @@ impl Accounts {
                     created,
                 }))
             }
-            Registered::NameTaken => Ok(Registration::NameTaken),
+            Registered::NameTaken { .. } => Ok(Registration::NameTaken),
         }
     }
 
@@ -94,5 +113,47 @@ impl Accounts {
     pub async fn of(&self, claims: &AccessClaims) -> Result<Option<User>, Failure> {
         let user = self.redis.find_user(&claims.username).await?;
         Ok(user.filter(|user| user.id == claims.sub))
+    }
+
+    /// Deletes the account that a token speaks of, if its password is right. Once this has returned [`Deletion::Deleted`], no
+    /// replica accepts any of its tokens, and whoever registers the name has another account.
+    ///
+    /// # Errors
+    /// Where the throttle, the hash or the store could not answer.
+    pub async fn delete(
+        &self,
+        claims: &AccessClaims,
+        from: Option<Network>,
+        password: &Password,
+    ) -> Result<Deletion, Failure> {
+        let asker = Guess {
+            name: AttemptedName::of(claims.username.as_str()),
+            from,
+        };
+        let mut user = None;
+        let check = Box::pin(async {
+            user = self.of(claims).await?;
+            let stored = user.as_ref().map(|user| &user.password);
+            self.passwords.check(asker, password, stored).await
+        });
+        let checked = self.throttle.password(asker, check).await?;
+        let Some(user) = user else {
+            // The same deletion, decided before and not yet told, must hold before anybody hears that it is done.
+            let outbox = self.redis.outbox(&claims.username).await?;
+            self.revocations.flush(&claims.username, outbox).await?;
+            return Ok(Deletion::ActingSessionGone);
+        };
+        if matches!(checked, Checked::Wrong) {
+            return Ok(Deletion::WrongPassword);
+        }
+        let seen = Seen::by_owner(&user, claims.sid);
+        let deleted = self
+            .revocations
+            .change_user(&user.username, seen, Change::Delete);
+        Ok(if deleted.await? {
+            Deletion::Deleted
+        } else {
+            Deletion::ActingSessionGone
+        })
     }
 }

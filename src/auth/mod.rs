@@ -4,6 +4,7 @@
 //! business.
 
 pub mod accounts;
+pub mod administration;
 pub mod keyring;
 pub mod password_change;
 pub mod passwords;

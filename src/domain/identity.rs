@@ -157,6 +157,9 @@ impl From<TokenId> for String {
 pub struct Role(String);
 
 impl Role {
+    /// The name of the role that may administer the accounts of others.
+    pub const ADMIN: &str = "admin";
+
     /// The name of the role.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -1,4 +1,4 @@
-//! `POST /register` and `GET /me`.
+//! `POST /register`, `GET /me` and `POST /me/delete`.
 
 use std::sync::Arc;
 
@@ -12,9 +12,10 @@ use super::authenticated::Authenticated;
 use super::body::Json;
 use super::context;
 use super::problem::{ApiError, FieldError, ProblemCode, ProblemJson};
-use crate::auth::accounts::{Accounts, Registration};
+use crate::auth::accounts::{Accounts, Deletion, Registration};
 use crate::auth::passwords::Passwords;
 use crate::domain::{AttemptedName, Guess, Password, PasswordRule, Role, Username};
+use crate::store::User;
 use crate::telemetry::Act;
 
 /// What a user registers and logs in with.
@@ -64,6 +65,44 @@ impl poem_openapi::types::Example for Account {
             created_at: "2026-01-31T12:00:00Z".to_owned(),
         }
     }
+}
+
+impl From<User> for Account {
+    fn from(user: User) -> Self {
+        Self {
+            id: user.id.to_string(),
+            username: user.username.to_string(),
+            roles: user.roles.into_iter().map(Role::into).collect(),
+            disabled: user.disabled,
+            created_at: user.created.to_string(),
+        }
+    }
+}
+
+/// What proves that an account is one's own.
+#[derive(Deserialize, Object)]
+#[serde(deny_unknown_fields)]
+#[oai(deny_unknown_fields, example)]
+pub(super) struct Proof {
+    /// The password of the account
+    #[oai(write_only)]
+    pub password: String,
+}
+
+impl poem_openapi::types::Example for Proof {
+    fn example() -> Self {
+        Self {
+            password: "correct horse battery staple".to_owned(),
+        }
+    }
+}
+
+/// What a deletion may come to.
+#[derive(ApiResponse)]
+pub enum DeleteResponse {
+    /// The account is gone: no replica accepts any of its tokens, and anybody can register its name.
+    #[oai(status = 204)]
+    Deleted,
 }
 
 /// A new account.
@@ -160,14 +199,43 @@ impl AccountsApi {
             .of(&claims)
             .await?
             .ok_or(ApiError::new(ProblemCode::InvalidToken))?;
-        Ok(MeResponse::Account(Answer(Account {
-            id: user.id.to_string(),
-            username: user.username.to_string(),
-            roles: user.roles.into_iter().map(Role::into).collect(),
-            disabled: user.disabled,
-            created_at: user.created.to_string(),
-        })))
+        Ok(MeResponse::Account(Answer(Account::from(user))))
     }
+
+    /// Delete one's own account
+    ///
+    /// Needs the password once more; a wrong one is 422. Once this has answered, no replica accepts any token of the account,
+    /// and whoever registers the name next has another account.
+    #[oai(path = "/me/delete", method = "post", tag = Tag::Accounts, operation_id = "delete_me")]
+    async fn delete(
+        &self,
+        Authenticated(claims): Authenticated,
+        Json(body): Json<Proof>,
+    ) -> Result<DeleteResponse, ApiError> {
+        let (act, name) = (Act::DeleteAccount, Some(&claims.username));
+        // Nobody has a password that is too long to be one: it is refused like a wrong one, and takes as long.
+        let password = Password::typed(body.password).unwrap_or_else(|_| Password::none());
+        let deletion = self.accounts.delete(&claims, context::network(), &password);
+        let throttled = |failure| self.audit.refused(act, name, failure);
+        let (outcome, answer) = match deletion.await.map_err(throttled)? {
+            Deletion::Deleted => ("deleted", Ok(DeleteResponse::Deleted)),
+            Deletion::WrongPassword => ("refused", Err(wrong_password())),
+            Deletion::ActingSessionGone => {
+                let gone = ApiError::new(ProblemCode::InvalidToken);
+                ("session_ended", Err(gone))
+            }
+        };
+        self.audit.record(act, outcome, Some(claims.sub), name);
+        answer
+    }
+}
+
+/// 422 and not 401: that would send clients away to get another token, which would change nothing.
+fn wrong_password() -> ApiError {
+    ApiError::validation(vec![FieldError {
+        pointer: "/password".to_owned(),
+        detail: "is not the password of this account".to_owned(),
+    }])
 }
 
 impl AccountsApi {

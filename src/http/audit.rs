@@ -7,7 +7,7 @@ use tracing::info;
 use super::context::Context;
 use super::problem::ApiError;
 use crate::auth::Failure;
-use crate::domain::{UserId, Username};
+use crate::domain::{AccessClaims, UserId, Username};
 use crate::telemetry::{Act, Metrics};
 
 /// Writes the lines and counts them.
@@ -42,6 +42,29 @@ impl Audit {
         user: Option<UserId>,
         username: Option<&Username>,
     ) {
+        self.write(act, outcome, user, username, None);
+    }
+
+    /// Takes note of what an administrator has done, or tried to do, to the account of that name.
+    pub(super) fn administered(
+        &self,
+        act: Act,
+        outcome: &'static str,
+        administrator: &AccessClaims,
+        target: &Username,
+    ) {
+        let (user, username) = (administrator.sub, &administrator.username);
+        self.write(act, outcome, Some(user), Some(username), Some(target));
+    }
+
+    fn write(
+        &self,
+        act: Act,
+        outcome: &'static str,
+        user: Option<UserId>,
+        username: Option<&Username>,
+        target: Option<&Username>,
+    ) {
         self.0.act(act, outcome);
         let context = Context::current();
         let client = context
@@ -54,6 +77,7 @@ impl Audit {
             outcome,
             user = user.map(|id| id.to_string()),
             username = username.map(Username::as_str),
+            target_username = target.map(Username::as_str),
             client,
             request_id = context.map(|context| context.request_id),
             "audit"

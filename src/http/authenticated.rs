@@ -13,7 +13,7 @@ use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use super::problem::{ApiError, ProblemCode};
 use crate::auth::sessions::Sessions;
 use crate::auth::tokens::InvalidToken;
-use crate::domain::AccessClaims;
+use crate::domain::{AccessClaims, Role};
 
 /// The name of the security scheme in the document.
 const SCHEME: &str = "bearer";
@@ -21,6 +21,11 @@ const SCHEME: &str = "bearer";
 /// The claims of a valid token whose session stands.
 #[derive(Debug)]
 pub(super) struct Authenticated(pub Arc<AccessClaims>);
+
+/// The claims of a valid token whose session stands and whose user has the role `admin`. A role that was taken away is in no
+/// token that stands.
+#[derive(Debug)]
+pub(super) struct Administrator(pub Arc<AccessClaims>);
 
 /// The claims of a valid token, whether or not its session stands. For the logout alone: see [`Sessions::recognise`].
 #[derive(Debug)]
@@ -64,6 +69,18 @@ bearer_extractor!(Authenticated, async |sessions: &Sessions, token| {
         .authenticate(token)
         .await?
         .map_err(|InvalidToken| ApiError::new(ProblemCode::InvalidToken))
+});
+
+bearer_extractor!(Administrator, async |sessions: &Sessions, token| {
+    let claims = sessions
+        .authenticate(token)
+        .await?
+        .map_err(|InvalidToken| ApiError::new(ProblemCode::InvalidToken))?;
+    if claims.roles.iter().any(|role| role.as_str() == Role::ADMIN) {
+        Ok(claims)
+    } else {
+        Err(ApiError::new(ProblemCode::Forbidden))
+    }
 });
 
 bearer_extractor!(Recognised, async |sessions: &Sessions, token| {

@@ -10,7 +10,7 @@ use poem_openapi::types::Example;
 use poem_openapi::{OpenApi, OpenApiService};
 use serde_json::{Map, Value, json};
 
-use super::accounts::Credentials;
+use super::accounts::{Credentials, Proof};
 use super::problem::{ProblemCode, example};
 
 /// The pages of this file.
@@ -129,6 +129,9 @@ fn complete(document: &mut Value) {
     if let Some(example) = document.pointer_mut("/components/schemas/Credentials/example") {
         example["password"] = json!(Credentials::example().password);
     }
+    if let Some(example) = document.pointer_mut("/components/schemas/Proof/example") {
+        example["password"] = json!(Proof::example().password);
+    }
     if let Some(scheme) = document.pointer_mut("/components/securitySchemes/bearer") {
         scheme["bearerFormat"] = json!("JWT");
     }
@@ -154,6 +157,7 @@ fn members(object: Option<&mut Map<String, Value>>) -> impl Iterator<Item = &mut
 fn typical(status: &str, takes_token: bool) -> ProblemCode {
     match status {
         "401" => ProblemCode::InvalidCredentials,
+        "404" => ProblemCode::NotFound,
         "409" => ProblemCode::NameTaken,
         "5XX" => ProblemCode::Unavailable,
         _ if takes_token => ProblemCode::InvalidToken,
@@ -162,7 +166,13 @@ fn typical(status: &str, takes_token: bool) -> ProblemCode {
 }
 
 /// The bodies that clients send.
-const STRICT_OBJECTS: &[&str] = &["Credentials", "PasswordBody", "RefreshBody"];
+const STRICT_OBJECTS: &[&str] = &[
+    "Credentials",
+    "PasswordBody",
+    "Proof",
+    "RefreshBody",
+    "UserChange",
+];
 
 /// The page's own scripts and nothing else may run: they are named by their hashes.
 fn content_security_policy(page: &str) -> String {

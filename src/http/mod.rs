@@ -18,6 +18,7 @@ mod refresh;
 mod routes;
 pub mod server;
 mod sessions;
+mod users;
 mod verify;
 
 use std::sync::Arc;
@@ -39,8 +40,10 @@ use self::problem::{ApiError, ProblemCode};
 use self::refresh::RefreshApi;
 use self::routes::Routes;
 use self::sessions::SessionsApi;
+use self::users::UsersApi;
 use self::verify::VerifyApi;
 use crate::auth::accounts::Accounts;
+use crate::auth::administration::Administration;
 use crate::auth::passwords::Passwords;
 use crate::auth::sessions::Sessions;
 use crate::domain::Clock;
@@ -49,12 +52,14 @@ use crate::telemetry::Metrics;
 /// How the operations are grouped in the document.
 #[derive(Tags)]
 enum Tag {
-    /// Register, and look at one's own account.
+    /// Register, look at one's own account, and delete it.
     Accounts,
     /// Log in and out, and stay logged in.
     Sessions,
     /// What only a token opens.
     Protected,
+    /// What administrators do to the accounts of others.
+    Administration,
 }
 
 /// What the routes call.
@@ -62,6 +67,8 @@ enum Tag {
 pub struct Services {
     /// Accounts.
     pub accounts: Arc<Accounts>,
+    /// Administration of the accounts of others.
+    pub administration: Arc<Administration>,
     /// Passwords.
     pub passwords: Arc<Passwords>,
     /// Sessions.
@@ -77,6 +84,7 @@ type Api = (
     PasswordApi,
     SessionsApi,
     RefreshApi,
+    UsersApi,
     DashboardApi,
     VerifyApi,
 );
@@ -135,9 +143,13 @@ fn service(services: &Services) -> OpenApiService<Api, ()> {
     };
     let refresh = RefreshApi {
         sessions: Arc::clone(&services.sessions),
+        audit: audit.clone(),
+    };
+    let users = UsersApi {
+        administration: Arc::clone(&services.administration),
         audit,
     };
-    OpenApiService::new((accounts, password, sessions, refresh, DashboardApi, VerifyApi), "Portcullis", env!("CARGO_PKG_VERSION"))
+    OpenApiService::new((accounts, password, sessions, refresh, users, DashboardApi, VerifyApi), "Portcullis", env!("CARGO_PKG_VERSION"))
         .description(
             "Token authentication. Register, log in, get a JSON Web Token, and take it back: once a logout has answered, no replica accepts the token.\n\n\
              To try it: register, log in, press Authorize and paste the token, then ask for the dashboard.",

@@ -2,7 +2,7 @@
 //!
 //! | key | type | holds | lives |
 //! |---|---|---|---|
-//! | `user:{tag}:name` | hash | id, username, password hash, roles, disabled, version, `sessions_from`, created, last login | for ever |
+//! | `user:{tag}:name` | hash | id, username, password hash, roles, disabled, version, `sessions_from`, created, last login; a digest of what it was imported from | for ever |
 //! | `session:{tag}:sid` | hash | user id, version, `revoked`, created, latest access-token expiry | as long as its access token; a revoked one as long as its entry |
 //! | `sessions:{tag}:name` | sorted set | sid by expiry | longest session |
 //! | `outbox:{tag}:name` | set | revocation entries that the feed has not acknowledged | until appended, at most its largest `until` |
@@ -35,6 +35,18 @@ impl Keyspace {
 
     pub(super) fn user(&self, name: &Username) -> String {
         format!("{}user:{{{}}}:{name}", self.prefix, name.tag())
+    }
+
+    /// The pattern of all users' keys. What means something else in a pattern is kept from that by a backslash.
+    pub(super) fn users(&self) -> String {
+        let mut pattern = String::new();
+        for letter in self.prefix.chars() {
+            if "*?[]\\^".contains(letter) {
+                pattern.push('\\');
+            }
+            pattern.push(letter);
+        }
+        pattern + "user:{*"
     }
 
     pub(super) fn session(&self, tag: UserTag, sid: SessionId) -> String {

@@ -3,6 +3,7 @@
 //! Expected outcomes are enums or options. `Err` means that the store could not answer: the caller cannot know whether what
 //! it asked for has happened. Every operation has a deadline; nothing here tries a write again by itself.
 
+mod administration;
 mod connection;
 mod entries;
 mod feed;
@@ -16,6 +17,7 @@ mod sessions;
 mod throttles;
 mod users;
 
+pub use administration::{Change, Seen};
 pub use connection::{DEADLINE, Redis, StoreError};
 pub use entries::{Entry, SessionEntry, UserEntry};
 pub use feed::{Feed, HistoryId, Page, SETTLING};
@@ -27,4 +29,4 @@ pub use refresh::{Rotate, Rotated, Rotation, Succession, Successor};
 pub use session_list::{MOST_SESSIONS, SessionRecord};
 pub use sessions::{Decided, EndAll, Known, MARGIN, OpenSession, Opened, RevokeSession};
 pub use throttles::{Reservation, Reserved, Throttled};
-pub use users::{Registered, User};
+pub use users::{NewUser, Registered, User};

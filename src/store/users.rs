@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use redis::Script;
 
-use super::connection::{Redis, StoreError};
+use super::connection::{Redis, StoreError, load};
 use super::entries::Entry;
 use crate::domain::{PasswordHash, Role, Timestamp, UserId, Username};
 
@@ -21,6 +21,8 @@ pub struct User {
     pub roles: Vec<Role>,
     /// Whether an administrator has disabled the account.
     pub disabled: bool,
+    /// Tokens of a lower version are refused.
+    pub version: u64,
     /// Sessions opened under a lower version are void; a verb that follows a look at the user names what it saw.
     pub sessions_from: u64,
     /// When the account was created.
@@ -34,8 +36,31 @@ pub enum Registered {
     /// must be appended to the feed before anyone is answered.
     Created(Timestamp, Vec<Entry>),
     /// Somebody has the name.
-    NameTaken,
+    NameTaken {
+        /// The account was imported from the very same.
+        by_the_same: bool,
+    },
 }
+
+/// A user to be created.
+#[derive(Debug)]
+pub struct NewUser {
+    /// Identity.
+    pub id: UserId,
+    /// Name.
+    pub username: Username,
+    /// Hash of the password.
+    pub password: PasswordHash,
+    /// Roles.
+    pub roles: Vec<Role>,
+    /// Whether nobody may log in.
+    pub disabled: bool,
+    /// Marks what the account is imported from, so that the same import can be run again.
+    pub imported: Option<String>,
+}
+
+/// Keys that one step of [`Redis::some_users`] looks at.
+const SCANNED: usize = 500;
 
 static REGISTER: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/register_user.lua")));
@@ -47,27 +72,45 @@ impl Redis {
     ///
     /// # Errors
     /// Where the store cannot answer; the account may exist all the same.
-    pub async fn register_user(
-        &self,
-        id: UserId,
-        name: &Username,
-        password: &PasswordHash,
-    ) -> Result<Registered, StoreError> {
-        let keys = [self.keys().user(name), self.keys().outbox(name)];
-        let args = [id.to_string(), name.to_string(), password.to_string()];
-        let answer: (u8, Option<u64>, Option<Vec<String>>) =
-            match self.script(&REGISTER, &keys, &args).await? {
-                redis::Value::Array(parts) if parts.len() == 1 => (0, None, None),
-                other => redis::from_redis_value(other)
-                    .map_err(|_| StoreError::unexpected("register_user"))?,
-            };
-        match answer {
-            (1, Some(created), Some(outbox)) => Ok(Registered::Created(
-                Timestamp::from_millis(created),
-                Entry::parse_all(&outbox)?,
-            )),
-            _ => Ok(Registered::NameTaken),
+    pub async fn register_user(&self, new: &NewUser) -> Result<Registered, StoreError> {
+        let (keys, args) = self.registration(new);
+        registered(self.script(&REGISTER, &keys, &args).await?)
+    }
+
+    /// Creates users in one round trip, each as [`register_user`](Self::register_user) does.
+    ///
+    /// # Errors
+    /// Where the store cannot answer; any of the accounts may exist all the same.
+    pub async fn register_users(&self, new: &[NewUser]) -> Result<Vec<Registered>, StoreError> {
+        if new.is_empty() {
+            return Ok(Vec::new());
         }
+        let mut pipeline = redis::pipe();
+        for new in new {
+            let (keys, args) = self.registration(new);
+            pipeline.cmd("EVALSHA").arg(REGISTER.get_hash());
+            pipeline.arg(keys.len()).arg(&keys).arg(&args);
+        }
+        let answers: Vec<redis::Value> = self
+            .run(async |connection| {
+                load(connection, &[&REGISTER]).await?;
+                pipeline.query_async(connection).await
+            })
+            .await?;
+        answers.into_iter().map(registered).collect()
+    }
+
+    fn registration(&self, new: &NewUser) -> ([String; 2], [String; 6]) {
+        let name = &new.username;
+        let args = [
+            new.id.to_string(),
+            name.to_string(),
+            new.password.to_string(),
+            write_roles(&new.roles),
+            u8::from(new.disabled).to_string(),
+            new.imported.clone().unwrap_or_default(),
+        ];
+        ([self.keys().user(name), self.keys().outbox(name)], args)
     }
 
     /// The user of that name.
@@ -75,55 +118,45 @@ impl Redis {
     /// # Errors
     /// Where the store cannot answer, or what it holds is not a user.
     pub async fn find_user(&self, name: &Username) -> Result<Option<User>, StoreError> {
-        const FIELDS: [&str; 7] = [
-            "id",
-            "username",
-            "password",
-            "roles",
-            "disabled",
-            "sessions_from",
-            "created",
-        ];
         let key = self.keys().user(name);
-        let fields: Vec<Option<String>> = self
+        let fields: Fields = self
             .run(async |connection| {
-                redis::cmd("HMGET")
-                    .arg(&key)
-                    .arg(&FIELDS)
-                    .query_async(connection)
-                    .await
+                let mut ask = redis::cmd("HMGET");
+                ask.arg(&key).arg(&FIELDS).query_async(connection).await
             })
             .await?;
-        let Ok(
-            [
-                id,
-                username,
-                password,
-                roles,
-                disabled,
-                sessions_from,
-                created,
-            ],
-        ) = <[_; 7]>::try_from(fields)
-        else {
-            return Err(StoreError::unexpected("fields of a user"));
-        };
-        let Some(id) = id else { return Ok(None) };
-        let record = || -> Option<User> {
-            Some(User {
-                id: id.parse().ok()?,
-                username: username?.parse().ok()?,
-                password: password?.parse().ok()?,
-                roles: parse_roles(&roles?)?,
-                disabled: disabled? != "0",
-                sessions_from: sessions_from?.parse().ok()?,
-                created: Timestamp::from_millis(created?.parse().ok()?),
-            })
-        };
-        // A record that was tampered with is no user of ours, and no reason to fall over.
-        record()
-            .map(Some)
-            .ok_or_else(|| StoreError::refused(format!("the record of user {name} is damaged")))
+        match fields.first() {
+            None | Some(None) => Ok(None),
+            // A record that was tampered with is no user of ours, and no reason to fall over.
+            Some(_) => user(fields).map(Some).ok_or_else(|| {
+                StoreError::refused(format!("the record of user {name} is damaged"))
+            }),
+        }
+    }
+
+    /// Some users, and where to go on; begin at 0, and 0 is the end. Each step looks at so few keys that nobody waits for it.
+    /// Whoever is registered or deleted meanwhile may be among them or not, and one may come twice.
+    ///
+    /// # Errors
+    /// Where the store cannot answer.
+    pub async fn some_users(&self, cursor: u64) -> Result<(u64, Vec<User>), StoreError> {
+        let pattern = self.keys().users();
+        self.run(async |connection| {
+            let mut scan = redis::cmd("SCAN");
+            scan.arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT");
+            let (next, keys): (u64, Vec<String>) =
+                scan.arg(SCANNED).query_async(connection).await?;
+            if keys.is_empty() {
+                return Ok((next, Vec::new()));
+            }
+            let mut pipeline = redis::pipe();
+            for key in &keys {
+                pipeline.cmd("HMGET").arg(key).arg(&FIELDS);
+            }
+            let records: Vec<Fields> = pipeline.query_async(connection).await?;
+            Ok((next, records.into_iter().filter_map(user).collect()))
+        })
+        .await
     }
 
     /// Writes a new hash of the same password over the very one that was verified. `false` where the account or its
@@ -152,10 +185,75 @@ impl Redis {
     }
 }
 
+/// What is read of a user, in the order of [`FIELDS`].
+type Fields = Vec<Option<String>>;
+
+const FIELDS: [&str; 8] = [
+    "id",
+    "username",
+    "password",
+    "roles",
+    "disabled",
+    "version",
+    "sessions_from",
+    "created",
+];
+
+fn user(fields: Fields) -> Option<User> {
+    let fields: Option<Vec<String>> = fields.into_iter().collect();
+    let [
+        id,
+        username,
+        password,
+        roles,
+        disabled,
+        version,
+        from,
+        created,
+    ] = <[String; 8]>::try_from(fields?).ok()?;
+    Some(User {
+        id: id.parse().ok()?,
+        username: username.parse().ok()?,
+        password: password.parse().ok()?,
+        roles: parse_roles(&roles)?,
+        disabled: disabled != "0",
+        version: version.parse().ok()?,
+        sessions_from: from.parse().ok()?,
+        created: Timestamp::from_millis(created.parse().ok()?),
+    })
+}
+
+fn registered(answer: redis::Value) -> Result<Registered, StoreError> {
+    let unexpected = |_| StoreError::unexpected("register_user");
+    let redis::Value::Array(parts) = &answer else {
+        return Err(StoreError::unexpected("register_user"));
+    };
+    if parts.len() == 2 {
+        let (_, same): (u8, u8) = redis::from_redis_value(answer).map_err(unexpected)?;
+        return Ok(Registered::NameTaken {
+            by_the_same: same == 1,
+        });
+    }
+    let (_, created, outbox): (u8, u64, Vec<String>) =
+        redis::from_redis_value(answer).map_err(unexpected)?;
+    Ok(Registered::Created(
+        Timestamp::from_millis(created),
+        Entry::parse_all(&outbox)?,
+    ))
+}
+
 /// Roles are stored as one text, separated by commas.
 pub(super) fn parse_roles(text: &str) -> Option<Vec<Role>> {
     text.split(',')
         .filter(|role| !role.is_empty())
         .map(|role| role.parse().ok())
         .collect()
+}
+
+/// Roles as they are stored: each once, in alphabetical order, so that the same roles are the same text.
+pub(super) fn write_roles(roles: &[Role]) -> String {
+    let mut words: Vec<_> = roles.iter().map(Role::as_str).collect();
+    words.sort_unstable();
+    words.dedup();
+    words.join(",")
 }

@@ -80,6 +80,22 @@ pub enum Act {
     Refresh,
     /// A password was changed.
     ChangePassword,
+    /// A user has deleted his account.
+    DeleteAccount,
+    /// An administrator has created an account.
+    CreateUser,
+    /// An administrator has brought an account over from elsewhere.
+    ImportUser,
+    /// An administrator has disabled an account.
+    DisableUser,
+    /// An administrator has enabled an account.
+    EnableUser,
+    /// An administrator has set the roles of an account.
+    SetRoles,
+    /// An administrator has deleted an account.
+    DeleteUser,
+    /// An administrator has ended all sessions of an account.
+    EndUserSessions,
 }
 
 impl Act {
@@ -92,6 +108,14 @@ impl Act {
             Self::LogOut => "logout",
             Self::Refresh => "refresh",
             Self::ChangePassword => "change_password",
+            Self::DeleteAccount => "delete_account",
+            Self::CreateUser => "create_user",
+            Self::ImportUser => "import_user",
+            Self::DisableUser => "disable_user",
+            Self::EnableUser => "enable_user",
+            Self::SetRoles => "set_roles",
+            Self::DeleteUser => "delete_user",
+            Self::EndUserSessions => "end_user_sessions",
         }
     }
 }
@@ -169,12 +193,14 @@ impl Metrics {
 
     /// Takes note of an act.
     pub fn act(&self, act: Act, outcome: &'static str) {
+        // What happens rarely is in the log, and is no series of its own.
         let counter = match act {
             Act::Register => &self.registrations,
             Act::LogIn => &self.logins,
             Act::LogOut => &self.logouts,
             Act::Refresh => &self.refreshes,
             Act::ChangePassword => &self.password_changes,
+            _ => return,
         };
         counter.add(1, &[KeyValue::new("outcome", outcome)]);
     }

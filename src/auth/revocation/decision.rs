@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::domain::{SessionId, Timestamp, UserId, Username};
-use crate::store::{Decided, EndAll, Known, Redis, RevokeSession, StoreError};
+use crate::store::{Change, Decided, EndAll, Known, Redis, RevokeSession, Seen, StoreError};
 
 /// What is to be decided for a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +24,15 @@ pub(super) enum Decision {
         /// What the feed knows of the user.
         known: Known,
     },
+    /// An account is changed. One that has changed since it was seen is left alone: what is decided late, after somebody
+    /// has decided otherwise, must not undo that.
+    Change {
+        /// What must still hold.
+        seen: Seen,
+        change: Change,
+        /// What the feed knows of the user.
+        known: Known,
+    },
 }
 
 impl Decision {
@@ -36,8 +45,8 @@ impl Decision {
         redis: &Redis,
         username: &Username,
     ) -> Result<Decided, StoreError> {
-        match *self {
-            Self::Revoke {
+        match self {
+            &Self::Revoke {
                 sid,
                 token_expires,
                 access_ttl,
@@ -50,7 +59,7 @@ impl Decision {
                 };
                 redis.revoke_session(&revoke).await
             }
-            Self::EndAll {
+            &Self::EndAll {
                 user,
                 acting,
                 known,
@@ -64,6 +73,11 @@ impl Decision {
                     })
                     .await
             }
+            Self::Change {
+                seen,
+                change,
+                known,
+            } => redis.change_user(username, *seen, change, *known).await,
         }
     }
 }

@@ -65,7 +65,9 @@ use self::window::holds_after;
 use super::{Failure, Unavailable};
 use crate::config::RevocationConfig;
 use crate::domain::{AccessClaims, Clock, SessionId, Timestamp, Uptime, UserId, Username};
-use crate::store::{Decided, Entry, Known, MARGIN, Redis, SessionEntry, StoreError, UserEntry};
+use crate::store::{
+    Change, Decided, Entry, Known, MARGIN, Redis, Seen, SessionEntry, StoreError, UserEntry,
+};
 
 /// How long a request may wait for Redis in all, not counting the freshness window.
 pub const PATIENCE: Duration = Duration::from_secs(1);
@@ -302,6 +304,26 @@ impl Revocations {
         } else {
             Ended::ActingSessionGone
         })
+    }
+
+    /// Changes an account, unless it is no longer as it was seen. When this has returned `Ok`, either way, no replica accepts
+    /// a token that any change up to then has refused.
+    ///
+    /// # Errors
+    /// Where the feed could not be told in time; the replica goes on trying.
+    pub async fn change_user(
+        self: &Arc<Self>,
+        username: &Username,
+        seen: Seen,
+        change: Change,
+    ) -> Result<bool, Failure> {
+        let known = self.known(seen.id);
+        let decision = Decision::Change {
+            seen,
+            change,
+            known,
+        };
+        self.carry_out(username.clone(), decision).await
     }
 
     /// Decides, tells the feed, and waits until it holds everywhere: the way of every change that takes tokens away. `false`

@@ -1,0 +1,300 @@
+//! `portcullis user`: what administrators do to accounts, from where Redis can be reached. Its changes keep the promise of the
+//! API's: when a command has ended well, what it ended has ended on every replica.
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Subcommand;
+use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+use serde_json::json;
+use tracing::info;
+
+use super::{UNAVAILABLE, fail, import, print};
+use crate::auth::Failure;
+use crate::auth::administration::{Administration, Authority, Changed};
+use crate::auth::passwords::Passwords;
+use crate::auth::revocation::Revocations;
+use crate::config::{Config, RedisServer};
+use crate::domain::{AttemptedName, Clock, Guess, Password, Role, UserId, Username};
+use crate::store::{Change, Keyspace, NewUser, Redis, Registered, User};
+use crate::telemetry::{Act, Telemetry};
+
+/// The account is not there, or is there already, or something of it breaks a rule.
+pub(super) const REFUSED: u8 = 1;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum UserCommand {
+    /// Create an account; its password is asked for, or read from standard input
+    Create {
+        /// Give it the role admin
+        #[arg(long)]
+        admin: bool,
+        name: String,
+    },
+    /// Show an account
+    Show { name: String },
+    /// Disable an account and end all of its sessions
+    Disable { name: String },
+    /// Enable an account that was disabled
+    Enable { name: String },
+    /// Set all roles of an account; without any it has none
+    Roles { name: String, roles: Vec<String> },
+    /// Delete an account
+    Delete { name: String },
+    /// End all sessions of an account
+    Sessions {
+        name: String,
+        /// Really end them
+        #[arg(long, required = true)]
+        end: bool,
+    },
+    /// List all accounts, a JSON object a line; one that changes meanwhile may come twice
+    List,
+    /// Bring accounts over: lines of JSON {"username", "password_hash", "roles"?, "disabled"?} with hashes of bcrypt
+    Import {
+        /// Where they are; standard input where it is left out
+        file: Option<PathBuf>,
+    },
+}
+
+/// Runs one of the commands.
+pub(super) async fn run(command: UserCommand, config: &Config) -> ExitCode {
+    Telemetry::of_command();
+    let administration = match open(config) {
+        Ok(administration) => administration,
+        Err(code) => return code,
+    };
+    let change = |change: Change, act: Act, name: String| {
+        let administration = &administration;
+        async move { self::change(administration, &name, &change, act).await }
+    };
+    let switch = |disabled: bool| Change::Set {
+        disabled: Some(disabled),
+        roles: None,
+    };
+    match command {
+        UserCommand::Create { admin, name } => create(&administration, config, &name, admin).await,
+        UserCommand::Show { name } => show(&administration, &name).await,
+        UserCommand::Disable { name } => change(switch(true), Act::DisableUser, name).await,
+        UserCommand::Enable { name } => change(switch(false), Act::EnableUser, name).await,
+        UserCommand::Roles { name, roles } => match roles.iter().map(|role| role.parse()).collect()
+        {
+            Ok(roles) => {
+                let roles = Change::Set {
+                    disabled: None,
+                    roles: Some(roles),
+                };
+                change(roles, Act::SetRoles, name).await
+            }
+            Err(_) => fail(
+                REFUSED,
+                "a role is at most 32 of a-z, 0-9, - and _, beginning with a letter",
+            ),
+        },
+        UserCommand::Delete { name } => change(Change::Delete, Act::DeleteUser, name).await,
+        UserCommand::Sessions { name, .. } => {
+            change(Change::EndSessions, Act::EndUserSessions, name).await
+        }
+        UserCommand::List => list(&administration).await,
+        UserCommand::Import { file } => import::run(&administration, file).await,
+    }
+}
+
+/// Reaches the Redis of the settings: also the private one of a replica that runs with the same `DATA_DIR`.
+fn open(config: &Config) -> Result<Administration, ExitCode> {
+    let url = match &config.redis.server {
+        RedisServer::At(url) => url.expose().to_owned(),
+        RedisServer::Private(folder) => {
+            let socket = std::path::absolute(folder).map(|folder| folder.join("redis.sock"));
+            match socket {
+                Ok(socket) if std::os::unix::net::UnixStream::connect(&socket).is_ok() => {
+                    format!("unix://{}", socket.display())
+                }
+                _ => {
+                    return Err(fail(
+                        UNAVAILABLE,
+                        "no replica runs with this DATA_DIR: start one, or set REDIS_URL",
+                    ));
+                }
+            }
+        }
+    };
+    let redis = Redis::new(&url, Keyspace::new(config.redis.prefix.clone()))
+        .map_err(|error| fail(UNAVAILABLE, &error.to_string()))?;
+    // The feed is not followed here: nothing is checked against it, only told to it.
+    let (revocations, _) = Revocations::new(redis.clone(), config.revocation, Clock::machine());
+    Ok(Administration::new(redis, Arc::new(revocations)))
+}
+
+async fn create(
+    administration: &Administration,
+    config: &Config,
+    name: &str,
+    admin: bool,
+) -> ExitCode {
+    let Ok(username) = name.parse::<Username>() else {
+        return fail(REFUSED, &format!("the username {}", Username::RULE));
+    };
+    let Ok(password) = ask_password().map(Password::typed) else {
+        return fail(REFUSED, "no password can be read");
+    };
+    let Ok(password) = password else {
+        return fail(REFUSED, "the password is too long");
+    };
+    let (id, asker) = (UserId::new(), AttemptedName::of(name));
+    let asker = Guess {
+        name: asker,
+        from: None,
+    };
+    let created = async {
+        let passwords = Passwords::new(&config.passwords)
+            .map_err(|_| Failure::Internal("no threads for hashing"))?;
+        if let Some(rule) = passwords
+            .rule_broken(asker, &password, username.as_str())
+            .await?
+        {
+            return Ok(Err(format!("the password {rule}")));
+        }
+        let new = NewUser {
+            id,
+            username: username.clone(),
+            password: passwords.hash(asker, &password).await?,
+            roles: if admin {
+                Role::ADMIN.parse().into_iter().collect()
+            } else {
+                Vec::new()
+            },
+            disabled: false,
+            imported: None,
+        };
+        Ok(match administration.create(&[new]).await?.first() {
+            Some(Registered::Created(..)) => Ok(()),
+            _ => Err("somebody has this username".to_owned()),
+        })
+    };
+    match created.await {
+        Ok(Ok(())) => {
+            note(Act::CreateUser, "done", Some(id), &username);
+            show(administration, name).await
+        }
+        Ok(Err(why)) => {
+            note(Act::CreateUser, "refused", None, &username);
+            fail(REFUSED, &why)
+        }
+        Err(failure) => failed(&failure),
+    }
+}
+
+async fn show(administration: &Administration, name: &str) -> ExitCode {
+    let found = match name.parse() {
+        Ok(name) => administration.find(&name).await,
+        Err(_) => Ok(None),
+    };
+    match found {
+        Ok(Some(user)) => print(&line(user)),
+        Ok(None) => fail(REFUSED, "nobody has this username"),
+        Err(failure) => failed(&failure),
+    }
+}
+
+async fn change(
+    administration: &Administration,
+    name: &str,
+    change: &Change,
+    act: Act,
+) -> ExitCode {
+    let Ok(name) = name.parse::<Username>() else {
+        return fail(REFUSED, "nobody has this username");
+    };
+    match administration
+        .change(Authority::Operator, &name, change)
+        .await
+    {
+        Ok(Changed::Done(user)) => {
+            note(act, "done", Some(user.id), &name);
+            ExitCode::SUCCESS
+        }
+        Ok(Changed::NoSuchUser | Changed::ActingSessionGone) => {
+            note(act, "no_such_user", None, &name);
+            fail(REFUSED, "nobody has this username")
+        }
+        Err(failure) => {
+            note(act, "unavailable", None, &name);
+            failed(&failure)
+        }
+    }
+}
+
+async fn list(administration: &Administration) -> ExitCode {
+    let mut cursor = 0;
+    loop {
+        let (next, users) = match administration.some(cursor).await {
+            Ok(some) => some,
+            Err(failure) => return failed(&failure),
+        };
+        let lines: String = users.into_iter().map(line).collect();
+        // Whoever reads may have seen enough.
+        if std::io::stdout().write_all(lines.as_bytes()).is_err() || next == 0 {
+            return ExitCode::SUCCESS;
+        }
+        cursor = next;
+    }
+}
+
+/// An account as the API shows it.
+fn line(user: User) -> String {
+    let roles: Vec<String> = user.roles.into_iter().map(Role::into).collect();
+    let user = json!({
+        "id": user.id.to_string(), "username": user.username.to_string(), "roles": roles,
+        "disabled": user.disabled, "created_at": user.created.to_string(),
+    });
+    format!("{user}\n")
+}
+
+/// An audit event of the same form as the service's: nobody is logged in here, so the user is left out.
+pub(super) fn note(act: Act, outcome: &str, target: Option<UserId>, target_username: &Username) {
+    info!(
+        event = "audit",
+        act = act.name(),
+        outcome,
+        by = "operator",
+        target_user = target.map(|id| id.to_string()),
+        target_username = target_username.as_str(),
+        "audit"
+    );
+}
+
+pub(super) fn failed(failure: &Failure) -> ExitCode {
+    let why = match failure {
+        Failure::Unavailable(why) => why.to_string(),
+        Failure::Internal(what) => (*what).to_owned(),
+        Failure::Overloaded { .. } | Failure::Throttled { .. } => "too much at once".to_owned(),
+    };
+    fail(
+        UNAVAILABLE,
+        &format!("{why}; run it again, nothing is done twice"),
+    )
+}
+
+/// The first line of standard input; a terminal is asked, and does not show it.
+fn ask_password() -> std::io::Result<String> {
+    let stdin = std::io::stdin();
+    let mut text = String::new();
+    if stdin.is_terminal() {
+        eprint!("Password: ");
+        let shown = tcgetattr(&stdin)?;
+        let mut hidden = shown.clone();
+        hidden.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(&stdin, OptionalActions::Flush, &hidden)?;
+        let read = stdin.read_line(&mut text);
+        tcsetattr(&stdin, OptionalActions::Flush, &shown)?;
+        eprintln!();
+        read?;
+    } else {
+        stdin.read_line(&mut text)?;
+    }
+    text.truncate(text.trim_end_matches(['\r', '\n']).len());
+    Ok(text)
+}
