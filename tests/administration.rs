@@ -83,6 +83,17 @@ async fn what_an_administrator_ends_is_refused_by_all_replicas_the_moment_it_is_
                 accepted += usize::from(token.dashboard_at(replica).await != 401);
             }
         }
+        // New roles leave the session open, and come with the refresh; everything else has ended it.
+        let trade = async || cluster.anonymous().refresh(&user.refresh_token).await;
+        let refreshed = patiently(trade).await;
+        if number % 4 == 1 {
+            let token = refreshed.json()["token"].as_str().unwrap().to_owned();
+            let at = cluster.replicas[2].anonymous();
+            let dashboard = patiently(async || at.dashboard(&token).await).await;
+            assert_eq!(dashboard.json()["data"]["roles"], json!(["editor"]));
+        } else {
+            assert_eq!(refreshed.status, 401, "{method} {path}");
+        }
         let login = patiently(async || cluster.anonymous().login(&name, PASSWORD).await).await;
         let expected = if number % 4 == 0 || number % 4 == 2 {
             401
