@@ -14,11 +14,13 @@ import time
 from pathlib import Path
 
 import revocation
+import storm
 from parts import PROGRAM, ROOT
 
 SUBJECTS = {
     "size": ("With revocations held", revocation.size),
     "logout": ("Logout", revocation.logout),
+    "storm": ("A storm of logins", storm.storm),
     "followers": ("Following the feed", revocation.followers),
 }
 
