@@ -21,7 +21,7 @@ use crate::auth::revocation::{Following, Revocations};
 use crate::auth::sessions::{Lifetimes, Sessions};
 use crate::auth::throttle::Throttle;
 use crate::auth::tokens::Tokens;
-use crate::config::{Config, HttpConfig, RedisServer, Secret, SigningKey};
+use crate::config::{Config, HttpConfig, RedisAddress, RedisServer, Secret, SigningKey};
 use crate::domain::Clock;
 use crate::http::management::{self, Health};
 use crate::http::server::{Limits, Server};
@@ -65,8 +65,8 @@ impl App {
     pub async fn build(config: Config) -> Result<Self, StartError> {
         let public = bind("LISTEN", config.http.listen).await?;
         let management = bind("MANAGEMENT_LISTEN", config.http.management_listen).await?;
-        let (url, private_redis) = redis_url(&config.redis.server).await?;
-        let redis = Redis::new(url.expose(), Keyspace::new(config.redis.prefix.clone()))
+        let (address, private_redis) = redis_address(&config.redis.server).await?;
+        let redis = Redis::new(&address, Keyspace::new(config.redis.prefix.clone()))
             .map_err(|error| StartError(error.to_string()))?;
         let (services, revocations, following) = compose(&config, &redis)?;
         Ok(Self {
@@ -162,7 +162,8 @@ impl App {
 pub fn document(mut config: Config) -> Result<String, StartError> {
     // The key of a replica that makes its own would be written to its folder.
     config.tokens.signing = SigningKey::Secret(Secret::generate());
-    let redis = Redis::new("redis://127.0.0.1", Keyspace::new(String::new()))
+    let nowhere = RedisAddress::plain(Secret::new("redis://127.0.0.1".to_owned()));
+    let redis = Redis::new(&nowhere, Keyspace::new(String::new()))
         .map_err(|error| StartError(error.to_string()))?;
     let (services, ..) = compose(&config, &redis)?;
     Ok(http::document(&services))
@@ -254,14 +255,16 @@ async fn bind(setting: &str, address: SocketAddr) -> Result<TcpListener, StartEr
         .map_err(|error| StartError(format!("{setting}: cannot listen on {address}: {error}")))
 }
 
-async fn redis_url(server: &RedisServer) -> Result<(Secret, Option<PrivateRedis>), StartError> {
+async fn redis_address(
+    server: &RedisServer,
+) -> Result<(RedisAddress, Option<PrivateRedis>), StartError> {
     match server {
-        RedisServer::At(url) => Ok((url.clone(), None)),
+        RedisServer::At(address) => Ok((address.clone(), None)),
         RedisServer::Private(folder) => {
             let redis = PrivateRedis::start(folder)
                 .await
                 .map_err(|error| StartError(error.to_string()))?;
-            Ok((Secret::new(redis.url()), Some(redis)))
+            Ok((RedisAddress::plain(Secret::new(redis.url())), Some(redis)))
         }
     }
 }

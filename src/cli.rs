@@ -1,5 +1,6 @@
 //! The commands: `serve`, `check`, `healthcheck`, `openapi`, `user`.
 
+mod check;
 mod import;
 mod user;
 
@@ -14,8 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
 use crate::app::{self, App};
-use crate::config::{Config, RedisServer, Settings};
-use crate::store::{Keyspace, Persistence, Redis};
+use crate::config::{Config, Settings};
 use crate::telemetry::Telemetry;
 
 /// Bad settings (`EX_USAGE` of BSD's sysexits).
@@ -88,7 +88,7 @@ pub async fn run() -> ExitCode {
     };
     match command.unwrap_or(Command::Serve) {
         Command::Serve | Command::PrivateRedis { .. } => serve(config).await,
-        Command::Check => check(&config).await,
+        Command::Check => check::run(&config).await,
         Command::Healthcheck => healthcheck(config.http.management_listen),
         Command::User(command) => user::run(command, &config).await,
         Command::Openapi => match app::document(config) {
@@ -175,82 +175,6 @@ fn allow_descriptors(connections: usize) {
             "fewer descriptors are allowed than MAX_CONNECTIONS needs"
         );
     }
-}
-
-/// Tells what would run, and what of it cannot.
-async fn check(config: &Config) -> ExitCode {
-    let mut lines = vec![
-        format!("clients       http://{}", config.http.listen),
-        format!(
-            "management    http://{} (/livez /readyz /metrics)",
-            config.http.management_listen
-        ),
-        format!(
-            "tokens        issuer {}, audience {}, lifetime {}",
-            config.tokens.issuer,
-            config.tokens.audience,
-            humantime::format_duration(config.tokens.access_ttl)
-        ),
-        format!(
-            "passwords     bcrypt cost {}, {}",
-            config.passwords.cost,
-            if config.passwords.pepper.is_some() {
-                "with a pepper"
-            } else {
-                "no pepper"
-            }
-        ),
-        format!(
-            "revocation    window {}",
-            humantime::format_duration(config.revocation.window)
-        ),
-    ];
-    let (line, good) = match &config.redis.server {
-        RedisServer::Private(folder) => (
-            format!("redis         private, in {}", folder.display()),
-            true,
-        ),
-        RedisServer::At(url) => {
-            match Redis::new(url.expose(), Keyspace::new(config.redis.prefix.clone())) {
-                Err(error) => (error.to_string(), false),
-                Ok(redis) => redis_line(&redis).await,
-            }
-        }
-    };
-    lines.push(line);
-    let printed = print(&(lines.join("\n") + "\n"));
-    if good {
-        printed
-    } else {
-        ExitCode::from(UNAVAILABLE)
-    }
-}
-
-async fn redis_line(redis: &Redis) -> (String, bool) {
-    let server = match redis.inspect().await {
-        Ok(server) => server,
-        Err(error) => return (format!("redis         FAILED: {error}"), false),
-    };
-    if let Some(unfit) = server.unfit() {
-        return (format!("redis         FAILED: {unfit}"), false);
-    }
-    let persistence = match server.persistence {
-        Persistence::EveryWrite => "keeps every acknowledged write",
-        Persistence::EverySecond => {
-            "WARNING: a power cut loses up to a second (set appendfsync always)"
-        }
-        Persistence::Unforced => {
-            "WARNING: a power cut loses what was acknowledged (set appendfsync always)"
-        }
-        Persistence::Poor => "WARNING: a restart loses users and revocations (set appendonly yes)",
-        Persistence::Unknown => {
-            "whether it keeps what it acknowledges is not known (CONFIG is not permitted)"
-        }
-    };
-    (
-        format!("redis         {} reachable, {persistence}", server.version),
-        true,
-    )
 }
 
 /// Asks `/readyz`. Plain HTTP over a socket: the answer's first line is all that counts.

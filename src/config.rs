@@ -12,6 +12,7 @@
 mod environment;
 mod network;
 mod passwords;
+mod redis;
 mod report;
 mod revocation;
 mod secrets;
@@ -29,6 +30,7 @@ pub use network::HttpConfig;
 use network::NetworkSettings;
 use passwords::PasswordSettings;
 pub use passwords::{HashEngine, PasswordConfig};
+pub use redis::{ClientCertificate, RedisAddress, RedisKind, RedisTls};
 use report::Report;
 pub use revocation::RevocationConfig;
 use revocation::RevocationSettings;

@@ -5,7 +5,7 @@
 //! deleted. The promise, and what excuses a loss, stands in [`judge`]. The replicas decide with the product's own code: how
 //! pages are read, when a view answers, how long a logout waits, when a window is announced, whose turn it is to put lost
 //! entries back, and the denylist itself. Modelled are Redis and its scripts ([`redis`]), the order of the follower's steps
-//! ([`replica`]) and the [`lease`].
+//! ([`replica`]) and the lease.
 //!
 //! The same rules with one of them broken ([`flaw`]) must be found out: a model that finds nothing wrong with anything
 //! proves nothing.
@@ -15,7 +15,6 @@ mod flaw;
 mod follower;
 mod incident;
 mod judge;
-mod lease;
 mod network;
 mod random;
 mod redis;

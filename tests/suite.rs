@@ -32,6 +32,7 @@ mod deployment;
 mod document;
 mod durability;
 mod errors;
+mod failover;
 mod feed;
 mod forgeries;
 mod histories;

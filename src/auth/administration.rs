@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::revocation::{Revocations, Standing};
 use super::{Failure, Unavailable};
 use crate::domain::{AccessClaims, Username};
-use crate::store::{Change, NewUser, Redis, Registered, Seen, User};
+use crate::store::{Change, NewUser, Redis, Registered, Seen, User, UserCursor};
 
 /// How often a change is tried where the account is changed by somebody else at the same moment.
 const ATTEMPTS: usize = 5;
@@ -105,12 +105,12 @@ impl Administration {
         Ok(created)
     }
 
-    /// Some accounts, and where to go on; begin at 0, and 0 is the end.
+    /// Some accounts, and where to go on; `None` is the end.
     ///
     /// # Errors
     /// Where the store could not answer.
-    pub async fn some(&self, cursor: u64) -> Result<(u64, Vec<User>), Failure> {
-        Ok(self.redis.some_users(cursor).await?)
+    pub async fn some(&self, from: UserCursor) -> Result<(Option<UserCursor>, Vec<User>), Failure> {
+        Ok(self.redis.some_users(from).await?)
     }
 
     async fn stands(&self, authority: Authority<'_>) -> Result<bool, Failure> {

@@ -16,9 +16,9 @@ use crate::auth::Failure;
 use crate::auth::administration::{Administration, Authority, Changed};
 use crate::auth::passwords::Passwords;
 use crate::auth::revocation::Revocations;
-use crate::config::{Config, RedisServer};
+use crate::config::{Config, RedisAddress, RedisServer, Secret};
 use crate::domain::{AttemptedName, Clock, Guess, Password, Role, UserId, Username};
-use crate::store::{Change, Keyspace, NewUser, Redis, Registered, User};
+use crate::store::{Change, Keyspace, NewUser, Redis, Registered, User, UserCursor};
 use crate::telemetry::{Act, Telemetry};
 
 /// The account is not there, or is there already, or something of it breaks a rule.
@@ -104,13 +104,13 @@ pub(super) async fn run(command: UserCommand, config: &Config) -> ExitCode {
 
 /// Reaches the Redis of the settings: also the private one of a replica that runs with the same `DATA_DIR`.
 fn open(config: &Config) -> Result<Administration, ExitCode> {
-    let url = match &config.redis.server {
-        RedisServer::At(url) => url.expose().to_owned(),
+    let address = match &config.redis.server {
+        RedisServer::At(address) => address.clone(),
         RedisServer::Private(folder) => {
             let socket = std::path::absolute(folder).map(|folder| folder.join("redis.sock"));
             match socket {
                 Ok(socket) if std::os::unix::net::UnixStream::connect(&socket).is_ok() => {
-                    format!("unix://{}", socket.display())
+                    RedisAddress::plain(Secret::new(format!("unix://{}", socket.display())))
                 }
                 _ => {
                     return Err(fail(
@@ -121,7 +121,7 @@ fn open(config: &Config) -> Result<Administration, ExitCode> {
             }
         }
     };
-    let redis = Redis::new(&url, Keyspace::new(config.redis.prefix.clone()))
+    let redis = Redis::new(&address, Keyspace::new(config.redis.prefix.clone()))
         .map_err(|error| fail(UNAVAILABLE, &error.to_string()))?;
     // The feed is not followed here: nothing is checked against it, only told to it.
     let (revocations, _) = Revocations::new(redis.clone(), config.revocation, Clock::machine());
@@ -228,7 +228,7 @@ async fn change(
 }
 
 async fn list(administration: &Administration) -> ExitCode {
-    let mut cursor = 0;
+    let mut cursor = UserCursor::default();
     loop {
         let (next, users) = match administration.some(cursor).await {
             Ok(some) => some,
@@ -236,10 +236,11 @@ async fn list(administration: &Administration) -> ExitCode {
         };
         let lines: String = users.into_iter().map(line).collect();
         // Whoever reads may have seen enough.
-        if std::io::stdout().write_all(lines.as_bytes()).is_err() || next == 0 {
-            return ExitCode::SUCCESS;
+        match next {
+            Some(next) if std::io::stdout().write_all(lines.as_bytes()).is_ok() => cursor = next,
+            Some(_) => return ExitCode::SUCCESS,
+            None => return print(&lines),
         }
-        cursor = next;
     }
 }
 

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::redis::{RedisAddress, Written};
 use super::report::Report;
-use super::secrets::{Secret, secret};
+use super::secrets::secret;
 use super::values::Given;
 
 /// As written.
@@ -16,10 +17,35 @@ pub(super) struct StorageSettings {
     #[arg(long, env = "DATA_DIR", default_value = "data", value_name = "FOLDER")]
     pub(super) data_dir: PathBuf,
 
-    /// REDIS_URL: redis://user:password@host:port/db, of which only the host must be there, or unix:///path. A secret: set the
-    /// variable REDIS_URL, or name a file here. Without either, a replica on a loopback address starts a private redis-server
+    /// REDIS_URL: redis://user:password@host:port/db, of which only the host must be there, or unix:///path; servers that
+    /// Sentinels watch: redis+sentinel://user:password@host:26379,host:26379/name; a Cluster:
+    /// redis+cluster://user:password@host:6379,host:6379; with TLS rediss://, rediss+sentinel:// and rediss+cluster://. A
+    /// secret: set the variable REDIS_URL, or name a file here. Without either, a replica on a loopback address starts a
+    /// private redis-server
     #[arg(long, env = "REDIS_URL_FILE", value_name = "FILE")]
     redis_url_file: Option<Given<PathBuf>>,
+
+    /// How many replicas of Redis must have what is acknowledged to a client; as many as there are loses nothing in a failover
+    /// and stops while one of them is down. 1 with Sentinels or a Cluster, otherwise 0, where not set. `portcullis check` says
+    /// what the number promises
+    #[arg(long, env = "REDIS_ACK_REPLICAS", value_name = "NUMBER")]
+    redis_ack_replicas: Option<Given<u32>>,
+
+    /// Certificates of the authority that vouches for Redis and Sentinels, in PEM; those of the system where not set
+    #[arg(long, env = "REDIS_CA", value_name = "FILE")]
+    redis_ca: Option<Given<PathBuf>>,
+
+    /// Certificate by which this service shows itself to Redis and Sentinels, in PEM
+    #[arg(long, env = "REDIS_CERT", value_name = "FILE")]
+    redis_cert: Option<Given<PathBuf>>,
+
+    /// The private key of that certificate, in PEM
+    #[arg(long, env = "REDIS_KEY", value_name = "FILE")]
+    redis_key: Option<Given<PathBuf>>,
+
+    /// File with the password of the Sentinels, where they have one. A secret: or set the variable SENTINEL_PASSWORD
+    #[arg(long, env = "SENTINEL_PASSWORD_FILE", value_name = "FILE")]
+    sentinel_password_file: Option<Given<PathBuf>>,
 
     /// What every key in Redis begins with
     #[arg(
@@ -43,8 +69,8 @@ pub struct RedisConfig {
 /// Where the Redis server is.
 #[derive(Debug, Clone)]
 pub enum RedisServer {
-    /// At this URL, which may hold a password.
-    At(Secret),
+    /// There.
+    At(RedisAddress),
     /// A `redis-server` of this replica's own, which keeps its data in this folder.
     Private(PathBuf),
 }
@@ -55,10 +81,21 @@ impl StorageSettings {
         if !loopback {
             report.needs_off_loopback("REDIS_URL", &url);
         }
-        let url = redis_url(report, url.ok().flatten());
+        let sentinel_password =
+            report.secret(secret("SENTINEL_PASSWORD", self.sentinel_password_file));
+        let written = Written {
+            acknowledgements: self
+                .redis_ack_replicas
+                .and_then(|given| report.value("REDIS_ACK_REPLICAS", "a number", given)),
+            ca: self.redis_ca.and_then(Given::value),
+            certificate: self.redis_cert.and_then(Given::value),
+            key: self.redis_key.and_then(Given::value),
+            sentinel_password: sentinel_password.ok().flatten(),
+        };
+        let address = written.check(report, url.ok().flatten());
         RedisConfig {
             prefix: prefix(report, self.redis_prefix),
-            server: url.map_or_else(
+            server: address.map_or_else(
                 || RedisServer::Private(self.data_dir.join("redis")),
                 RedisServer::At,
             ),
@@ -79,20 +116,4 @@ fn prefix(report: &mut Report, given: Given<String>) -> String {
         );
     }
     prefix
-}
-
-/// The scheme alone: what else a URL may hold is the store's to know.
-fn redis_url(report: &mut Report, url: Option<Secret>) -> Option<Secret> {
-    let known = |url: &Secret| {
-        ["redis://", "unix://"]
-            .iter()
-            .any(|scheme| url.expose().starts_with(scheme))
-    };
-    if url.as_ref().is_some_and(|url| !known(url)) {
-        report.mistake(
-            "REDIS_URL",
-            "must be like redis://user:password@host:6379/0 or unix:///path",
-        );
-    }
-    url
 }

@@ -87,6 +87,13 @@ impl Uptime {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
+    /// The point `duration` later.
+    #[must_use]
+    pub fn plus(self, duration: Duration) -> Self {
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(nanos))
+    }
+
     /// The moment `duration` before this one; the start of the machine at the earliest.
     #[must_use]
     pub fn minus(self, duration: Duration) -> Self {

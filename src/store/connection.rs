@@ -1,25 +1,43 @@
-//! How the store reaches Redis: a pool for verbs, connections of their own for those who must not wait, a deadline for
-//! everything.
+//! How the store reaches Redis: one server, servers that Sentinels watch, or a Cluster; a pool for verbs, connections of
+//! their own for those who must not wait, a deadline for everything.
 //!
 //! A connection on which something failed or took too long is dropped, never pooled again: what is still on its way could
 //! otherwise answer somebody else, and a server that has become read-only would be asked again and again. Every connection
-//! is asked for its role before it is used.
+//! is asked for its role before it is used, and after a failure it is found out anew who the primary is.
+//!
+//! Where acknowledgements of replicas are asked for, every script waits for them before its outcome counts, on the same
+//! connection. Scripts that have written nothing wait as well: a verb that is refused because of what is stored should be
+//! refused by the primary, not by one that was replaced.
+
+mod address;
+mod call;
+mod discovery;
+mod node;
+mod primaries;
 
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_redis::{Connection, Hook, HookError, Manager, Pool, PoolError, Runtime};
+use deadpool_redis::PoolError;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, FromRedisValue, RedisError, RedisResult, Script};
+use redis::{ErrorKind, FromRedisValue, RedisError, RedisResult, Script, ServerErrorKind};
+use tokio::time::{Instant, sleep};
 
+use self::address::Access;
+pub(super) use self::call::{Call, read};
+pub(super) use self::node::Node;
+use self::primaries::Primaries;
+pub(super) use self::primaries::slot_of;
 use super::{Keyspace, Unfit};
+use crate::config::RedisAddress;
 
 /// The longest that one operation on Redis may take.
 pub const DEADLINE: Duration = Duration::from_millis(250);
 
-/// Connections kept for verbs; hashing passwords bounds how many are ever useful.
-const POOL_SIZE: usize = 32;
+/// How long an operation follows a Cluster that is moving its keys.
+const MOVING: Duration = Duration::from_millis(900);
 
 /// The store could not answer: it cannot be reached, is too slow, refuses writes, or answers what it should not.
 ///
@@ -33,6 +51,7 @@ enum Cause {
     Pool(PoolError),
     Redis(RedisError),
     Refused(String),
+    Unacknowledged { by: u32, wanted: u32 },
 }
 
 impl StoreError {
@@ -46,8 +65,34 @@ impl StoreError {
         Self::refused(why.to_string())
     }
 
+    /// Nothing vouches for the primary: it may have been replaced.
+    #[must_use]
+    pub fn no_lease(wanted: u32) -> Self {
+        Self::refused(format!(
+            "the primary may have been replaced: no beat was acknowledged by {wanted} replicas lately"
+        ))
+    }
+
     pub(super) fn unexpected(what: &'static str) -> Self {
         Self(Cause::Refused(format!("unexpected answer: {what}")))
+    }
+
+    fn late() -> Self {
+        Self(Cause::Deadline)
+    }
+
+    /// Where a Cluster wants this to be asked, if that is all that is wrong.
+    fn redirection(&self) -> Option<Redirection> {
+        let Cause::Redis(error) = &self.0 else {
+            return None;
+        };
+        let node = || error.redirect_node().map(|(address, _)| address.to_owned());
+        match error.kind() {
+            ErrorKind::Server(ServerErrorKind::Moved) => node().map(Redirection::Moved),
+            ErrorKind::Server(ServerErrorKind::Ask) => node().map(Redirection::Ask),
+            ErrorKind::Server(ServerErrorKind::TryAgain) => Some(Redirection::TryAgain),
+            _ => None,
+        }
     }
 }
 
@@ -58,6 +103,9 @@ impl fmt::Display for StoreError {
             Cause::Pool(error) => error.fmt(f),
             Cause::Redis(error) => error.fmt(f),
             Cause::Refused(why) => f.write_str(why),
+            Cause::Unacknowledged { by, wanted } => {
+                write!(f, "acknowledged by {by} replicas, {wanted} are wanted")
+            }
         }
     }
 }
@@ -70,11 +118,21 @@ impl From<RedisError> for StoreError {
     }
 }
 
-/// One Redis, and the keys in it. Clones share its connections.
+/// What a server of a Cluster answers that does not serve a key, or not alone.
+enum Redirection {
+    /// The slot is served there.
+    Moved(String),
+    /// The slot is on its way there, and this key has arrived.
+    Ask(String),
+    /// Some keys have arrived and some have not.
+    TryAgain,
+}
+
+/// A Redis, and the keys in it. Clones share its connections.
 #[derive(Clone)]
 pub struct Redis {
-    client: Client,
-    pool: Pool,
+    primaries: Arc<Primaries>,
+    acknowledgements: u32,
     keys: Keyspace,
 }
 
@@ -87,31 +145,53 @@ impl fmt::Debug for Redis {
     }
 }
 
+/// A shard as others tell of it: of all there are, or the only one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardSeen {
+    /// Where its primary is.
+    pub primary: String,
+    /// How many replicas it has, where those who choose the primary know it.
+    pub replicas: Option<u32>,
+}
+
 impl Redis {
-    /// Prepares connections to the server at `url`; none is made yet.
+    /// Prepares connections to the servers at `address`; none is made yet.
     ///
     /// # Errors
-    /// A sentence, without the URL, where it is not of a known form.
-    pub fn new(url: &str, keys: Keyspace) -> Result<Self, StoreError> {
-        let bad_url = |_| {
-            StoreError::refused(
-                "REDIS_URL: must be like redis://user:password@host:6379/0 or unix:///path",
-            )
-        };
-        let client = Client::open(url).map_err(bad_url)?;
-        let manager = Manager::new_with_config(url, connection_config()).map_err(bad_url)?;
-        let pool = Pool::builder(manager)
-            .max_size(POOL_SIZE)
-            .runtime(Runtime::Tokio1)
-            .post_create(Hook::async_fn(|connection, _| {
-                Box::pin(async { demand_primary(connection).await.map_err(HookError::Backend) })
-            }))
-            .pre_recycle(Hook::async_fn(|connection, _| {
-                Box::pin(async { demand_primary(connection).await.map_err(HookError::Backend) })
-            }))
-            .build()
-            .map_err(|_| StoreError::refused("the pool of connections cannot be made"))?;
-        Ok(Self { client, pool, keys })
+    /// A sentence, without the address, where it is not of a known form.
+    pub fn new(address: &RedisAddress, keys: Keyspace) -> Result<Self, StoreError> {
+        let (access, topology) = Access::parse(address)?;
+        Ok(Self {
+            primaries: Arc::new(Primaries::new(access, topology)?),
+            acknowledgements: address.acknowledgements,
+            keys,
+        })
+    }
+
+    /// How many replicas must have taken what is acknowledged.
+    #[must_use]
+    pub fn acknowledgements(&self) -> u32 {
+        self.acknowledgements
+    }
+
+    /// Whether others choose the primary: Sentinels, or a Cluster.
+    #[must_use]
+    pub fn is_watched(&self) -> bool {
+        self.primaries.are_chosen()
+    }
+
+    /// All shards.
+    ///
+    /// # Errors
+    /// Where nobody who knows answers.
+    pub async fn shards(&self) -> Result<Vec<ShardSeen>, StoreError> {
+        let shards = self.primaries.all().await?.into_iter();
+        Ok(shards
+            .map(|(shard, node)| ShardSeen {
+                primary: node.address.clone(),
+                replicas: shard.replicas,
+            })
+            .collect())
     }
 
     /// The keys.
@@ -120,57 +200,128 @@ impl Redis {
         &self.keys
     }
 
-    /// A connection outside the pool, for one who must not wait behind others and asks for the server's role himself.
-    pub(super) async fn connect(&self) -> Result<MultiplexedConnection, StoreError> {
-        let config = connection_config();
-        within(
-            self.client
-                .get_multiplexed_async_connection_with_config(&config),
-        )
-        .await
-    }
-
-    /// Runs one operation on a pooled connection.
-    pub(super) async fn run<T, F>(&self, operation: F) -> Result<T, StoreError>
-    where
-        F: AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>,
-    {
-        // Two deadlines: on a slow network the checks of a pooled connection take as long as the operation itself.
-        let pooled = self.pool.get();
-        let pooled = tokio::time::timeout(DEADLINE, pooled)
+    /// The primary of a key.
+    pub(super) async fn primary(&self, key: &str) -> Result<Arc<Node>, StoreError> {
+        let found = self.primaries.of(slot_of(key));
+        tokio::time::timeout(DEADLINE * 2, found)
             .await
-            .map_err(|_| StoreError(Cause::Deadline))?;
-        let mut lease = Lease(Some(
-            pooled.map_err(|error| StoreError(Cause::Pool(error)))?,
-        ));
-        let connection = lease.0.as_mut().ok_or(StoreError(Cause::Deadline))?;
-        let answer = within(operation(connection)).await?;
-        drop(lease.0.take());
-        Ok(answer)
+            .unwrap_or_else(|_| Err(StoreError::late()))
     }
 
-    /// Runs a script on a pooled connection.
+    /// The primaries of all shards, always in the same order as long as no slot is moved.
+    pub(super) async fn all_primaries(&self) -> Result<Vec<Arc<Node>>, StoreError> {
+        let shards = tokio::time::timeout(DEADLINE * 2, self.primaries.all());
+        let shards = shards.await.unwrap_or_else(|_| Err(StoreError::late()))?;
+        Ok(shards.into_iter().map(|(_, node)| node).collect())
+    }
+
+    /// The numbers of these keys by the server that has them, as far as is known.
+    pub(super) async fn by_primary(&self, keys: &[&str]) -> Result<Vec<Vec<usize>>, StoreError> {
+        if !self.primaries.are_many() {
+            return Ok(vec![(0..keys.len()).collect()]);
+        }
+        let mut groups: Vec<(Arc<Node>, Vec<usize>)> = Vec::new();
+        for (number, key) in keys.iter().enumerate() {
+            let node = self.primary(key).await?;
+            match groups.iter_mut().find(|(of, _)| Arc::ptr_eq(of, &node)) {
+                Some((_, numbers)) => numbers.push(number),
+                None => groups.push((node, vec![number])),
+            }
+        }
+        Ok(groups.into_iter().map(|(_, numbers)| numbers).collect())
+    }
+
+    /// A server has answered as no primary does: it is found out anew who is.
+    pub(super) fn doubt(&self) {
+        self.primaries.doubt();
+    }
+
+    /// Asks the primary of `key` something.
+    pub(super) async fn ask<T: FromRedisValue>(
+        &self,
+        key: &str,
+        question: &redis::Cmd,
+    ) -> Result<T, StoreError> {
+        let mut call = Call::default();
+        call.commands.add_command(question.clone());
+        read(self.run(key, &call).await?)
+    }
+
+    /// Runs a script on the primary of its keys, and waits until as many replicas as are wanted have what it wrote.
     pub(super) async fn script<T: FromRedisValue>(
         &self,
         script: &Script,
         keys: &[String],
         args: &[String],
     ) -> Result<T, StoreError> {
-        self.run(async |connection| invoke(connection, script, keys, args).await)
+        let key = keys.first().map_or("", String::as_str);
+        let call = Call::script(script, keys, args).acknowledged_by(self.acknowledgements);
+        read(self.run(key, &call).await?)
+    }
+
+    /// Runs commands on the primary of `key`, after these scripts are loaded where they are not, and waits as
+    /// [`script`](Self::script) does. Returns an answer for each.
+    pub(super) async fn pipeline(
+        &self,
+        key: &str,
+        commands: redis::Pipeline,
+        scripts: &[&Script],
+    ) -> Result<Vec<redis::Value>, StoreError> {
+        let call = Call {
+            commands,
+            scripts: scripts.iter().map(|&script| script.clone()).collect(),
+            wanted: 0,
+        };
+        self.run(key, &call.acknowledged_by(self.acknowledgements))
             .await
+    }
+
+    /// Makes a call on the primary of `key`, on a pooled connection. It is made again where a Cluster says that the key is
+    /// elsewhere: nothing has happened then.
+    async fn run(&self, key: &str, call: &Call) -> Result<Vec<redis::Value>, StoreError> {
+        let mut node = self.primary(key).await?;
+        let (mut asking, give_up) = (false, Instant::now() + MOVING);
+        loop {
+            let error = match attempt(&node, asking, call).await {
+                Ok(answers) => return Ok(answers),
+                Err(error) => error,
+            };
+            let redirection = error.redirection();
+            if redirection.is_none() || Instant::now() >= give_up {
+                self.doubt();
+                return Err(error);
+            }
+            match redirection {
+                Some(Redirection::Moved(address)) => {
+                    self.doubt();
+                    (node, asking) = (self.primaries.named(&address)?, false);
+                }
+                Some(Redirection::Ask(address)) => {
+                    (node, asking) = (self.primaries.named(&address)?, true);
+                }
+                Some(Redirection::TryAgain) | None => {
+                    sleep(Duration::from_millis(10)).await;
+                    (node, asking) = (self.primary(key).await?, false);
+                }
+            }
+        }
     }
 }
 
-/// A pooled connection while it is used. It goes back to the pool only where it has answered well; dropped with anything
-/// else, also by a deadline, it is closed.
-struct Lease(Option<Connection>);
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        if let Some(connection) = self.0.take() {
-            drop(Connection::take(connection));
+/// One attempt on one server.
+async fn attempt(node: &Node, asking: bool, call: &Call) -> Result<Vec<redis::Value>, StoreError> {
+    // Two deadlines: on a slow network the checks of a pooled connection take as long as the operation itself.
+    let mut borrowed = node.borrow().await?;
+    let connection = borrowed.connection()?;
+    let answers = within(DEADLINE, async {
+        if asking {
+            let () = redis::cmd("ASKING").query_async(connection).await?;
         }
-    }
+        call.make(connection).await
+    })
+    .await?;
+    borrowed.give_back();
+    Ok(answers)
 }
 
 /// Runs a script, loading it where the server does not have it.
@@ -202,36 +353,13 @@ pub(super) async fn load(
     pipeline.query_async(connection).await
 }
 
-/// Holds one operation to the deadline.
-pub(super) async fn within<T>(
-    operation: impl Future<Output = RedisResult<T>>,
+/// Holds one operation to a deadline.
+pub(super) async fn within<T, E: Into<StoreError>>(
+    deadline: Duration,
+    operation: impl Future<Output = Result<T, E>>,
 ) -> Result<T, StoreError> {
-    match tokio::time::timeout(DEADLINE, operation).await {
-        Ok(outcome) => outcome.map_err(StoreError::from),
-        Err(_) => Err(StoreError(Cause::Deadline)),
-    }
-}
-
-/// Our deadlines hold for everything; the client's own would only race with them.
-fn connection_config() -> AsyncConnectionConfig {
-    AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(DEADLINE))
-        .set_response_timeout(None)
-}
-
-/// Fails unless the server takes writes. A demoted primary answers reads as if nothing had happened.
-async fn demand_primary(connection: &mut MultiplexedConnection) -> RedisResult<()> {
-    let role: redis::Value = redis::cmd("ROLE").query_async(connection).await?;
-    let is_primary = match &role {
-        redis::Value::Array(parts) => match parts.first() {
-            Some(redis::Value::BulkString(name)) => name == b"master",
-            _ => false,
-        },
-        _ => false,
-    };
-    if is_primary {
-        Ok(())
-    } else {
-        Err((redis::ErrorKind::Client, "the server is not a primary").into())
+    match tokio::time::timeout(deadline, operation).await {
+        Ok(outcome) => outcome.map_err(E::into),
+        Err(_) => Err(StoreError::late()),
     }
 }

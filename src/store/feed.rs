@@ -10,7 +10,7 @@ use std::time::Duration;
 use redis::Script;
 use redis::aio::MultiplexedConnection;
 
-use super::connection::{Redis, StoreError, invoke, load, within};
+use super::connection::{DEADLINE, Redis, StoreError, invoke, load, within};
 use super::entries::Entry;
 use super::inspection::{Inspection, inspect};
 use crate::domain::Timestamp;
@@ -121,11 +121,16 @@ impl Redis {
     /// # Errors
     /// Where no server can be reached within the deadline.
     pub async fn open_feed(&self) -> Result<(Feed, Inspection), StoreError> {
-        let mut connection = self.connect().await?;
-        let inspection = within(inspect(&mut connection)).await?;
-        // A server that was restarted has lost them; loaded here, they cost nobody else a second round trip.
-        let scripts = [&*READ, &*ANNOUNCE, &*SETTLE, &*APPEND, &*LOCK, &*REPAIR];
-        within(load(&mut connection, &scripts)).await?;
+        let primary = self.primary(&self.keys().feed()).await?;
+        let opened = async {
+            let mut connection = primary.connect().await?;
+            let inspection = within(DEADLINE, inspect(&mut connection)).await?;
+            // A server that was restarted has lost them; loaded here, they cost nobody else a second round trip.
+            let scripts = [&*READ, &*ANNOUNCE, &*SETTLE, &*APPEND, &*LOCK, &*REPAIR];
+            within(DEADLINE, load(&mut connection, &scripts)).await?;
+            Ok((connection, inspection))
+        };
+        let (connection, inspection) = opened.await.inspect_err(|_: &StoreError| self.doubt())?;
         Ok((
             Feed {
                 connection,
@@ -162,11 +167,15 @@ impl Redis {
     pub async fn head_of_feed(&self) -> Result<Vec<(String, Entry)>, StoreError> {
         let key = self.keys().feed();
         let head: Vec<(String, Vec<(String, String)>)> = self
-            .run(async |connection| {
-                let mut range = redis::cmd("XRANGE");
-                range.arg(&key).arg("-").arg("+").arg("COUNT").arg(TRIM);
-                range.query_async(connection).await
-            })
+            .ask(
+                &key,
+                redis::cmd("XRANGE")
+                    .arg(&key)
+                    .arg("-")
+                    .arg("+")
+                    .arg("COUNT")
+                    .arg(TRIM),
+            )
             .await?;
         let entry = |(id, fields): (String, Vec<(String, String)>)| {
             let text = fields.into_iter().next().map(|(_, text)| text);
@@ -185,14 +194,7 @@ impl Redis {
     /// Where the store cannot answer.
     pub async fn trim_feed(&self, ids: &[String]) -> Result<(), StoreError> {
         let key = self.keys().feed();
-        self.run(async |connection| {
-            redis::cmd("XDEL")
-                .arg(&key)
-                .arg(ids)
-                .query_async(connection)
-                .await
-        })
-        .await
+        self.ask(&key, redis::cmd("XDEL").arg(&key).arg(ids)).await
     }
 
     /// Takes, or keeps, the lock of those who put lost entries back. `false` where another replica has it.
@@ -232,15 +234,18 @@ impl Redis {
                 }
             }
         }
-        let mut pipeline = redis::pipe();
-        for record in records {
-            pipeline.del(record).ignore();
+        let records: Vec<&str> = records.iter().map(String::as_str).collect();
+        for group in self.by_primary(&records).await? {
+            let Some(&first) = group.first() else {
+                continue;
+            };
+            let mut pipeline = redis::pipe();
+            for &number in &group {
+                pipeline.del(records[number]);
+            }
+            self.pipeline(records[first], pipeline, &[]).await?;
         }
-        if pipeline.is_empty() {
-            return Ok(());
-        }
-        self.run(async |connection| pipeline.query_async(connection).await)
-            .await
+        Ok(())
     }
 }
 
@@ -250,7 +255,8 @@ impl Feed {
     /// # Errors
     /// Where the store cannot answer.
     pub async fn inspect(&mut self) -> Result<Inspection, StoreError> {
-        within(inspect(&mut self.connection)).await
+        let inspected = within(DEADLINE, inspect(&mut self.connection)).await;
+        self.spoiled(inspected)
     }
 
     /// Announces the window that this replica uses.
@@ -260,8 +266,10 @@ impl Feed {
     pub async fn announce(&mut self, window: Duration) -> Result<(), StoreError> {
         let keys = [self.redis.keys().windows(), self.redis.keys().settled()];
         // Rounded up: whoever waits for us must wait long enough.
-        let millis = window.as_nanos().div_ceil(1_000_000).to_string();
-        within(invoke(&mut self.connection, &ANNOUNCE, &keys, &[millis])).await
+        let args = [window.as_nanos().div_ceil(1_000_000).to_string()];
+        let made = invoke(&mut self.connection, &ANNOUNCE, &keys, &args);
+        let made = within(DEADLINE, made).await;
+        self.spoiled(made)
     }
 
     /// Begins the settling of a history that nobody has settled.
@@ -270,13 +278,10 @@ impl Feed {
     /// Where the store cannot answer.
     pub async fn settle(&mut self, history: &HistoryId) -> Result<(), StoreError> {
         let keys = [self.redis.keys().feed(), self.redis.keys().settled()];
-        within(invoke(
-            &mut self.connection,
-            &SETTLE,
-            &keys,
-            &[history.to_string()],
-        ))
-        .await
+        let args = [history.to_string()];
+        let begun = invoke(&mut self.connection, &SETTLE, &keys, &args);
+        let begun = within(DEADLINE, begun).await;
+        self.spoiled(begun)
     }
 
     /// Reads the page after `last` (`0-0` for the first).
@@ -287,11 +292,14 @@ impl Feed {
         let keys = &self.redis.keys();
         let keys = [keys.feed(), keys.settled(), keys.reappend()];
         let args = [last.to_owned(), PAGE.to_string()];
-        let answer: Answer = within(invoke(&mut self.connection, &READ, &keys, &args)).await?;
+        let answer = invoke(&mut self.connection, &READ, &keys, &args);
+        let answer = within(DEADLINE, answer).await;
+        let answer: Answer = self.spoiled(answer)?;
         let (role, run_id, replication_id, seconds, micros, end, added, settled, reappending, ..) =
             &answer;
         let (.., last, lines) = &answer;
         if role != "master" {
+            self.redis.doubt();
             return Err(StoreError::refused("the server is not a primary"));
         }
         let history = HistoryId::new(run_id.clone(), replication_id.clone());
@@ -311,5 +319,10 @@ impl Feed {
             entries,
             last: last.clone(),
         })
+    }
+
+    /// Whoever fails may have been replaced.
+    fn spoiled<T>(&self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
+        outcome.inspect_err(|_| self.redis.doubt())
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
 
-use super::connection::{Redis, StoreError, within};
+use super::connection::{DEADLINE, Redis, StoreError, within};
 
 /// What the server says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub struct Inspection {
     pub eviction_policy: Option<String>,
     /// Whether it keeps data over a restart: an append-only file, or at least snapshots.
     pub persistence: Persistence,
+    /// How many replicas follow it.
+    pub replicas: u32,
 }
 
 /// How a server keeps data over a restart.
@@ -89,8 +91,9 @@ impl Redis {
     /// # Errors
     /// Where it cannot be reached.
     pub async fn inspect(&self) -> Result<Inspection, StoreError> {
-        let mut connection = self.connect().await?;
-        within(inspect(&mut connection)).await
+        let primary = self.primary(&self.keys().feed()).await?;
+        let mut connection = primary.connect().await?;
+        within(DEADLINE, inspect(&mut connection)).await
     }
 }
 
@@ -129,6 +132,9 @@ pub(super) async fn inspect(connection: &mut MultiplexedConnection) -> RedisResu
         version: field("redis_version:").unwrap_or_default(),
         eviction_policy: field("maxmemory_policy:"),
         persistence,
+        replicas: field("connected_slaves:")
+            .and_then(|number| number.parse().ok())
+            .unwrap_or_default(),
     })
 }
 
@@ -143,6 +149,7 @@ mod tests {
             version: version.to_owned(),
             eviction_policy,
             persistence: Persistence::EveryWrite,
+            replicas: 0,
         }
     }
 

@@ -12,6 +12,7 @@
 //! | `{feed}:revocations` | stream | revocation entries, read by every replica | no lifetime of its own |
 //! | `{feed}:windows` | sorted set | announced windows by date | no lifetime of its own; each window five minutes |
 //! | `{feed}:settled` | string | which history of the feed is settled since when | as long as the history |
+//! | `{feed}:beat` | string | nothing: that its writing was acknowledged shows that the primary is one | a minute |
 //! | `{feed}:reappend` | string | which replica is putting lost entries back | seconds |
 //!
 //! The tag is the first four bytes of the SHA-256 of the username in hex: all keys of one user lie in one slot of a Redis
@@ -93,6 +94,10 @@ impl Keyspace {
 
     pub(super) fn settled(&self) -> String {
         format!("{}{{feed}}:settled", self.prefix)
+    }
+
+    pub(super) fn beat(&self) -> String {
+        format!("{}{{feed}}:beat", self.prefix)
     }
 
     pub(super) fn reappend(&self) -> String {

@@ -4,6 +4,7 @@
 //! it asked for has happened. Every operation has a deadline; nothing here tries a write again by itself.
 
 mod administration;
+mod beat;
 mod connection;
 mod entries;
 mod feed;
@@ -11,6 +12,7 @@ mod inspection;
 mod keyspace;
 mod password_change;
 mod private;
+mod promise;
 mod refresh;
 mod session_list;
 mod sessions;
@@ -18,15 +20,17 @@ mod throttles;
 mod users;
 
 pub use administration::{Change, Seen};
-pub use connection::{DEADLINE, Redis, StoreError};
+pub use beat::Beats;
+pub use connection::{DEADLINE, Redis, ShardSeen, StoreError};
 pub use entries::{Entry, SessionEntry, UserEntry};
 pub use feed::{Feed, HistoryId, Page, SETTLING};
 pub use inspection::{Inspection, Persistence, Unfit};
 pub use keyspace::Keyspace;
 pub use password_change::ChangePassword;
 pub use private::{PrivateRedis, become_redis_server};
+pub use promise::Promise;
 pub use refresh::{Rotate, Rotated, Rotation, Succession, Successor};
 pub use session_list::{MOST_SESSIONS, SessionRecord};
 pub use sessions::{Decided, EndAll, Known, MARGIN, OpenSession, Opened, RevokeSession};
 pub use throttles::{Reservation, Reserved, Throttled};
-pub use users::{NewUser, Registered, User};
+pub use users::{NewUser, Registered, User, UserCursor};

@@ -1,7 +1,5 @@
 //! The sessions of one user, to be looked at.
 
-use redis::AsyncTypedCommands as _;
-
 use super::connection::{Redis, StoreError};
 use super::users::User;
 use crate::domain::{SessionId, Timestamp};
@@ -42,9 +40,8 @@ impl Redis {
     pub async fn sessions_of(&self, user: &User) -> Result<Vec<SessionRecord>, StoreError> {
         let name = &user.username;
         let index = self.keys().sessions(name);
-        let sids: Vec<String> = self
-            .run(async |connection| connection.zrange(&index, 0, -1).await)
-            .await?;
+        let range = redis::cmd("ZRANGE").arg(&index).arg(0).arg(-1).clone();
+        let sids: Vec<String> = self.ask(&index, &range).await?;
         let sids: Vec<SessionId> = sids.iter().filter_map(|sid| sid.parse().ok()).collect();
         if sids.is_empty() {
             return Ok(Vec::new());
@@ -58,9 +55,9 @@ impl Redis {
                 "user", "version", "revoked", "created", "seen", "agent", "address",
             ]);
         }
-        let records: Vec<Fields> = self
-            .run(async |connection| pipeline.query_async(connection).await)
-            .await?;
+        let records = self.pipeline(&index, pipeline, &[]).await?.into_iter();
+        let records: Result<Vec<Fields>, _> = records.map(redis::from_redis_value).collect();
+        let records = records.map_err(|_| StoreError::unexpected("a session"))?;
         let standing = |(sid, record): (&SessionId, Fields)| {
             let (owner, version, revoked, created, seen, agent, address) = record;
             let stands = owner? == user.id.to_string()

@@ -214,14 +214,7 @@ impl Redis {
     /// Where the store cannot answer.
     pub async fn outbox(&self, name: &Username) -> Result<Vec<Entry>, StoreError> {
         let key = self.keys().outbox(name);
-        let outbox: Vec<String> = self
-            .run(async |connection| {
-                redis::cmd("SMEMBERS")
-                    .arg(&key)
-                    .query_async(connection)
-                    .await
-            })
-            .await?;
+        let outbox: Vec<String> = self.ask(&key, redis::cmd("SMEMBERS").arg(&key)).await?;
         Entry::parse_all(&outbox)
     }
 

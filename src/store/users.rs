@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use redis::Script;
 
-use super::connection::{Redis, StoreError, load};
+use super::connection::{DEADLINE, Redis, StoreError, within};
 use super::entries::Entry;
 use crate::domain::{PasswordHash, Role, Timestamp, UserId, Username};
 
@@ -59,6 +59,13 @@ pub struct NewUser {
     pub imported: Option<String>,
 }
 
+/// How far a walk over all users has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UserCursor {
+    shard: usize,
+    cursor: u64,
+}
+
 /// Keys that one step of [`Redis::some_users`] looks at.
 const SCANNED: usize = 500;
 
@@ -74,7 +81,7 @@ impl Redis {
     /// Where the store cannot answer; the account may exist all the same.
     pub async fn register_user(&self, new: &NewUser) -> Result<Registered, StoreError> {
         let (keys, args) = self.registration(new);
-        registered(self.script(&REGISTER, &keys, &args).await?)
+        outcome(self.script(&REGISTER, &keys, &args).await?)
     }
 
     /// Creates users in one round trip, each as [`register_user`](Self::register_user) does.
@@ -82,22 +89,29 @@ impl Redis {
     /// # Errors
     /// Where the store cannot answer; any of the accounts may exist all the same.
     pub async fn register_users(&self, new: &[NewUser]) -> Result<Vec<Registered>, StoreError> {
-        if new.is_empty() {
-            return Ok(Vec::new());
+        let keys: Vec<String> = new
+            .iter()
+            .map(|new| self.keys().user(&new.username))
+            .collect();
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let mut registered: Vec<Option<Registered>> = new.iter().map(|_| None).collect();
+        for group in self.by_primary(&keys).await? {
+            let Some(&first) = group.first() else {
+                continue;
+            };
+            let mut pipeline = redis::pipe();
+            for &number in &group {
+                let (keys, args) = self.registration(&new[number]);
+                pipeline.cmd("EVALSHA").arg(REGISTER.get_hash());
+                pipeline.arg(keys.len()).arg(&keys).arg(&args);
+            }
+            let answers = self.pipeline(keys[first], pipeline, &[&REGISTER]).await?;
+            for (number, answer) in group.into_iter().zip(answers) {
+                registered[number] = Some(outcome(answer)?);
+            }
         }
-        let mut pipeline = redis::pipe();
-        for new in new {
-            let (keys, args) = self.registration(new);
-            pipeline.cmd("EVALSHA").arg(REGISTER.get_hash());
-            pipeline.arg(keys.len()).arg(&keys).arg(&args);
-        }
-        let answers: Vec<redis::Value> = self
-            .run(async |connection| {
-                load(connection, &[&REGISTER]).await?;
-                pipeline.query_async(connection).await
-            })
-            .await?;
-        answers.into_iter().map(registered).collect()
+        let registered: Option<Vec<_>> = registered.into_iter().collect();
+        registered.ok_or(StoreError::unexpected("register_user"))
     }
 
     fn registration(&self, new: &NewUser) -> ([String; 2], [String; 6]) {
@@ -120,10 +134,7 @@ impl Redis {
     pub async fn find_user(&self, name: &Username) -> Result<Option<User>, StoreError> {
         let key = self.keys().user(name);
         let fields: Fields = self
-            .run(async |connection| {
-                let mut ask = redis::cmd("HMGET");
-                ask.arg(&key).arg(&FIELDS).query_async(connection).await
-            })
+            .ask(&key, redis::cmd("HMGET").arg(&key).arg(&FIELDS))
             .await?;
         match fields.first() {
             None | Some(None) => Ok(None),
@@ -134,29 +145,43 @@ impl Redis {
         }
     }
 
-    /// Some users, and where to go on; begin at 0, and 0 is the end. Each step looks at so few keys that nobody waits for it.
-    /// Whoever is registered or deleted meanwhile may be among them or not, and one may come twice.
+    /// Some users, and where to go on; `None` is the end. Each step looks at so few keys that nobody waits for it. Whoever
+    /// is registered or deleted meanwhile may be among them or not, and one may come twice.
     ///
     /// # Errors
     /// Where the store cannot answer.
-    pub async fn some_users(&self, cursor: u64) -> Result<(u64, Vec<User>), StoreError> {
+    pub async fn some_users(
+        &self,
+        from: UserCursor,
+    ) -> Result<(Option<UserCursor>, Vec<User>), StoreError> {
         let pattern = self.keys().users();
-        self.run(async |connection| {
+        let primaries = self.all_primaries().await?;
+        let Some(primary) = primaries.get(from.shard) else {
+            return Ok((None, Vec::new()));
+        };
+        let mut connection = primary.connect().await?;
+        let (cursor, keys): (u64, Vec<String>) = within(DEADLINE, async {
             let mut scan = redis::cmd("SCAN");
-            scan.arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT");
-            let (next, keys): (u64, Vec<String>) =
-                scan.arg(SCANNED).query_async(connection).await?;
-            if keys.is_empty() {
-                return Ok((next, Vec::new()));
-            }
+            scan.arg(from.cursor).arg("MATCH").arg(&pattern);
+            scan.arg("COUNT").arg(SCANNED);
+            scan.query_async(&mut connection).await
+        })
+        .await?;
+        let records: Vec<Fields> = if keys.is_empty() {
+            Vec::new()
+        } else {
             let mut pipeline = redis::pipe();
             for key in &keys {
                 pipeline.cmd("HMGET").arg(key).arg(&FIELDS);
             }
-            let records: Vec<Fields> = pipeline.query_async(connection).await?;
-            Ok((next, records.into_iter().filter_map(user).collect()))
-        })
-        .await
+            within(DEADLINE, pipeline.query_async(&mut connection)).await?
+        };
+        let next = UserCursor {
+            shard: from.shard + usize::from(cursor == 0),
+            cursor,
+        };
+        let next = (next.shard < primaries.len()).then_some(next);
+        Ok((next, records.into_iter().filter_map(user).collect()))
     }
 
     /// Writes a new hash of the same password over the very one that was verified. `false` where the account or its
@@ -223,7 +248,7 @@ fn user(fields: Fields) -> Option<User> {
     })
 }
 
-fn registered(answer: redis::Value) -> Result<Registered, StoreError> {
+fn outcome(answer: redis::Value) -> Result<Registered, StoreError> {
     let unexpected = |_| StoreError::unexpected("register_user");
     let redis::Value::Array(parts) = &answer else {
         return Err(StoreError::unexpected("register_user"));

@@ -13,7 +13,7 @@ use crate::auth::passwords::Passwords;
 use crate::auth::revocation::Revocations;
 
 /// Every metric as `/metrics` shows it, and what it tells.
-pub const NAMES: [(&str, &str); 16] = [
+pub const NAMES: [(&str, &str); 17] = [
     (
         "http_server_request_duration_seconds",
         "requests by route pattern, method and class of status",
@@ -52,6 +52,10 @@ pub const NAMES: [(&str, &str); 16] = [
         "age of this replica's view of the revocations; -1 before the first",
     ),
     ("portcullis_denylist_entries", "revocations held in memory"),
+    (
+        "portcullis_lease_held",
+        "1 while replicas of Redis vouch for the primary, 0 while they do not, -1 where none are asked for",
+    ),
     (
         "portcullis_feed_propagation_seconds",
         "how old the newest revocation was when this replica last read one; -1 before the first",
@@ -234,6 +238,15 @@ impl Metrics {
         gauge(
             "portcullis.denylist.entries",
             Box::new(move || held.entries() as f64),
+        );
+        let leased = Arc::clone(revocations);
+        gauge(
+            "portcullis.lease.held",
+            Box::new(move || {
+                leased
+                    .lease_held()
+                    .map_or(-1.0, |held| f64::from(u8::from(held)))
+            }),
         );
         let back = Arc::clone(revocations);
         counter("portcullis.reappended", Box::new(move || back.reappended()));

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use portcullis::app::App;
 use portcullis::config::{
-    Config, HashEngine, HttpConfig, LogFormat, PasswordConfig, RedisConfig, RedisServer,
-    RevocationConfig, Secret, SigningKey, TelemetryConfig, TokenConfig,
+    Config, HashEngine, HttpConfig, LogFormat, PasswordConfig, RedisAddress, RedisConfig,
+    RedisServer, RevocationConfig, Secret, SigningKey, TelemetryConfig, TokenConfig,
 };
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -33,7 +33,7 @@ pub fn config(redis_url: &str) -> Config {
         },
         redis: RedisConfig {
             prefix: "portcullis:".to_owned(),
-            server: RedisServer::At(Secret::new(redis_url.to_owned())),
+            server: RedisServer::At(RedisAddress::plain(Secret::new(redis_url.to_owned()))),
         },
         revocation: RevocationConfig {
             window: Duration::from_millis(50),

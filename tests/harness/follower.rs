@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use portcullis::auth::revocation::view::Phase;
 use portcullis::auth::revocation::{Revocations, Standing};
-use portcullis::config::RevocationConfig;
+use portcullis::config::{RedisAddress, RevocationConfig, Secret};
 use portcullis::domain::{
     AccessClaims, Clock, SessionId, Timestamp, TokenId, UserId, UserTag, Username,
 };
@@ -82,7 +82,11 @@ impl Drop for Light {
 
 /// The product's store at `url`.
 pub fn store(url: &str) -> Store {
-    Store::new(url, Keyspace::new("portcullis:".to_owned())).unwrap()
+    Store::new(
+        &RedisAddress::plain(Secret::new(url.to_owned())),
+        Keyspace::new("portcullis:".to_owned()),
+    )
+    .unwrap()
 }
 
 /// An entry that revokes a session nobody has, for `lifetime` from now.

@@ -11,6 +11,7 @@ pub mod program;
 mod proxy;
 pub mod receiver;
 mod redis;
+pub mod sentinel;
 pub mod tools;
 mod wire;
 
@@ -18,7 +19,7 @@ pub use cluster::{Cluster, Replica, SECRET, config};
 pub use dice::Dice;
 pub use people::{Anonymous, Answer, PASSWORD, User, patiently};
 pub use proxy::{Proxy, Weather};
-pub use redis::{Redis, free_port};
+pub use redis::{PASSWORD as REDIS_PASSWORD, Redis, free_port};
 pub use wire::Wire;
 
 /// How much of a long test to run: as much as it says, or with `PORTCULLIS_LONG=1` the full number that was asked for.

@@ -1,12 +1,15 @@
 //! A proxy before Redis that can be broken and mended: it delays, holds what matches, cuts, and refuses.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+
+use super::redis::PASSWORD;
 
 /// What happens to what passes.
 #[derive(Debug, Clone, Default)]
@@ -17,6 +20,8 @@ pub struct Weather {
     pub swallow: Vec<&'static str>,
     /// Nothing passes; connections stay open.
     pub black_hole: bool,
+    /// Connections that have said this are none of those for which nothing passes.
+    pub spare: Option<&'static str>,
     /// New connections are closed at once.
     pub refuse: bool,
 }
@@ -50,8 +55,14 @@ impl Proxy {
                 let (from_client, to_client) = client.into_split();
                 let (from_server, to_server) = server.into_split();
                 let mut open = open.lock().unwrap();
-                open.spawn(pass(from_client, to_server, Arc::clone(&sky), true));
-                open.spawn(pass(from_server, to_client, Arc::clone(&sky), false));
+                let spared = Arc::new(AtomicBool::new(false));
+                let way = |towards_redis| Way {
+                    weather: Arc::clone(&sky),
+                    spared: Arc::clone(&spared),
+                    towards_redis,
+                };
+                open.spawn(pass(from_client, to_server, way(true)));
+                open.spawn(pass(from_server, to_client, way(false)));
             }
         });
         Self {
@@ -62,9 +73,14 @@ impl Proxy {
         }
     }
 
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
     /// The URL of Redis behind this proxy.
     pub fn url(&self) -> String {
-        format!("redis://{}", self.addr)
+        format!("redis://portcullis:{PASSWORD}@{}", self.addr)
     }
 
     /// Changes what happens from now on.
@@ -84,21 +100,28 @@ impl Drop for Proxy {
     }
 }
 
-async fn pass(
-    mut from: impl AsyncReadExt + Unpin,
-    mut to: impl AsyncWriteExt + Unpin,
+/// One direction of a connection.
+struct Way {
     weather: Arc<Mutex<Weather>>,
+    /// Whether the connection has said what spares it.
+    spared: Arc<AtomicBool>,
     towards_redis: bool,
-) {
+}
+
+async fn pass(mut from: impl AsyncReadExt + Unpin, mut to: impl AsyncWriteExt + Unpin, way: Way) {
     let mut piece = vec![0; 64 * 1024];
     let mut number: u32 = 0;
     while let Ok(length @ 1..) = from.read(&mut piece).await {
-        let now = weather.lock().unwrap().clone();
+        let now = way.weather.lock().unwrap().clone();
         let text = String::from_utf8_lossy(&piece[..length]);
-        let swallowed = towards_redis
+        if way.towards_redis && now.spare.is_some_and(|word| text.contains(word)) {
+            way.spared.store(true, Ordering::Relaxed);
+        }
+        let lost = now.black_hole && !way.spared.load(Ordering::Relaxed);
+        let swallowed = way.towards_redis
             && !now.swallow.is_empty()
             && now.swallow.iter().all(|word| text.contains(word));
-        if now.black_hole || swallowed {
+        if lost || swallowed {
             return std::future::pending().await;
         }
         if !now.delay.is_zero() {

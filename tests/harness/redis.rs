@@ -45,11 +45,31 @@ impl Redis {
         server
     }
 
+    /// A server that keeps every acknowledged write, on that port, with options of its own. It may follow another one.
+    pub async fn on(port: u16, options: &[&str]) -> Self {
+        let kept = ["--appendonly", "yes", "--appendfsync", "always"];
+        let options = kept.iter().chain(options).map(|&option| option.to_owned());
+        let mut server = Self {
+            folder: data_folder(),
+            port,
+            options: options.collect(),
+            variables: Vec::new(),
+            child: None,
+        };
+        server.start_again().await;
+        server
+    }
+
     /// Starts the server on the same port with the data it has.
     pub async fn start_again(&mut self) {
         assert!(self.child.is_none(), "it runs already");
+        let config = self.folder.path().join("redis.conf");
+        if !config.exists() {
+            std::fs::write(&config, users()).unwrap();
+        }
         let child = installed("redis-server", "redis-server")
             .current_dir(self.folder.path())
+            .arg(config)
             .args([
                 "--port",
                 &self.port.to_string(),
@@ -111,9 +131,9 @@ impl Redis {
         SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
-    /// Its URL.
+    /// Its URL for the service, which may do no more than it needs.
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("redis://portcullis:{PASSWORD}@127.0.0.1:{}", self.port)
     }
 
     /// Runs a command.
@@ -126,7 +146,7 @@ impl Redis {
         &self,
         words: &[&str],
     ) -> redis::RedisResult<T> {
-        let client = redis::Client::open(self.url())?;
+        let client = redis::Client::open(format!("redis://127.0.0.1:{}", self.port))?;
         let mut connection = client.get_multiplexed_async_connection().await?;
         let mut command = redis::cmd(words[0]);
         for word in &words[1..] {
@@ -154,6 +174,17 @@ impl Drop for Redis {
             child.wait().ok();
         }
     }
+}
+
+/// The password of all users of a test's Redis but the first, which may do everything and has none: tests break things.
+pub const PASSWORD: &str = "a-password-for-tests";
+
+/// The users that we tell operators to make, as lines of a configuration.
+fn users() -> String {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/redis-users.conf");
+    let text = std::fs::read_to_string(file).unwrap();
+    text.replace(">PASSWORD", &format!(">{PASSWORD}"))
+        .replace("user default off", "")
 }
 
 /// A port that nobody uses at the moment. Not one of those that the system gives to outgoing connections, of which tests make

@@ -8,10 +8,10 @@ use portcullis::domain::Uptime;
 use portcullis::store::{Entry, HistoryId, Page};
 
 use super::flaw::Flaw;
-use super::lease::BEAT;
 use super::redis::{Command, Reply};
 use super::replica::{Connection, Denied, Doing};
 use super::world::{Line, World};
+use portcullis::auth::revocation::lease::BEAT;
 
 /// Between two reads when nobody asks.
 const IDLE: Duration = Duration::from_secs(1);

@@ -11,8 +11,8 @@ use portcullis::store::{Entry, HistoryId, Page};
 
 use super::clock::{Drift, Time};
 use super::flaw::Flaw;
-use super::lease::Lease;
 use super::requests::Waiting;
+use portcullis::auth::revocation::lease::Lease;
 
 /// What a replica refuses. The product's denylist is made for millions, and has tests of its own.
 #[derive(Debug, Default)]

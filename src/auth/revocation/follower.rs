@@ -12,14 +12,18 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::Revocations;
 use super::denylist::Denylist;
+use super::heart::Held;
+use super::lease::BEAT;
 use super::reader::{Next, Reader};
+use super::server::Server;
 use super::turn::{Turn, WITHOUT_LOCK};
 use super::view::{Phase, View};
 use super::window::Announcement;
 use crate::config::RevocationConfig;
 use crate::domain::{Clock, SessionId, Uptime};
-use crate::store::{DEADLINE, Entry, Inspection, Persistence, Redis, StoreError};
+use crate::store::{DEADLINE, Entry, HistoryId, Page, Redis, StoreError};
 
 /// How often the feed is read when nobody asks.
 const IDLE: Duration = Duration::from_secs(1);
@@ -37,8 +41,6 @@ const BATCH: usize = 5000;
 const LOCK: Duration = Duration::from_secs(1);
 /// The longest pause between two attempts to reach Redis.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-/// A clock that differs by more deserves a warning.
-const SKEW: Duration = Duration::from_secs(5);
 
 /// Follows the feed for one replica.
 pub(super) struct Follower {
@@ -47,6 +49,7 @@ pub(super) struct Follower {
     clock: Clock,
     denylist: Arc<Denylist>,
     view: Arc<View>,
+    held: Arc<Held>,
     reappended: Arc<AtomicU64>,
     reader: Reader,
     announcement: Announcement,
@@ -55,38 +58,25 @@ pub(super) struct Follower {
     in_feed: Option<Denylist>,
     /// This replica's name among those who put entries back.
     name: String,
-    persistence: Option<Persistence>,
-    skewed: bool,
+    server: Server,
 }
 
 impl Follower {
-    pub(super) fn new(
-        redis: Redis,
-        config: RevocationConfig,
-        clock: Clock,
-        denylist: Arc<Denylist>,
-        view: Arc<View>,
-        reappended: Arc<AtomicU64>,
-    ) -> Self {
-        let (reader, in_feed, name) = (
-            Reader::new(config.alone),
-            None,
-            SessionId::random().to_string(),
-        );
+    pub(super) fn new(of: &Revocations) -> Self {
         Self {
-            redis,
-            config,
-            clock,
-            denylist,
-            view,
-            reappended,
-            reader,
+            redis: of.redis.clone(),
+            config: of.config,
+            clock: of.clock.clone(),
+            denylist: Arc::clone(&of.denylist),
+            view: Arc::clone(&of.view),
+            held: Arc::clone(&of.held),
+            reappended: Arc::clone(&of.reappended),
+            reader: Reader::new(of.config.alone),
             announcement: Announcement::default(),
             turn: Turn::default(),
-            in_feed,
-            name,
-            persistence: None,
-            skewed: false,
+            in_feed: None,
+            name: SessionId::random().to_string(),
+            server: Server::default(),
         }
     }
 
@@ -115,12 +105,12 @@ impl Follower {
     /// Follows on one connection until that fails.
     async fn follow(&mut self) -> Result<Infallible, StoreError> {
         let (mut feed, inspection) = self.redis.open_feed().await?;
-        self.judge(&inspection)?;
+        self.server.judge(&inspection, &self.redis)?;
         // What the connection led to before may have been another server.
         self.announcement.lost();
         let now = self.clock.uptime();
         let (mut inspected, mut tended) = (now, now);
-        let mut jitter = true;
+        let (mut jitter, mut unleased) = (true, None);
         loop {
             let sent = self.clock.uptime();
             if self.announcement.is_due(sent) {
@@ -135,7 +125,7 @@ impl Follower {
                 // entries that have expired only by a wrong date would be forgotten.
                 continue;
             }
-            self.watch_clock(self.clock.correct(page.time, sent));
+            self.server.watch_clock(self.clock.correct(page.time, sent));
             self.store(&page.entries);
             // A replica that reads everything meets old entries; how late they come is of interest only when it follows.
             if !self.reader.is_reading()
@@ -144,7 +134,12 @@ impl Follower {
                 self.view.saw_entry_of_age(age);
             }
             match self.reader.take(&page) {
+                Next::Fresh | Next::Settle(_) if !self.may_count(&page, sent) => {
+                    self.wait_for_lease(&page.history, sent, &mut unleased)
+                        .await?;
+                }
                 Next::Fresh => {
+                    unleased = None;
                     self.view.publish(sent);
                     self.enter(Phase::Fresh);
                     self.pause(sent).await;
@@ -180,7 +175,7 @@ impl Follower {
             }
             let now = self.clock.uptime();
             if now.since(inspected) >= INSPECT {
-                self.judge(&feed.inspect().await?)?;
+                self.server.judge(&feed.inspect().await?, &self.redis)?;
                 inspected = now;
             }
             if now.since(tended) >= TEND {
@@ -255,47 +250,28 @@ impl Follower {
         Ok(())
     }
 
-    /// Refuses a server that would forget, and says once how well it remembers.
-    fn judge(&mut self, server: &Inspection) -> Result<(), StoreError> {
-        if let Some(unfit) = server.unfit() {
-            return Err(StoreError::unfit(&unfit));
-        }
-        if self.persistence.replace(server.persistence) != Some(server.persistence) {
-            match server.persistence {
-                Persistence::EveryWrite => {}
-                Persistence::EverySecond => warn!(
-                    event = "redis_persistence",
-                    "Redis writes out once a second: a power cut loses what was acknowledged in that second (set appendfsync always)"
-                ),
-                Persistence::Unforced => warn!(
-                    event = "redis_persistence",
-                    "Redis leaves it to the system when to write out: a power cut loses what was acknowledged (set appendfsync always)"
-                ),
-                Persistence::Poor => warn!(
-                    event = "redis_persistence",
-                    "Redis keeps no append-only file: a restart loses users and revocations (set appendonly yes)"
-                ),
-                Persistence::Unknown => {
-                    warn!(
-                        event = "redis_persistence",
-                        "Redis does not permit CONFIG: whether it keeps what it acknowledges is not known"
-                    );
-                }
-            }
-        }
-        Ok(())
+    /// Whether a read of that history counts, or may begin its settling: only under a lease.
+    fn may_count(&self, page: &Page, sent: Uptime) -> bool {
+        self.redis.acknowledgements() == 0 || self.held.lets_count(&page.history, sent)
     }
 
-    fn watch_clock(&mut self, difference: Duration) {
-        let skewed = difference > SKEW;
-        if skewed && !self.skewed {
-            let seconds = difference.as_secs();
-            warn!(
-                event = "clock_skew",
-                seconds, "this machine's clock differs from Redis' clock, which counts"
-            );
+    /// Nothing vouches for this primary, or not for long enough. After a while it is found out anew which is the primary.
+    async fn wait_for_lease(
+        &self,
+        history: &HistoryId,
+        sent: Uptime,
+        since: &mut Option<Uptime>,
+    ) -> Result<(), StoreError> {
+        let error = StoreError::no_lease(self.redis.acknowledgements());
+        self.enter(Phase::Waiting(error.to_string()));
+        let long = sent.since(*since.get_or_insert(sent)) > BEAT;
+        if long || self.held.is_elsewhere(history, self.clock.uptime()) {
+            return Err(error);
         }
-        self.skewed = skewed;
+        tokio::time::timeout(Duration::from_millis(20), self.held.beaten())
+            .await
+            .ok();
+        Ok(())
     }
 
     fn enter(&self, phase: Phase) {

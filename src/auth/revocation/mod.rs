@@ -25,18 +25,26 @@
 //!    logout waits for the largest window that is allowed ([window]).
 //! 4. *Nothing is missed.* Every read tells which history it belongs to and how many entries that has ever had. What does not
 //!    fit together is read again as a whole, and what was lost is put back ([reader]).
+//! 5. *The primary is the primary.* One that was replaced still answers. Where it can be replaced, a read counts only under
+//!    a [lease] that the replicas of Redis renew each second, and a new history only when it has settled for longer than any
+//!    lease under the old one: nobody begins that before he holds a lease in it.
 //!
 //! # Limits
 //!
 //! A request that was checked just before the logout answered may still be under way: it overlaps the logout. A hypervisor
 //! that pauses a whole machine stops its clocks too. A revocation that Redis lost and that no living replica knows, or none
-//! could put back within the settling time, is lost.
+//! could put back within the settling time, is lost. Redis replicates without waiting: with fewer acknowledgements than it
+//! has replicas, a failover may lose what was acknowledged.
 
 mod backlog;
 mod decision;
 pub mod denylist;
 mod follower;
+mod following;
+mod heart;
+pub mod lease;
 pub mod reader;
+mod server;
 mod session_table;
 mod trimmer;
 pub mod turn;
@@ -51,15 +59,14 @@ use std::time::Duration;
 use quick_cache::sync::Cache;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use self::backlog::{Backlog, Task, Worker};
+use self::backlog::{Backlog, Task};
 use self::decision::Decision;
 use self::denylist::Denylist;
-use self::follower::Follower;
-use self::trimmer::Trimmer;
+pub use self::following::Following;
+use self::heart::Held;
 use self::view::{Phase, View};
 use self::window::holds_after;
 use super::{Failure, Unavailable};
@@ -86,6 +93,7 @@ pub struct Revocations {
     clock: Clock,
     denylist: Arc<Denylist>,
     view: Arc<View>,
+    held: Arc<Held>,
     reappended: Arc<AtomicU64>,
     backlog: Backlog,
     /// Sessions whose revocation was acknowledged here. Forgetting one costs an entry in the feed.
@@ -114,65 +122,25 @@ pub enum Ended {
     ActingSessionGone,
 }
 
-/// What runs in the background for [`Revocations`].
-pub struct Following {
-    follower: Follower,
-    worker: Worker,
-    trimmer: Trimmer,
-    redis: Redis,
-}
-
-impl Following {
-    /// Follows the feed and works off the backlog until told to stop.
-    pub async fn run(self, stop: CancellationToken) {
-        tokio::join!(
-            self.follower.run(stop.clone()),
-            self.worker.run(self.redis, stop.clone()),
-            self.trimmer.run(stop)
-        );
-    }
-}
-
 impl Revocations {
     /// Prepares to know of revocations; what is returned beside it must be run for that.
     #[must_use]
     pub fn new(redis: Redis, config: RevocationConfig, clock: Clock) -> (Self, Following) {
-        let (denylist, view, reappended) = (Arc::default(), Arc::default(), Arc::default());
         let (backlog, worker) = backlog::backlog();
-        let follower = Follower::new(
-            redis.clone(),
-            config,
-            clock.clone(),
-            Arc::clone(&denylist),
-            Arc::clone(&view),
-            Arc::clone(&reappended),
-        );
-        let appended = Arc::new(Notify::new());
-        let trimmer = Trimmer {
-            redis: redis.clone(),
-            clock: clock.clone(),
-            appended: Arc::clone(&appended),
-        };
-        let following = Following {
-            follower,
-            worker,
-            trimmer,
-            redis: redis.clone(),
-        };
-        let under_way = TaskTracker::new();
-        let acknowledged = Cache::new(ACKNOWLEDGED);
         let this = Self {
-            redis,
             config,
-            clock,
-            denylist,
-            view,
-            reappended,
+            denylist: Arc::default(),
+            view: Arc::default(),
+            held: Arc::default(),
+            reappended: Arc::default(),
             backlog,
-            acknowledged,
-            appended,
-            under_way,
+            acknowledged: Cache::new(ACKNOWLEDGED),
+            appended: Arc::default(),
+            under_way: TaskTracker::new(),
+            redis,
+            clock,
         };
+        let following = Following::of(&this, worker);
         (this, following)
     }
 
@@ -470,6 +438,13 @@ impl Revocations {
     #[must_use]
     pub fn view_age(&self) -> Option<Duration> {
         self.view.age(self.clock.uptime())
+    }
+
+    /// Whether the primary is vouched for by replicas of Redis; `None` where none are asked for.
+    #[must_use]
+    pub fn lease_held(&self) -> Option<bool> {
+        let wanted = self.redis.acknowledgements() > 0;
+        wanted.then(|| self.held.is_held(self.clock.uptime()))
     }
 
     /// How old the newest revocation was when this replica last read one; `None` before the first.

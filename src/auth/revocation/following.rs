@@ -1,0 +1,51 @@
+//! What runs in the background for [`Revocations`]: the follower, the heart, the backlog's worker and the trimmer.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::Revocations;
+use super::backlog::Worker;
+use super::follower::Follower;
+use super::heart::Heart;
+use super::trimmer::Trimmer;
+use crate::store::Redis;
+
+/// To be run beside the [`Revocations`] it was made with.
+pub struct Following {
+    follower: Follower,
+    heart: Heart,
+    worker: Worker,
+    trimmer: Trimmer,
+    redis: Redis,
+}
+
+impl Following {
+    pub(super) fn of(this: &Revocations, worker: Worker) -> Self {
+        Self {
+            follower: Follower::new(this),
+            heart: Heart {
+                redis: this.redis.clone(),
+                clock: this.clock.clone(),
+                held: Arc::clone(&this.held),
+            },
+            worker,
+            trimmer: Trimmer {
+                redis: this.redis.clone(),
+                clock: this.clock.clone(),
+                appended: Arc::clone(&this.appended),
+            },
+            redis: this.redis.clone(),
+        }
+    }
+
+    /// Follows the feed, keeps the lease and works off the backlog until told to stop.
+    pub async fn run(self, stop: CancellationToken) {
+        tokio::join!(
+            self.follower.run(stop.clone()),
+            self.heart.run(stop.clone()),
+            self.worker.run(self.redis, stop.clone()),
+            self.trimmer.run(stop)
+        );
+    }
+}

@@ -1,0 +1,106 @@
+//! `portcullis check`: what would run, and what of it cannot.
+
+use std::process::ExitCode;
+
+use super::{UNAVAILABLE, print};
+use crate::config::{Config, RedisServer};
+use crate::store::{Keyspace, Persistence, Promise, Redis, StoreError};
+
+/// Tells what would run, and what of it cannot.
+pub(super) async fn run(config: &Config) -> ExitCode {
+    let mut lines = vec![
+        format!("clients       http://{}", config.http.listen),
+        format!(
+            "management    http://{} (/livez /readyz /metrics)",
+            config.http.management_listen
+        ),
+        format!(
+            "tokens        issuer {}, audience {}, lifetime {}",
+            config.tokens.issuer,
+            config.tokens.audience,
+            humantime::format_duration(config.tokens.access_ttl)
+        ),
+        format!(
+            "passwords     bcrypt cost {}, {}",
+            config.passwords.cost,
+            if config.passwords.pepper.is_some() {
+                "with a pepper"
+            } else {
+                "no pepper"
+            }
+        ),
+        format!(
+            "revocation    window {}",
+            humantime::format_duration(config.revocation.window)
+        ),
+    ];
+    let good = match &config.redis.server {
+        RedisServer::Private(folder) => {
+            lines.push(format!("redis         private, in {}", folder.display()));
+            true
+        }
+        RedisServer::At(address) => {
+            let redis = Redis::new(address, Keyspace::new(config.redis.prefix.clone()));
+            let told = match &redis {
+                Ok(redis) => tell(redis, &mut lines).await,
+                Err(error) => {
+                    lines.push(error.to_string());
+                    Ok(false)
+                }
+            };
+            told.unwrap_or_else(|error| {
+                lines.push(format!("redis         FAILED: {error}"));
+                false
+            })
+        }
+    };
+    let printed = print(&(lines.join("\n") + "\n"));
+    if good {
+        printed
+    } else {
+        ExitCode::from(UNAVAILABLE)
+    }
+}
+
+/// What kind of servers there are, and what the acknowledgements of their replicas promise.
+async fn tell(redis: &Redis, lines: &mut Vec<String>) -> Result<bool, StoreError> {
+    let server = redis.inspect().await?;
+    if let Some(unfit) = server.unfit() {
+        lines.push(format!("redis         FAILED: {unfit}"));
+        return Ok(false);
+    }
+    let persistence = match server.persistence {
+        Persistence::EveryWrite => "keeps every acknowledged write",
+        Persistence::EverySecond => {
+            "WARNING: a power cut loses up to a second (set appendfsync always)"
+        }
+        Persistence::Unforced => {
+            "WARNING: a power cut loses what was acknowledged (set appendfsync always)"
+        }
+        Persistence::Poor => "WARNING: a restart loses users and revocations (set appendonly yes)",
+        Persistence::Unknown => {
+            "whether it keeps what it acknowledges is not known (CONFIG is not permitted)"
+        }
+    };
+    lines.push(format!(
+        "redis         {} reachable, {persistence}",
+        server.version
+    ));
+    let wanted = redis.acknowledgements();
+    let mut good = true;
+    for shard in redis.shards().await? {
+        let replicas = shard.replicas.unwrap_or(server.replicas);
+        let promise = Promise::of(wanted, replicas);
+        let weight = match promise {
+            Promise::Never => "FAILED: ",
+            _ if promise.is_sound() => "",
+            _ => "WARNING: ",
+        };
+        good &= promise != Promise::Never;
+        lines.push(format!(
+            "primary       {} with {replicas} replicas, {wanted} must acknowledge: {weight}{promise}",
+            shard.primary
+        ));
+    }
+    Ok(good)
+}

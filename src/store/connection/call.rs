@@ -1,0 +1,85 @@
+//! Commands that are sent together to one server, and what must have happened before their answers count.
+
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{ErrorKind, FromRedisValue, RedisError, RedisResult, Script, ServerErrorKind, Value};
+
+use super::{Cause, StoreError, load};
+
+/// How long replicas are waited for, a part of the deadline.
+const WAIT: Duration = Duration::from_millis(200);
+
+/// Commands for one server.
+#[derive(Default)]
+pub(in crate::store) struct Call {
+    pub(super) commands: redis::Pipeline,
+    /// What must be loaded where the server does not have it.
+    pub(super) scripts: Vec<Script>,
+    /// How many replicas must have what was written.
+    pub(super) wanted: u32,
+}
+
+impl Call {
+    /// One script.
+    pub(in crate::store) fn script(script: &Script, keys: &[String], args: &[String]) -> Self {
+        let mut commands = redis::pipe();
+        commands.cmd("EVALSHA").arg(script.get_hash());
+        commands.arg(keys.len()).arg(keys).arg(args);
+        Self {
+            commands,
+            scripts: vec![script.clone()],
+            wanted: 0,
+        }
+    }
+
+    /// Waits for so many replicas. Not inside a script or a transaction, where it does not wait.
+    pub(in crate::store) fn acknowledged_by(mut self, wanted: u32) -> Self {
+        if wanted > 0 {
+            let millis = u64::try_from(WAIT.as_millis()).unwrap_or(u64::MAX);
+            self.commands.cmd("WAIT").arg(wanted).arg(millis);
+        }
+        self.wanted = wanted;
+        self
+    }
+
+    /// Sends the commands, and loads the scripts and sends them again where the server does not have one. Returns an answer
+    /// for each.
+    pub(in crate::store) async fn make(
+        &self,
+        connection: &mut MultiplexedConnection,
+    ) -> Result<Vec<Value>, StoreError> {
+        let mut answers = match self.send(connection).await {
+            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                let scripts: Vec<&Script> = self.scripts.iter().collect();
+                load(connection, &scripts).await?;
+                self.send(connection).await?
+            }
+            answers => answers?,
+        };
+        if self.wanted > 0 {
+            let by = answers.pop().map(redis::from_redis_value::<u32>);
+            let by = by.and_then(Result::ok);
+            let by = by.ok_or(StoreError::unexpected("WAIT"))?;
+            if by < self.wanted {
+                let wanted = self.wanted;
+                return Err(StoreError(Cause::Unacknowledged { by, wanted }));
+            }
+        }
+        Ok(answers)
+    }
+
+    async fn send(&self, connection: &mut MultiplexedConnection) -> RedisResult<Vec<Value>> {
+        let mut commands = self.commands.clone();
+        // Each error by itself: taken together they would not tell where a key has gone.
+        let answers: Vec<RedisResult<Value>> =
+            commands.ignore_errors().query_async(connection).await?;
+        answers.into_iter().collect()
+    }
+}
+
+/// What the only command has answered.
+pub(in crate::store) fn read<T: FromRedisValue>(answers: Vec<Value>) -> Result<T, StoreError> {
+    let answer = answers.into_iter().next().unwrap_or(Value::Nil);
+    Ok(redis::from_redis_value(answer).map_err(RedisError::from)?)
+}

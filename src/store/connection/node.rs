@@ -1,0 +1,121 @@
+//! One server, and the connections to it.
+
+use std::time::Duration;
+
+use deadpool_redis::{Connection, Hook, HookError, Manager, Pool, Runtime};
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, RedisResult};
+
+use super::{Cause, DEADLINE, StoreError, within};
+
+/// Connections kept for verbs, a server; hashing passwords bounds how many are ever useful.
+const POOL_SIZE: usize = 32;
+
+/// A server that was a primary when it was last asked.
+pub(in crate::store) struct Node {
+    /// Host and port, for logs.
+    pub(in crate::store) address: String,
+    client: Client,
+    pool: Pool,
+}
+
+impl Node {
+    /// Prepares connections; none is made yet.
+    pub(super) fn new(client: Client) -> Result<Self, StoreError> {
+        let cannot = |_| StoreError::refused("the pool of connections cannot be made");
+        let info = client.get_connection_info().clone();
+        let address = info.addr().to_string();
+        let manager = Manager::new_with_config(info, connection_config()).map_err(cannot)?;
+        let pool = Pool::builder(manager)
+            .max_size(POOL_SIZE)
+            .runtime(Runtime::Tokio1)
+            .post_create(Hook::async_fn(|connection, _| {
+                Box::pin(async { demand_primary(connection).await.map_err(HookError::Backend) })
+            }))
+            .pre_recycle(Hook::async_fn(|connection, _| {
+                Box::pin(async { demand_primary(connection).await.map_err(HookError::Backend) })
+            }))
+            .build()
+            .map_err(|_| StoreError::refused("the pool of connections cannot be made"))?;
+        Ok(Self {
+            address,
+            client,
+            pool,
+        })
+    }
+
+    /// A connection outside the pool, for one who must not wait behind others and asks for the server's role himself.
+    pub(in crate::store) async fn connect(&self) -> Result<MultiplexedConnection, StoreError> {
+        connect(&self.client).await
+    }
+
+    /// A connection of the pool, to a server that is a primary.
+    pub(super) async fn borrow(&self) -> Result<Borrowed, StoreError> {
+        let pooled = tokio::time::timeout(DEADLINE, self.pool.get())
+            .await
+            .map_err(|_| StoreError(Cause::Deadline))?;
+        let pooled = pooled.map_err(|error| StoreError(Cause::Pool(error)))?;
+        Ok(Borrowed(Some(pooled)))
+    }
+}
+
+/// A pooled connection while it is used. It goes back to the pool only where it has answered well; dropped with anything
+/// else, also by a deadline, it is closed.
+pub(super) struct Borrowed(Option<Connection>);
+
+impl Borrowed {
+    /// The connection, while it is here.
+    pub(super) fn connection(&mut self) -> Result<&mut MultiplexedConnection, StoreError> {
+        match &mut self.0 {
+            Some(connection) => Ok(connection),
+            None => Err(StoreError(Cause::Deadline)),
+        }
+    }
+
+    /// It has answered well.
+    pub(super) fn give_back(mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            drop(Connection::take(connection));
+        }
+    }
+}
+
+/// A connection of its own.
+pub(super) async fn connect(client: &Client) -> Result<MultiplexedConnection, StoreError> {
+    let config = connection_config();
+    within(
+        DEADLINE,
+        client.get_multiplexed_async_connection_with_config(&config),
+    )
+    .await
+}
+
+/// Our deadlines hold for everything; the client's own would only race with them.
+fn connection_config() -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(DEADLINE))
+        .set_response_timeout(None::<Duration>)
+}
+
+/// Fails unless the server takes writes. A demoted primary answers reads as if nothing had happened.
+async fn demand_primary(connection: &mut MultiplexedConnection) -> RedisResult<()> {
+    let role: redis::Value = redis::cmd("ROLE").query_async(connection).await?;
+    let is_primary = match &role {
+        redis::Value::Array(parts) => match parts.first() {
+            Some(redis::Value::BulkString(name)) => name == b"master",
+            _ => false,
+        },
+        _ => false,
+    };
+    if is_primary {
+        Ok(())
+    } else {
+        Err((redis::ErrorKind::Client, "the server is not a primary").into())
+    }
+}

@@ -1,0 +1,237 @@
+//! Which server is the primary of which keys, at present.
+//!
+//! What was found out is kept until a server answers that it is not so, or does not answer at all. Then the Sentinels or
+//! the Cluster are asked again, by one for all who wait, and not more often than [`PAUSE`]. Whoever they name may be wrong
+//! for a moment, in a partition for longer: what keeps a replaced primary from being trusted is the lease, not this.
+
+use std::collections::HashMap;
+use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::StoreError;
+use super::address::{Access, Host, Topology};
+use super::discovery::{self, Shard};
+use super::node::Node;
+
+/// The shortest time between two questions to Sentinels or a Cluster.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// The slots of a Cluster: every key is in one of them.
+pub(in crate::store) const SLOTS: u16 = 16_384;
+
+/// Finds primaries.
+pub(super) struct Primaries {
+    access: Access,
+    topology: Topology,
+    found: ArcSwapOption<Found>,
+    /// When it was last asked, and who may ask.
+    asking: Mutex<Option<Instant>>,
+    /// The servers to which there are connections, by their address.
+    nodes: std::sync::Mutex<HashMap<Host, Arc<Node>>>,
+}
+
+/// What was found out.
+struct Found {
+    /// In the order of their slots.
+    shards: Vec<(Shard, Arc<Node>)>,
+    doubted: AtomicBool,
+}
+
+impl Found {
+    fn of(&self, slot: u16) -> Option<&Arc<Node>> {
+        let shard = self
+            .shards
+            .iter()
+            .find(|(shard, _)| shard.slots.iter().any(|slots| slots.contains(&slot)));
+        shard.map(|(_, node)| node)
+    }
+
+    fn is_doubted(&self) -> bool {
+        self.doubted.load(Ordering::Relaxed)
+    }
+}
+
+impl Primaries {
+    pub(super) fn new(access: Access, topology: Topology) -> Result<Self, StoreError> {
+        let found = if topology == Topology::One {
+            let node = Arc::new(Node::new(access.only()?)?);
+            let shard = Shard {
+                slots: vec![all_slots()],
+                primary: Host(node.address.clone()),
+                replicas: None,
+            };
+            Some(Arc::new(Found {
+                shards: vec![(shard, node)],
+                doubted: false.into(),
+            }))
+        } else {
+            None
+        };
+        Ok(Self {
+            access,
+            topology,
+            found: ArcSwapOption::new(found),
+            asking: Mutex::new(None),
+            nodes: std::sync::Mutex::default(),
+        })
+    }
+
+    /// Whether keys lie in more than one place.
+    pub(super) fn are_many(&self) -> bool {
+        matches!(self.topology, Topology::Cluster { .. })
+    }
+
+    /// Whether others choose the primary.
+    pub(super) fn are_chosen(&self) -> bool {
+        self.topology != Topology::One
+    }
+
+    /// The primary of a slot.
+    pub(super) async fn of(&self, slot: u16) -> Result<Arc<Node>, StoreError> {
+        let found = self.present().await?;
+        found
+            .of(slot)
+            .cloned()
+            .ok_or_else(|| StoreError::refused("a slot of the Cluster is served by nobody"))
+    }
+
+    /// All shards, in the order of their slots.
+    pub(super) async fn all(&self) -> Result<Vec<(Shard, Arc<Node>)>, StoreError> {
+        Ok(self.present().await?.shards.clone())
+    }
+
+    /// The server to which another one has sent us.
+    pub(super) fn named(&self, address: &str) -> Result<Arc<Node>, StoreError> {
+        self.node(&Host(address.to_owned()))
+    }
+
+    /// A server that was found does not answer as a primary does: before the next use others are asked again.
+    pub(super) fn doubt(&self) {
+        if self.are_chosen()
+            && let Some(found) = &*self.found.load()
+        {
+            found.doubted.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// What holds at present, asked anew where that is in doubt.
+    async fn present(&self) -> Result<Arc<Found>, StoreError> {
+        let known = || self.found.load_full();
+        if let Some(found) = known()
+            && !found.is_doubted()
+        {
+            return Ok(found);
+        }
+        let mut asked = self.asking.lock().await;
+        let before = known();
+        let lately = asked.is_some_and(|asked| asked.elapsed() < PAUSE);
+        if let Some(found) = before.clone()
+            && (lately || !found.is_doubted())
+        {
+            return Ok(found);
+        }
+        if let Some(asked) = *asked {
+            tokio::time::sleep(PAUSE.saturating_sub(asked.elapsed())).await;
+        }
+        let answer = self.ask(before.as_deref()).await;
+        *asked = Some(Instant::now());
+        match answer {
+            Ok(found) => {
+                self.found.store(Some(Arc::clone(&found)));
+                Ok(found)
+            }
+            // Better than nothing; the next one asks again.
+            Err(error) => before.ok_or(error),
+        }
+    }
+
+    async fn ask(&self, before: Option<&Found>) -> Result<Arc<Found>, StoreError> {
+        let shards = match &self.topology {
+            // It is never in doubt.
+            Topology::One => return Err(StoreError::late()),
+            Topology::Sentinel { sentinels, name } => {
+                let clients = sentinels.iter().map(|host| self.access.sentinel(host));
+                let clients: Result<Vec<_>, _> = clients.collect();
+                vec![discovery::ask_sentinels(&clients?, name).await?]
+            }
+            Topology::Cluster { seeds } => {
+                let mut hosts = seeds.clone();
+                let known = before.into_iter().flat_map(|found| &found.shards);
+                hosts.extend(known.map(|(shard, _)| shard.primary.clone()));
+                hosts.sort_unstable();
+                hosts.dedup();
+                let clients = hosts
+                    .into_iter()
+                    .map(|host| Ok((self.access.server(&host)?, host)));
+                let clients: Result<Vec<_>, StoreError> = clients.collect();
+                discovery::ask_cluster(&clients?).await?
+            }
+        };
+        let with_node = |shard: Shard| Ok((shard.clone(), self.node(&shard.primary)?));
+        let shards: Result<Vec<_>, StoreError> = shards.into_iter().map(with_node).collect();
+        let shards = shards?;
+        self.nodes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|host, _| shards.iter().any(|(shard, _)| shard.primary == *host));
+        Ok(Arc::new(Found {
+            shards,
+            doubted: false.into(),
+        }))
+    }
+
+    fn node(&self, host: &Host) -> Result<Arc<Node>, StoreError> {
+        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(node) = nodes.get(host) {
+            return Ok(Arc::clone(node));
+        }
+        let node = Arc::new(Node::new(self.access.server(host)?)?);
+        nodes.insert(host.clone(), Arc::clone(&node));
+        Ok(node)
+    }
+}
+
+/// All slots there are.
+pub(super) fn all_slots() -> RangeInclusive<u16> {
+    0..=SLOTS - 1
+}
+
+/// The slot of a key: CRC-16 (XMODEM) of what stands in its first braces, or of all of it.
+pub(in crate::store) fn slot_of(key: &str) -> u16 {
+    let tag = key.split_once('{').and_then(|(_, rest)| {
+        let (tag, _) = rest.split_once('}')?;
+        (!tag.is_empty()).then_some(tag)
+    });
+    let crc = tag.unwrap_or(key).bytes().fold(0_u16, |crc, byte| {
+        (0..8).fold(crc ^ (u16::from(byte) << 8), |crc, _| {
+            let shifted = crc << 1;
+            if crc & 0x8000 == 0 {
+                shifted
+            } else {
+                shifted ^ 0x1021
+            }
+        })
+    });
+    crc % SLOTS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As `CLUSTER KEYSLOT` of Redis 7.0 answers.
+    #[test]
+    fn keys_lie_in_the_slots_that_redis_computes() {
+        assert_eq!(slot_of("123456789"), 12739);
+        assert_eq!(slot_of("foo"), 12182);
+        assert_eq!(slot_of("portcullis:user:{foo}:alice"), 12182);
+        assert_eq!(slot_of("foo{}{bar}"), slot_of("foo{}{bar}"));
+        assert_ne!(slot_of("foo{}{bar}"), slot_of("bar"));
+    }
+}

@@ -1,0 +1,147 @@
+//! Redis with replicas whose primary fails, in every way that was thought of, while people log in, log out, register, change
+//! their passwords and ask for the dashboard.
+
+mod load;
+
+use std::time::Duration;
+
+use portcullis::config::{Config, RedisServer};
+
+use self::load::{Load, Toll};
+use crate::harness::sentinel::{NAME, SERVERS, Watched};
+use crate::harness::{Replica, Weather, config, report_zero, rounds};
+/// What happens to the primary.
+#[derive(Debug, Clone, Copy)]
+enum Event {
+    /// It is killed, and started again.
+    Killed,
+    /// It stands still for longer than it takes to replace it, and goes on.
+    Paused,
+    /// It is made a replica by hand, and a primary again.
+    Demoted,
+    /// It cannot be reached by its replicas and the Sentinels, while the service still can.
+    CutOff,
+    /// `SENTINEL FAILOVER`.
+    Replaced,
+}
+
+const EVENTS: [Event; 5] = [
+    Event::Replaced,
+    Event::Killed,
+    Event::Paused,
+    Event::CutOff,
+    Event::Demoted,
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rule_10_with_all_replicas_acknowledging_no_failover_loses_anything() {
+    let toll = fail_over(2).await;
+    assert_eq!(toll.lost_registrations, 0, "{toll:?}");
+    assert_eq!(toll.lost_passwords, 0, "{toll:?}");
+    report_zero("registrations lost with n = 2 of 2", toll.registrations);
+    report_zero("password changes lost with n = 2 of 2", toll.passwords);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rule_8_with_half_of_the_replicas_acknowledging_no_token_is_accepted_after_its_logout() {
+    let toll = fail_over(1).await;
+    println!(
+        "observed with n = 1 of 2: {} of {} registrations and {} of {} password changes lost",
+        toll.lost_registrations, toll.registrations, toll.lost_passwords, toll.passwords
+    );
+}
+
+/// Lets every event happen, under load. Returns what it has cost.
+async fn fail_over(acknowledgements: u32) -> Toll {
+    let mut watched = Watched::start().await;
+    let replicas = replicas(&watched.url(), acknowledgements).await;
+    let load = Load::on(&replicas).await;
+    for _ in 0..rounds(1, 5) {
+        for event in EVENTS {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            load.mark();
+            strike(&mut watched, event).await;
+            watched.complete().await;
+            load.recovered().await;
+            println!(
+                "n = {acknowledgements}, {event:?}: out for {:.1} s",
+                load.outage().as_secs_f64()
+            );
+        }
+    }
+    let toll = load.finish().await;
+    println!("{toll:?}");
+    assert_eq!(toll.accepted, 0, "{toll:?}");
+    assert_eq!(toll.forgotten_logouts, 0, "{toll:?}");
+    assert!(toll.logouts > 100, "too few to show anything: {toll:?}");
+    report_zero(
+        &format!("accepted after logout through failovers, n = {acknowledgements}"),
+        toll.checks,
+    );
+    toll
+}
+
+async fn strike(watched: &mut Watched, event: Event) {
+    let primary = watched.primary().await;
+    match event {
+        Event::Killed => {
+            watched.servers[primary].kill();
+            tokio::time::sleep(Duration::from_secs(4)).await;
+            watched.servers[primary].start_again().await;
+        }
+        Event::Paused => {
+            watched.servers[primary].pause();
+            tokio::time::sleep(Duration::from_secs(6)).await;
+            watched.servers[primary].resume();
+        }
+        Event::Demoted => {
+            let other = watched.proxies[(primary + 1) % SERVERS].addr();
+            let port = other.port().to_string();
+            let server = &watched.servers[primary];
+            let () = server.command(&["REPLICAOF", "127.0.0.1", &port]).await;
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            let () = server.command(&["REPLICAOF", "NO", "ONE"]).await;
+        }
+        Event::CutOff => {
+            watched.proxies[primary].set(Weather {
+                spare: Some("portcullis"),
+                ..Weather::default()
+            });
+            // Who has spoken since then is known.
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            watched.proxies[primary].set(Weather {
+                black_hole: true,
+                spare: Some("portcullis"),
+                ..Weather::default()
+            });
+            tokio::time::sleep(Duration::from_secs(6)).await;
+            watched.proxies[primary].set(Weather::default());
+            watched.proxies[primary].cut();
+        }
+        Event::Replaced => {
+            let () = watched.ask(&["SENTINEL", "FAILOVER", NAME]).await.unwrap();
+        }
+    }
+    // Whoever is to replace it needs a moment to begin.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+}
+
+/// Two ready replicas of the service.
+async fn replicas(url: &str, acknowledgements: u32) -> Vec<Replica> {
+    let mut replicas = Vec::new();
+    for _ in 0..2 {
+        replicas.push(Replica::start(settings(url, acknowledgements)).await);
+    }
+    for replica in &replicas {
+        replica.ready().await;
+    }
+    replicas
+}
+
+fn settings(url: &str, acknowledgements: u32) -> Config {
+    let mut config = config(url);
+    if let RedisServer::At(address) = &mut config.redis.server {
+        address.acknowledgements = acknowledgements;
+    }
+    config
+}
