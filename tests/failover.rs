@@ -1,7 +1,7 @@
 //! Redis with replicas whose primary fails, in every way that was thought of, while people log in, log out, register, change
 //! their passwords and ask for the dashboard.
 
-mod load;
+pub mod load;
 
 use std::time::Duration;
 

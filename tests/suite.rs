@@ -52,6 +52,7 @@ mod refresh;
 mod rules;
 mod secrets;
 mod settings;
+mod sharding;
 mod smuggling;
 mod spellings;
 mod telemetry;

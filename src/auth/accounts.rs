@@ -93,7 +93,15 @@ impl Accounts {
             disabled: false,
             imported: None,
         };
-        match self.redis.register_user(&new).await? {
+        let mut registered = self.redis.register_user(&new).await?;
+        if matches!(registered, Registered::NameTaken { .. })
+            && let Some(taken) = self.redis.find_user(&username).await?
+            && self.revocations.repair(&taken).await?
+        {
+            // By an account that was deleted, perhaps, which a failover has brought back.
+            registered = self.redis.register_user(&new).await?;
+        }
+        match registered {
             Registered::Created(created, outbox) => {
                 self.revocations.flush(&username, outbox).await?;
                 Ok(Registration::Registered(NewUser {

@@ -101,6 +101,11 @@ impl Sessions {
         let check = Box::pin(async {
             if let Some(name) = &username {
                 user = self.redis.find_user(name).await?;
+                if let Some(found) = &user
+                    && self.revocations.repair(found).await?
+                {
+                    user = self.redis.find_user(name).await?;
+                }
             }
             user = user.take().filter(|user| !user.disabled);
             let stored = user.as_ref().map(|user| &user.password);

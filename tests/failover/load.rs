@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use crate::harness::{Anonymous, Answer, Dice, PASSWORD, Replica, User};
 
 /// People who log in and out.
-const VISITORS: usize = 6;
+const VISITORS: usize = 12;
 
 /// People who register and change their passwords.
 const NEWCOMERS: usize = 3;

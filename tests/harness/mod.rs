@@ -12,6 +12,7 @@ mod proxy;
 pub mod receiver;
 mod redis;
 pub mod sentinel;
+pub mod shards;
 pub mod tools;
 mod wire;
 

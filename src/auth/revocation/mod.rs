@@ -73,7 +73,7 @@ use super::{Failure, Unavailable};
 use crate::config::RevocationConfig;
 use crate::domain::{AccessClaims, Clock, SessionId, Timestamp, Uptime, UserId, Username};
 use crate::store::{
-    Change, Decided, Entry, Known, MARGIN, Redis, Seen, SessionEntry, StoreError, UserEntry,
+    Change, Decided, Entry, Known, MARGIN, Redis, Seen, SessionEntry, StoreError, User, UserEntry,
 };
 
 /// How long a request may wait for Redis in all, not counting the freshness window.
@@ -177,6 +177,28 @@ impl Revocations {
         self.denylist
             .user(user)
             .map_or_else(Known::default, |entry| known(&entry))
+    }
+
+    /// Makes changes to a user again that the feed knows and his shard has lost in a failover. Returns whether there were any:
+    /// then look at him again.
+    ///
+    /// # Errors
+    /// Where the store could not answer.
+    pub async fn repair(&self, user: &User) -> Result<bool, Failure> {
+        let lost = |entry: &UserEntry| {
+            entry.deleted
+                || user.version < entry.version
+                || user.sessions_from < entry.sessions_from
+        };
+        let Some(entry) = self.denylist.user(user.id).filter(|entry| lost(entry)) else {
+            return Ok(false);
+        };
+        let deleted = entry.deleted;
+        warn!(event = "user_repaired", username = %user.username, deleted, "Redis had lost changes to a user that the feed knows; they are made again");
+        self.redis
+            .repair(&[Entry::User(UserEntry::clone(&entry))])
+            .await?;
+        Ok(true)
     }
 
     #[cold]

@@ -1,0 +1,154 @@
+//! A Redis Cluster: three primaries, each with a replica.
+
+use super::tools::printed;
+use super::{REDIS_PASSWORD, Redis, free_port, installed};
+
+/// A Cluster of six servers. It ends with the test.
+pub struct Shards {
+    pub servers: Vec<Redis>,
+}
+
+impl Shards {
+    /// Six servers; a primary is taken for dead after a second and a half.
+    pub async fn start() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// Six servers with options of their own.
+    pub async fn with(more: &[&str]) -> Self {
+        let mut servers = Vec::new();
+        for _ in 0..6 {
+            let mut options = vec![
+                "--cluster-enabled",
+                "yes",
+                "--cluster-node-timeout",
+                "1500",
+                "--repl-diskless-sync-delay",
+                "0",
+                "--masteruser",
+                "replica",
+                "--masterauth",
+                REDIS_PASSWORD,
+            ];
+            options.extend(more);
+            servers.push(Redis::on(port(), &options).await);
+        }
+        let this = Self { servers };
+        this.join().await;
+        this
+    }
+
+    async fn join(&self) {
+        let addresses = self.servers.iter().map(|it| it.addr().to_string());
+        let mut create = installed("redis-cli", "redis-tools");
+        create.args(["--cluster", "create"]).args(addresses);
+        create.args(["--cluster-replicas", "1", "--cluster-yes"]);
+        printed(&mut create);
+        self.complete().await;
+    }
+
+    /// What the service is given.
+    pub fn url(&self) -> String {
+        let hosts: Vec<_> = self
+            .servers
+            .iter()
+            .map(|it| it.addr().to_string())
+            .collect();
+        format!(
+            "redis+cluster://portcullis:{REDIS_PASSWORD}@{}",
+            hosts.join(",")
+        )
+    }
+
+    /// Waits until all slots are served and every primary has its replica.
+    pub async fn complete(&self) {
+        for _ in 0..600 {
+            let mut good = 0;
+            for server in &self.servers {
+                let info = server.try_command::<String>(&["CLUSTER", "INFO"]).await;
+                let state = info.is_ok_and(|info| info.contains("cluster_state:ok"));
+                let info = server.try_command::<String>(&["INFO", "replication"]).await;
+                let follows = info.is_ok_and(|info| {
+                    info.contains("state=online") || info.contains("master_link_status:up")
+                });
+                good += usize::from(state && follows);
+            }
+            if good == self.servers.len() {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+        panic!("the Cluster does not come together");
+    }
+
+    /// The server that serves the slot of a key.
+    pub async fn primary_of(&self, key: &str) -> usize {
+        let slot = self.slot(key).await;
+        let ranges: Vec<Vec<redis::Value>> = self.ask(&["CLUSTER", "SLOTS"]).await;
+        for range in ranges {
+            let (first, last): (u16, u16) =
+                redis::from_redis_value(redis::Value::Array(range[..2].to_vec())).unwrap();
+            if (first..=last).contains(&slot) {
+                let redis::Value::Array(node) = &range[2] else {
+                    panic!("not a server: {range:?}");
+                };
+                let port: u16 = redis::from_redis_value(node[1].clone()).unwrap();
+                let is_it = |server: &Redis| server.addr().port() == port;
+                return self.servers.iter().position(is_it).unwrap();
+            }
+        }
+        panic!("nobody serves slot {slot}");
+    }
+
+    /// The slot of a key.
+    pub async fn slot(&self, key: &str) -> u16 {
+        self.ask(&["CLUSTER", "KEYSLOT", key]).await
+    }
+
+    /// Moves a slot, with its keys, to another primary, as `redis-cli --cluster reshard` does.
+    pub async fn move_slot(&self, key: &str, to: usize) {
+        let from = self.primary_of(key).await;
+        let slot = self.slot(key).await.to_string();
+        let (source, target) = (&self.servers[from], &self.servers[to]);
+        let source_id: String = source.command(&["CLUSTER", "MYID"]).await;
+        let target_id: String = target.command(&["CLUSTER", "MYID"]).await;
+        let set = async |at: &Redis, words: &[&str]| {
+            let mut command = vec!["CLUSTER", "SETSLOT", &slot];
+            command.extend(words);
+            let () = at.command(&command).await;
+        };
+        set(target, &["IMPORTING", &source_id]).await;
+        set(source, &["MIGRATING", &target_id]).await;
+        let port = target.addr().port().to_string();
+        loop {
+            let keys: Vec<String> = source
+                .command(&["CLUSTER", "GETKEYSINSLOT", &slot, "10"])
+                .await;
+            if keys.is_empty() {
+                break;
+            }
+            let mut migrate = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
+            migrate.extend(keys.iter().map(String::as_str));
+            let _: redis::Value = source.command(&migrate).await;
+        }
+        set(target, &["NODE", &target_id]).await;
+        set(source, &["NODE", &target_id]).await;
+    }
+
+    /// Asks any server that answers.
+    pub async fn ask<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+        for server in &self.servers {
+            if let Ok(answer) = server.try_command(words).await {
+                return answer;
+            }
+        }
+        panic!("no server answers");
+    }
+}
+
+/// A free port whose bus port, which lies 10,000 above, is none of those that the system gives to outgoing connections.
+fn port() -> u16 {
+    std::iter::repeat_with(free_port)
+        .find(|port| *port < 22_000)
+        .unwrap()
+}
