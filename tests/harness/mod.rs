@@ -1,6 +1,7 @@
 //! What tests are made of: a Redis, replicas over it, and people who use them.
 
 pub mod browser;
+pub mod certificates;
 mod cluster;
 mod dice;
 pub mod follower;

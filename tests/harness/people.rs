@@ -182,6 +182,14 @@ impl Anonymous {
         .await
     }
 
+    /// The status of the dashboard; `None` where nothing comes back.
+    pub async fn dashboard_once(&self, token: &str) -> Option<u16> {
+        let bearer = format!("Bearer {token}");
+        let headers = [("authorization", bearer.as_str())];
+        let answer = self.try_send("GET", "/dashboard", &headers, None).await;
+        answer.ok().map(|answer| answer.status)
+    }
+
     /// Logs out everywhere with a token.
     pub async fn logout_everywhere(&self, token: &str) -> Answer {
         self.send(

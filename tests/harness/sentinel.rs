@@ -93,12 +93,14 @@ impl Watched {
 
     /// Which server the Sentinels call the primary.
     pub async fn primary(&self) -> usize {
-        let (_, port): (String, u16) = self
-            .ask(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME])
-            .await
-            .unwrap();
+        self.try_primary().await.unwrap()
+    }
+
+    async fn try_primary(&self) -> Option<usize> {
+        let ask = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME];
+        let (_, port): (String, u16) = self.ask(&ask).await.ok()?;
         let is_it = |proxy: &Proxy| proxy.addr().port() == port;
-        self.proxies.iter().position(is_it).unwrap()
+        self.proxies.iter().position(is_it)
     }
 
     /// Asks the first Sentinel.
@@ -118,7 +120,9 @@ impl Watched {
     }
 
     async fn is_complete(&self) -> bool {
-        let primary = self.primary().await;
+        let Some(primary) = self.try_primary().await else {
+            return false;
+        };
         let info: redis::RedisResult<String> = self.servers[primary]
             .try_command(&["INFO", "replication"])
             .await;
