@@ -1,7 +1,7 @@
 //! The commands of the program as it is run: what they tell, and how they exit.
 
 use crate::harness::program::{Desk, PLANTED, serve};
-use crate::harness::{Anonymous, Redis, Replica, SECRET, config, free_port};
+use crate::harness::{Anonymous, REDIS_PASSWORD, Redis, Replica, SECRET, config, free_port};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn help_names_every_variable_and_shows_no_secret() {
@@ -110,6 +110,47 @@ async fn check_tells_what_would_run_and_whether_redis_is_fit_for_it() {
         0,
         "a check leaves nothing behind"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_says_what_the_acknowledgements_promise() {
+    let desk = Desk::new();
+    let redis = Redis::start().await;
+    let port = redis.addr().port().to_string();
+    let follows = ["--replicaof", "127.0.0.1", &port, "--masteruser", "replica"];
+    let follows = [&follows[..], &["--masterauth", REDIS_PASSWORD]].concat();
+    let _replicas = [
+        Redis::on(free_port(), &follows).await,
+        Redis::on(free_port(), &follows).await,
+    ];
+    let url = redis.url();
+    let linked = async || {
+        let info: String = redis.command(&["INFO", "replication"]).await;
+        info.contains("connected_slaves:2")
+    };
+    while !linked().await {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    for (acknowledgements, code, told) in [
+        (
+            "0",
+            0,
+            "WARNING: replicas follow this Redis and REDIS_ACK_REPLICAS is 0",
+        ),
+        ("1", 0, "a failover may lose changes"),
+        ("2", 0, "no failover loses anything"),
+        ("3", 69, "FAILED: fewer replicas follow this Redis"),
+    ] {
+        let settings = [
+            ("REDIS_URL", url.as_str()),
+            ("JWT_SECRET", SECRET),
+            ("REDIS_ACK_REPLICAS", acknowledgements),
+        ];
+        let ran = desk.check(&settings).await;
+        assert_eq!(ran.code, code, "{ran:?}");
+        let line = ran.out.lines().find(|line| line.starts_with("primary "));
+        assert!(line.unwrap().contains(told), "{ran:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,6 +9,7 @@ use portcullis::config::{Config, RedisServer};
 
 use self::load::{Load, Toll};
 use crate::harness::sentinel::{NAME, SERVERS, Watched};
+use crate::harness::tools::repository;
 use crate::harness::{Replica, Weather, config, report_zero, rounds};
 /// What happens to the primary.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +49,38 @@ async fn rule_8_with_half_of_the_replicas_acknowledging_no_token_is_accepted_aft
     println!(
         "observed with n = 1 of 2: {} of {} registrations and {} of {} password changes lost",
         toll.lost_registrations, toll.registrations, toll.lost_passwords, toll.passwords
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_planned_handover_loses_nothing_also_where_half_of_the_replicas_acknowledge() {
+    let watched = Watched::start().await;
+    let replicas = replicas(&watched.url(), 1).await;
+    let load = Load::on(&replicas).await;
+    for _ in 0..rounds(1, 5) {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let before = watched.primary().await;
+        load.mark();
+        let mut handover = tokio::process::Command::new(repository("deploy/handover.sh"));
+        handover.args(["sentinel", &watched.sentinel(), NAME]);
+        let output = handover.output().await.unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let complained = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}{complained}");
+        watched.complete().await;
+        load.recovered().await;
+        assert_ne!(watched.primary().await, before);
+        let outage = load.outage().as_secs_f64();
+        println!("handed over, out for {outage:.1} s\n{said}");
+    }
+    let toll = load.finish().await;
+    println!("{toll:?}");
+    assert_eq!((toll.accepted, toll.forgotten_logouts), (0, 0), "{toll:?}");
+    let lost = (toll.lost_registrations, toll.lost_passwords);
+    assert_eq!(lost, (0, 0), "{toll:?}");
+    report_zero(
+        "registrations lost in a planned handover",
+        toll.registrations,
     );
 }
 

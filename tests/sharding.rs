@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::failover::load::Load;
 use crate::harness::shards::Shards;
+use crate::harness::tools::{printed, repository};
 use crate::harness::{Anonymous, PASSWORD, Replica, User, config, patiently, report_zero};
 
 /// The key of the feed.
@@ -53,7 +54,24 @@ async fn a_cluster_serves_the_whole_journey_while_slots_move_and_a_primary_fails
     );
     assert_eq!(shards.primary_of(FEED).await, other);
 
+    // Its replica takes over by plan.
+    let replica = shards.replica_of(other).await;
+    load.mark();
+    let address = shards.servers[replica].addr().to_string();
+    printed(
+        std::process::Command::new(repository("deploy/handover.sh")).args(["cluster", &address]),
+    );
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    shards.complete().await;
+    load.recovered().await;
+    println!(
+        "the feed's primary handed over: out for {:.1} s",
+        load.outage().as_secs_f64()
+    );
+    assert_eq!(shards.primary_of(FEED).await, replica);
+
     // The primary of the feed dies and comes back.
+    let other = replica;
     load.mark();
     shards.servers[other].kill();
     tokio::time::sleep(Duration::from_secs(4)).await;

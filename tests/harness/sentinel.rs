@@ -91,6 +91,11 @@ impl Watched {
         )
     }
 
+    /// Where one of the Sentinels listens.
+    pub fn sentinel(&self) -> String {
+        format!("127.0.0.1:{}", self.sentinels[0].port)
+    }
+
     /// Which server the Sentinels call the primary.
     pub async fn primary(&self) -> usize {
         self.try_primary().await.unwrap()

@@ -100,6 +100,18 @@ impl Shards {
         panic!("nobody serves slot {slot}");
     }
 
+    /// A server that follows that one.
+    pub async fn replica_of(&self, primary: usize) -> usize {
+        let port = format!("master_port:{}", self.servers[primary].addr().port());
+        for (number, server) in self.servers.iter().enumerate() {
+            let info: String = server.command(&["INFO", "replication"]).await;
+            if info.lines().any(|line| line.trim() == port) {
+                return number;
+            }
+        }
+        panic!("nobody follows it");
+    }
+
     /// The slot of a key.
     pub async fn slot(&self, key: &str) -> u16 {
         self.ask(&["CLUSTER", "KEYSLOT", key]).await
