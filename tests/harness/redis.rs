@@ -12,6 +12,8 @@ use super::installed;
 /// A server with data of its own. It ends with the test.
 pub struct Redis {
     folder: TempDir,
+    /// Apart from the data, which a power cut may cut.
+    settings: TempDir,
     port: u16,
     options: Vec<String>,
     variables: Vec<(String, String)>,
@@ -36,6 +38,7 @@ impl Redis {
         let options = options.iter().map(|&option| option.to_owned()).collect();
         let mut server = Self {
             folder: data_folder(),
+            settings: settings(),
             port: free_port(),
             options,
             variables: variables.collect(),
@@ -51,6 +54,7 @@ impl Redis {
         let options = kept.iter().chain(options).map(|&option| option.to_owned());
         let mut server = Self {
             folder: data_folder(),
+            settings: settings(),
             port,
             options: options.collect(),
             variables: Vec::new(),
@@ -63,10 +67,7 @@ impl Redis {
     /// Starts the server on the same port with the data it has.
     pub async fn start_again(&mut self) {
         assert!(self.child.is_none(), "it runs already");
-        let config = self.folder.path().join("redis.conf");
-        if !config.exists() {
-            std::fs::write(&config, users()).unwrap();
-        }
+        let config = self.settings.path().join("redis.conf");
         let child = installed("redis-server", "redis-server")
             .current_dir(self.folder.path())
             .arg(config)
@@ -179,12 +180,15 @@ impl Drop for Redis {
 /// The password of all users of a test's Redis but the first, which may do everything and has none: tests break things.
 pub const PASSWORD: &str = "a-password-for-tests";
 
-/// The users that we tell operators to make, as lines of a configuration.
-fn users() -> String {
+/// A folder with a configuration: the users that we tell operators to make.
+fn settings() -> TempDir {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/redis-users.conf");
     let text = std::fs::read_to_string(file).unwrap();
-    text.replace(">PASSWORD", &format!(">{PASSWORD}"))
-        .replace("user default off", "")
+    let users = text.replace(">PASSWORD", &format!(">{PASSWORD}"));
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("redis.conf");
+    std::fs::write(config, users.replace("user default off", "")).unwrap();
+    folder
 }
 
 /// A port that nobody uses at the moment. Not one of those that the system gives to outgoing connections, of which tests make

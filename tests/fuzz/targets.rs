@@ -1,0 +1,220 @@
+//! What is fed with any bytes: each target must take them without a panic, and what it says of them must hold.
+//!
+//! The suite feeds them with the committed corpus and changes of it; `make fuzz` lets libFuzzer look for more, guided by
+//! what is reached.
+
+use std::ffi::OsString;
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use clap::{Args as _, FromArgMatches as _};
+use portcullis::app::App;
+use portcullis::auth::keyring::Keyring;
+use portcullis::auth::passwords::{Checked, Passwords};
+use portcullis::auth::refresh_tokens::RefreshTokens;
+use portcullis::auth::tokens::Tokens;
+use portcullis::config::{Config, HashEngine, PasswordConfig, Secret, Settings};
+use portcullis::domain::{
+    AttemptedName, Clock, Guess, Network, Password, PasswordHash, Role, SessionId, Timestamp,
+    UserId, UserTag, Username,
+};
+use portcullis::store::Entry;
+use tokio::runtime::Runtime;
+
+/// What takes any bytes.
+type Target = fn(&[u8]);
+
+/// All targets by their names.
+pub const TARGETS: [(&str, Target); 5] = [
+    ("hashes", hashes),
+    ("records", records),
+    ("requests", requests),
+    ("settings", settings),
+    ("tokens", tokens),
+];
+
+/// The greatest cost that is computed here; a greater one takes long and shows nothing else.
+const GREATEST_COST: u32 = 5;
+
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(1).enable_all().build().unwrap()
+});
+
+/// A password, a zero byte, a stored hash: both engines say the same of them.
+pub fn hashes(data: &[u8]) {
+    static ENGINES: LazyLock<[Passwords; 2]> = LazyLock::new(|| {
+        [HashEngine::Lanes, HashEngine::Crate].map(|engine| {
+            let config = PasswordConfig {
+                min_length: 8,
+                pepper: None,
+                cost: 4,
+                threads: Some(1),
+                lanes: None,
+                engine,
+                deadline: Duration::from_mins(1),
+            };
+            Passwords::new(&config).unwrap()
+        })
+    });
+    let text = String::from_utf8_lossy(data);
+    let Some((password, stored)) = text.split_once('\0') else {
+        return;
+    };
+    let (Ok(password), Ok(stored)) = (
+        Password::typed(password.to_owned()),
+        stored.parse::<PasswordHash>(),
+    ) else {
+        return;
+    };
+    assert_eq!(stored.to_string().parse(), Ok(stored.clone()));
+    let cost = stored
+        .bcrypt()
+        .get(4..6)
+        .and_then(|cost| cost.parse::<u32>().ok());
+    if cost.is_some_and(|cost| cost > GREATEST_COST) {
+        return;
+    }
+    let asker = Guess {
+        name: AttemptedName::of("fuzz"),
+        from: None,
+    };
+    let said = ENGINES.each_ref().map(|engine| {
+        let checked = RUNTIME.block_on(engine.check(asker, &password, Some(&stored)));
+        !matches!(checked.unwrap(), Checked::Wrong)
+    });
+    assert_eq!(said[0], said[1], "the engines differ");
+}
+
+/// No bytes are a token: nobody here has the key.
+pub fn tokens(data: &[u8]) {
+    static VERIFIERS: LazyLock<(Tokens, RefreshTokens)> = LazyLock::new(|| {
+        let secret = Secret::generate();
+        let tokens = Tokens::new(
+            Keyring::from_secret(&secret).unwrap(),
+            "http://localhost:8080".to_owned(),
+            "portcullis".to_owned(),
+            Duration::from_hours(1),
+            Clock::machine(),
+        );
+        (tokens, RefreshTokens::new(&[], &secret).unwrap())
+    });
+    let text = String::from_utf8_lossy(data);
+    assert!(
+        VERIFIERS.0.verify(&text).is_err(),
+        "accepted without the key"
+    );
+    assert!(
+        VERIFIERS.1.recognise(&text).is_none(),
+        "accepted without the key"
+    );
+}
+
+/// Whatever stands in Redis is taken or refused, and what is taken is written as it was.
+pub fn records(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    if let Ok(entry) = text.parse::<Entry>() {
+        let written = entry.to_string();
+        assert_eq!(written.parse::<Entry>().unwrap(), entry);
+    }
+    text.parse::<UserId>().ok();
+    text.parse::<SessionId>().ok();
+    text.parse::<UserTag>().ok();
+    text.parse::<Role>().ok();
+    text.parse::<PasswordHash>().ok();
+    if let Ok(name) = text.parse::<Username>() {
+        assert_eq!(name.as_str().parse::<Username>().unwrap(), name);
+    }
+    if let Ok(address) = text.parse::<std::net::IpAddr>() {
+        let _ = Network::from(address).to_string();
+    }
+    if let Some(millis) = data.first_chunk::<8>() {
+        let _ = Timestamp::from_millis(u64::from_le_bytes(*millis)).to_string();
+    }
+}
+
+/// The number of a setting, and a value for it. Settings that name files are left out: what they name would be read.
+pub fn settings(data: &[u8]) {
+    static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| {
+        let command = Settings::augment_args(clap::Command::new("fuzz"));
+        let arguments = command.get_arguments().filter(|argument| {
+            let value = argument.get_value_names().and_then(|names| names.first());
+            value.is_some_and(|name| !["FILE", "FOLDER"].contains(&name.as_str()))
+        });
+        arguments
+            .filter_map(|argument| argument.get_long().map(str::to_owned))
+            .collect()
+    });
+    let mut arguments = vec![OsString::from("fuzz")];
+    for given in data.split(|&byte| byte == b'\n') {
+        let Some((&number, value)) = given.split_first() else {
+            continue;
+        };
+        let name = &NAMES[usize::from(number) % NAMES.len()];
+        let value = String::from_utf8_lossy(value);
+        arguments.push(OsString::from(format!("--{name}={value}")));
+    }
+    let command = Settings::augment_args(clap::Command::new("fuzz"));
+    let Ok(matches) = command.try_get_matches_from(arguments) else {
+        return;
+    };
+    if let Ok(settings) = Settings::from_arg_matches(&matches) {
+        settings.check().ok();
+    }
+}
+
+/// What a client sends: it is answered well, or not at all.
+pub fn requests(data: &[u8]) {
+    static SERVER: LazyLock<SocketAddr> = LazyLock::new(|| {
+        let config = config();
+        let app = RUNTIME.block_on(App::build(config)).unwrap();
+        let address = app.local_addr().unwrap();
+        RUNTIME.spawn(app.run(std::future::pending()));
+        address
+    });
+    let Ok(mut stream) = TcpStream::connect(*SERVER) else {
+        panic!("the server is gone");
+    };
+    stream
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
+    // It may have answered and closed before it has read all.
+    stream.write_all(data).ok();
+    stream.shutdown(Shutdown::Write).ok();
+    let mut answer = Vec::new();
+    let ended = stream.read_to_end(&mut answer);
+    if let Err(error) = ended {
+        assert_ne!(
+            error.kind(),
+            std::io::ErrorKind::WouldBlock,
+            "no answer and no end"
+        );
+    }
+    let text = String::from_utf8_lossy(&answer);
+    assert!(text.is_empty() || text.starts_with("HTTP/1."), "{text}");
+    assert!(!text.starts_with("HTTP/1.1 500"), "{text}");
+}
+
+/// A replica whose Redis is not there: what needs it answers 503.
+fn config() -> Config {
+    let command = Settings::augment_args(clap::Command::new("fuzz"));
+    let arguments = [
+        "fuzz",
+        "--listen=127.0.0.1:0",
+        "--management-listen=127.0.0.1:0",
+        "--bcrypt-cost=4",
+        "--throttle=off",
+    ];
+    let matches = command.try_get_matches_from(arguments).unwrap();
+    let mut config = Settings::from_arg_matches(&matches)
+        .unwrap()
+        .check()
+        .unwrap();
+    config.tokens.signing = portcullis::config::SigningKey::Secret(Secret::generate());
+    let nowhere = Secret::new("redis://127.0.0.1:1".to_owned());
+    config.redis.server =
+        portcullis::config::RedisServer::At(portcullis::config::RedisAddress::plain(nowhere));
+    config
+}

@@ -1,0 +1,153 @@
+//! Whether there is such a user, a disabled one, or one with an older hash: neither the bytes of a refused login tell, nor the
+//! time it takes.
+
+use std::time::Instant;
+
+use portcullis::config::Config;
+
+use crate::harness::{
+    Anonymous, Answer, Dice, PASSWORD, Redis, Replica, config, patiently, rounds,
+};
+
+/// The cost of new hashes: a login takes some milliseconds, of which the hash is most.
+const COST: u32 = 7;
+
+/// Logins that are refused, the first being what the others are compared with.
+const REFUSED: [(&str, &str); 6] = [
+    ("a wrong password", "alice"),
+    ("a name that nobody has", "nobody"),
+    ("a name that nobody can have", "!"),
+    ("a disabled user", "disabled"),
+    ("a user whose hash has a lower cost", "older"),
+    ("a name that nobody has, of the greatest length", LONGEST),
+];
+
+const LONGEST: &str = "nobody-nobody-nobody-nobody-nobody-nobody-nobody-nobody-nobody-1";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_logins_take_equally_long_whatever_is_wrong() {
+    let people = People::new().await;
+    let count = rounds(200, 1_500);
+    let mut times: Vec<Vec<f64>> = vec![Vec::new(); REFUSED.len()];
+    let (mut malformed, mut dice) = (Vec::new(), Dice::new());
+    let mut order: Vec<usize> = (0..REFUSED.len()).collect();
+    for _ in 0..count {
+        dice.shuffle(&mut order);
+        for &case in &order {
+            let begun = Instant::now();
+            let answer = people.refused(case).await;
+            times[case].push(begun.elapsed().as_secs_f64());
+            assert_eq!(answer.status, 401, "{answer:?}");
+        }
+        let begun = Instant::now();
+        let answer = people.at.post_text("/login", "{}").await;
+        malformed.push(begun.elapsed().as_secs_f64());
+        assert_eq!(answer.status, 400, "{answer:?}");
+    }
+    // Where nothing differs the area varies with this deviation; the bound is four of them, or what was asked for of many.
+    let deviation = ((2 * count + 1) as f64 / (12 * count * count) as f64).sqrt();
+    let bound = (4.0 * deviation).max(0.05);
+    for (case, (what, _)) in REFUSED.iter().enumerate().skip(1) {
+        let area = area_under_curve(&times[0], &times[case]);
+        println!(
+            "{what}: {count} + {count} logins, area under the curve {area:.3} (0.5 ± {bound:.3})"
+        );
+        assert!(
+            (area - 0.5).abs() <= bound,
+            "{what} can be told by time: {area}"
+        );
+    }
+    let area = area_under_curve(&times[0], &malformed);
+    println!("a request without a login: {area:.3}");
+    assert!(area < 0.05, "what differs should be seen: {area}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_logins_are_the_same_bytes_whatever_is_wrong() {
+    let people = People::new().await;
+    let expected = bytes(&people.refused(0).await);
+    for (case, (what, _)) in REFUSED.iter().enumerate() {
+        assert_eq!(bytes(&people.refused(case).await), expected, "{what}");
+    }
+    let long = people.at.login("alice", &"x".repeat(300)).await;
+    assert_eq!(bytes(&long), expected, "a password that nobody can have");
+}
+
+/// A replica and those who exist.
+struct People {
+    at: Anonymous,
+    _replicas: [Replica; 2],
+    _redis: Redis,
+}
+
+impl People {
+    async fn new() -> Self {
+        let redis = Redis::start().await;
+        let replica = ready(with_cost(&redis, COST)).await;
+        let older = ready(with_cost(&redis, COST - 2)).await;
+        let at = replica.anonymous();
+        for (at, name) in [
+            (&at, "alice"),
+            (&at, "disabled"),
+            (&older.anonymous(), "older"),
+        ] {
+            let answer = patiently(async || at.register(name, PASSWORD).await).await;
+            assert_eq!(answer.status, 201, "{answer:?}");
+        }
+        let keys: Vec<String> = redis.command(&["KEYS", "portcullis:user:*:disabled"]).await;
+        let _: u64 = redis.command(&["HSET", &keys[0], "disabled", "1"]).await;
+        Self {
+            at,
+            _replicas: [replica, older],
+            _redis: redis,
+        }
+    }
+
+    async fn refused(&self, case: usize) -> Answer {
+        let (what, name) = REFUSED[case];
+        // Who is disabled is refused with his own password.
+        let password = if what == "a disabled user" {
+            PASSWORD
+        } else {
+            "not the one that it is"
+        };
+        patiently(async || self.at.login(name, password).await).await
+    }
+}
+
+/// All of an answer but the date and the request's id.
+fn bytes(answer: &Answer) -> String {
+    let id = answer.header("x-request-id");
+    let headers = answer.headers.iter();
+    let headers = headers.filter(|(name, _)| *name != "date" && *name != "x-request-id");
+    let mut lines: Vec<_> = headers
+        .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+        .collect();
+    lines.sort();
+    let status = answer.status;
+    format!(
+        "{status}\n{}\n\n{}",
+        lines.join("\n"),
+        answer.body.replace(id, "")
+    )
+}
+
+/// How often one of `b` took longer than one of `a`: the area under the receiver operating characteristic, 0.5 where nothing
+/// can be told (Mann and Whitney's U, divided by the number of pairs).
+fn area_under_curve(a: &[f64], b: &[f64]) -> f64 {
+    let pairs = a.iter().flat_map(|x| b.iter().map(move |y| (x, y)));
+    let longer = pairs.filter(|(x, y)| y > x).count();
+    longer as f64 / (a.len() * b.len()) as f64
+}
+
+fn with_cost(redis: &Redis, cost: u32) -> Config {
+    let mut config = config(&redis.url());
+    config.passwords.cost = cost;
+    config
+}
+
+async fn ready(config: Config) -> Replica {
+    let replica = Replica::start(config).await;
+    replica.ready().await;
+    replica
+}
