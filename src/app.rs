@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use crate::auth::accounts::Accounts;
 use crate::auth::administration::Administration;
-use crate::auth::keyring::Keyring;
+use crate::auth::keyring::Keys;
 use crate::auth::passwords::Passwords;
 use crate::auth::refresh_tokens::RefreshTokens;
 use crate::auth::revocation::{Following, Revocations};
@@ -100,6 +100,8 @@ impl App {
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
         let (stop_serving, stop_rest) = (CancellationToken::new(), CancellationToken::new());
         let mut following = tokio::spawn(self.following.run(stop_rest.clone()));
+        let keys = Arc::clone(&self.services.keys);
+        let mut watching = tokio::spawn(keys.watch(stop_rest.clone()));
         let grace = self.readiness_grace;
         let health = Arc::new(Health {
             revocations: Arc::clone(&self.revocations),
@@ -123,6 +125,7 @@ impl App {
         tokio::select! {
             () = shutdown => {}
             _ = &mut following => return Err(io::Error::other("the follower of the feed has ended")),
+            true = async { (&mut watching).await.is_err() } => return Err(io::Error::other("nobody watches the keys any more")),
             _ = &mut management => return Err(io::Error::other("the management server has ended")),
             _ = &mut public => return Err(io::Error::other("the server has ended")),
             () = ended(&mut private_redis) => return Err(io::Error::other("the private redis-server has ended")),
@@ -161,7 +164,8 @@ impl App {
 /// A sentence where a part cannot be made.
 pub fn document(mut config: Config) -> Result<String, StartError> {
     // The key of a replica that makes its own would be written to its folder.
-    config.tokens.signing = SigningKey::Secret(Secret::generate());
+    config.tokens.signing = Some(SigningKey::Secret(Secret::generate()));
+    config.tokens.key_folder = None;
     let nowhere = RedisAddress::plain(Secret::new("redis://127.0.0.1".to_owned()));
     let redis = Redis::new(&nowhere, Keyspace::new(String::new()))
         .map_err(|error| StartError(error.to_string()))?;
@@ -176,10 +180,11 @@ fn compose(
     let clock = Clock::machine();
     let metrics = Arc::new(Metrics::new().map_err(StartError)?);
     let tokens = &config.tokens;
-    let secret = signing_secret(&tokens.signing)?;
-    let failed = |error: &str| StartError(error.to_owned());
-    let keyring = Keyring::from_secret(&secret).map_err(failed)?;
-    let refresh_tokens = RefreshTokens::new(&tokens.refresh_secrets, &secret).map_err(failed)?;
+    let secret = tokens.signing.as_ref().map(signing_secret).transpose()?;
+    let refresh_tokens = RefreshTokens::new(&tokens.refresh_secrets, secret.as_ref())
+        .map_err(|error| StartError(error.to_owned()))?;
+    let keys = Keys::open(secret, tokens.key_folder.clone()).map_err(StartError)?;
+    let keys = Arc::new(keys);
     let lifetimes = Lifetimes {
         idle: tokens.refresh_idle,
         longest: tokens.session_max,
@@ -193,7 +198,7 @@ fn compose(
     let revocations = Arc::new(revocations);
     metrics.watch(&revocations, &passwords);
     let tokens = Tokens::new(
-        keyring,
+        Arc::clone(&keys),
         tokens.issuer.clone(),
         tokens.audience.clone(),
         tokens.access_ttl,
@@ -226,6 +231,7 @@ fn compose(
         administration: Arc::new(administration),
         passwords,
         sessions: Arc::new(sessions),
+        keys,
         metrics,
         clock,
     };

@@ -1,7 +1,8 @@
-//! The commands: `serve`, `check`, `healthcheck`, `openapi`, `user`.
+//! The commands: `serve`, `check`, `healthcheck`, `openapi`, `user`, `keys`.
 
 mod check;
 mod import;
+mod keys;
 mod user;
 
 use std::io::{Read, Write};
@@ -47,6 +48,9 @@ enum Command {
     /// Create, show, change, delete, list and import accounts
     #[command(subcommand)]
     User(user::UserCommand),
+    /// Make, list and rotate signing keys in the folder of JWT_KEYS
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
     /// Become the private redis-server of a replica
     #[command(hide = true)]
     PrivateRedis {
@@ -82,12 +86,15 @@ pub async fn run() -> ExitCode {
         let error = crate::store::become_redis_server(parent, &folder);
         return fail(UNAVAILABLE, &error.to_string());
     }
+    if let Some(Command::Keys(command)) = &command {
+        return keys::run(command, settings.key_folder());
+    }
     let config = match settings.check() {
         Ok(config) => config,
         Err(mistakes) => return fail(BAD_SETTINGS, &mistakes.to_string()),
     };
     match command.unwrap_or(Command::Serve) {
-        Command::Serve | Command::PrivateRedis { .. } => serve(config).await,
+        Command::Serve | Command::PrivateRedis { .. } | Command::Keys(_) => serve(config).await,
         Command::Check => check::run(&config).await,
         Command::Healthcheck => healthcheck(config.http.management_listen),
         Command::User(command) => user::run(command, &config).await,

@@ -84,6 +84,12 @@ pub struct Config {
 }
 
 impl Settings {
+    /// The folder of signing keys, whatever else is set.
+    #[must_use]
+    pub fn key_folder(&self) -> Option<std::path::PathBuf> {
+        self.tokens.key_folder()
+    }
+
     /// Checks everything.
     ///
     /// # Errors

@@ -39,6 +39,7 @@ mod forgeries;
 mod fuzz;
 mod histories;
 mod journey;
+mod keys;
 mod lanes;
 mod layering;
 mod lease;

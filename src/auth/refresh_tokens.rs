@@ -40,12 +40,13 @@ impl RefreshTokens {
     ///
     /// # Errors
     /// A sentence where the cryptographic library fails.
-    pub fn new(secrets: &[Secret], signing: &Secret) -> Result<Self, &'static str> {
+    pub fn new(secrets: &[Secret], signing: Option<&Secret>) -> Result<Self, &'static str> {
         let mut keys: Vec<_> = secrets
             .iter()
             .map(|secret| Key::new(secret.expose().as_bytes()))
             .collect();
         if keys.is_empty() {
+            let signing = signing.ok_or("REFRESH_SECRET: must be set beside JWT_KEYS")?;
             let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, b"portcullis");
             let mut derived = Zeroizing::new([0; MAC]);
             salt.extract(signing.expose().as_bytes())
@@ -131,7 +132,7 @@ mod tests {
 
     fn tokens(secrets: &[&str]) -> RefreshTokens {
         let secrets: Vec<_> = secrets.iter().map(|text| secret(text)).collect();
-        RefreshTokens::new(&secrets, &secret("signing")).unwrap()
+        RefreshTokens::new(&secrets, Some(&secret("signing"))).unwrap()
     }
 
     fn claims() -> RefreshClaims {
@@ -188,7 +189,7 @@ mod tests {
 
     #[test]
     fn without_a_secret_the_key_comes_from_the_signing_secret_and_is_not_that() {
-        let derived = |signing: &str| RefreshTokens::new(&[], &secret(signing)).unwrap();
+        let derived = |signing: &str| RefreshTokens::new(&[], Some(&secret(signing))).unwrap();
         let claims = claims();
         let token = derived("signing").make(&claims);
         assert!(derived("signing").recognise(&token).is_some());

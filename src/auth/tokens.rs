@@ -17,7 +17,7 @@ use jsonwebtoken::Validation;
 use quick_cache::sync::Cache;
 use serde::Deserialize;
 
-use super::keyring::Keyring;
+use super::keyring::{Keyring, Keys};
 use crate::domain::{AccessClaims, Clock, Role, SessionId, Timestamp, TokenId, UserId, Username};
 
 /// No token of ours is longer.
@@ -31,7 +31,7 @@ const CLIENT_ID: &str = "portcullis";
 
 /// Makes and verifies access tokens.
 pub struct Tokens {
-    keyring: Keyring,
+    keys: Arc<Keys>,
     issuer: String,
     audience: String,
     ttl: Duration,
@@ -82,14 +82,14 @@ impl Tokens {
     /// Prepares to make and verify tokens.
     #[must_use]
     pub fn new(
-        keyring: Keyring,
+        keys: Arc<Keys>,
         issuer: String,
         audience: String,
         ttl: Duration,
         clock: Clock,
     ) -> Self {
         Self {
-            keyring,
+            keys,
             issuer,
             audience,
             ttl,
@@ -110,7 +110,7 @@ impl Tokens {
     /// A sentence where the cryptographic library fails.
     pub fn issue(&self, grant: Grant) -> Result<String, &'static str> {
         let issued = grant.issued.as_secs();
-        self.keyring.sign(&AccessClaims {
+        self.keys.ring().sign(&AccessClaims {
             iss: self.issuer.clone(),
             sub: grant.user,
             aud: self.audience.clone(),
@@ -131,22 +131,23 @@ impl Tokens {
     /// # Errors
     /// [`InvalidToken`], whatever the reason.
     pub fn verify(&self, token: &str) -> Result<Arc<AccessClaims>, InvalidToken> {
+        let ring = self.keys.ring();
         if let Some(known) = self.verified.get(token)
-            && known.generation == self.keyring.generation()
+            && known.generation == ring.generation()
         {
             self.dates_hold(&known.claims)?;
             return Ok(known.claims);
         }
-        let claims = Arc::new(self.verify_anew(token)?);
+        let claims = Arc::new(self.verify_anew(&ring, token)?);
         let known = Verified {
-            generation: self.keyring.generation(),
+            generation: ring.generation(),
             claims: Arc::clone(&claims),
         };
         self.verified.insert(token.into(), known);
         Ok(claims)
     }
 
-    fn verify_anew(&self, token: &str) -> Result<AccessClaims, InvalidToken> {
+    fn verify_anew(&self, ring: &Keyring, token: &str) -> Result<AccessClaims, InvalidToken> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(InvalidToken);
         }
@@ -155,7 +156,7 @@ impl Tokens {
             .decode(header)
             .map_err(|_| InvalidToken)?;
         let header: OurHeader = serde_json::from_slice(&header).map_err(|_| InvalidToken)?;
-        let key = self.keyring.verifying(&header.kid).ok_or(InvalidToken)?;
+        let key = ring.verifying(&header.kid).ok_or(InvalidToken)?;
         if header.typ != "at+jwt" || header.alg.parse() != Ok(key.algorithm) {
             return Err(InvalidToken);
         }
@@ -196,7 +197,7 @@ impl Tokens {
 impl std::fmt::Debug for Tokens {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Tokens")
-            .field("keyring", &self.keyring)
+            .field("keys", &self.keys)
             .finish_non_exhaustive()
     }
 }

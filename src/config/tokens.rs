@@ -63,10 +63,16 @@ pub(super) struct TokenSettings {
     refresh_secret_file: Option<Given<PathBuf>>,
 
     /// JWT_SECRET: the key that signs tokens (HS256), at least 32 bytes, for example from `openssl rand -base64 48`. A secret:
-    /// set the variable JWT_SECRET, or name a file here. Without either, a replica on a loopback address makes one and keeps
-    /// it in DATA_DIR
+    /// set the variable JWT_SECRET, or name a file here. Without it and without JWT_KEYS, a replica on a loopback address makes
+    /// one and keeps it in DATA_DIR
     #[arg(long, env = "JWT_SECRET_FILE", value_name = "FILE")]
     jwt_secret_file: Option<Given<PathBuf>>,
+
+    /// Folder of private keys (Ed25519, P-256, RSA) in PEM: *.next.pem is published and does not sign yet, the greatest other
+    /// name signs, the rest only verify. It is read anew when it changes. Beside JWT_SECRET, what that has signed is still
+    /// accepted; without it, REFRESH_SECRET must be set
+    #[arg(long, env = "JWT_KEYS", value_name = "FOLDER")]
+    jwt_keys: Option<Given<PathBuf>>,
 }
 
 /// Access tokens, refresh tokens and their keys.
@@ -86,11 +92,13 @@ pub struct TokenConfig {
     pub refresh_grace: Duration,
     /// The keys of refresh tokens, the first of which makes them; none where they come from the key that signs.
     pub refresh_secrets: Vec<Secret>,
-    /// The key that signs.
-    pub signing: SigningKey,
+    /// The secret that signs and verifies; `None` where only the folder does.
+    pub signing: Option<SigningKey>,
+    /// The folder of private keys.
+    pub key_folder: Option<PathBuf>,
 }
 
-/// The key that signs access tokens.
+/// A secret that signs access tokens.
 #[derive(Debug, Clone)]
 pub enum SigningKey {
     /// From the settings.
@@ -100,11 +108,23 @@ pub enum SigningKey {
 }
 
 impl TokenSettings {
+    pub(super) fn key_folder(&self) -> Option<PathBuf> {
+        let folder = self.jwt_keys.clone().and_then(Given::value);
+        folder.filter(|folder| !folder.as_os_str().is_empty())
+    }
+
     pub(super) fn check(self, report: &mut Report, loopback: bool, data_dir: &Path) -> TokenConfig {
+        let key_folder = self.key_folder();
         let refresh = report.secret(secret("REFRESH_SECRET", self.refresh_secret_file));
         let secret = report.secret(secret("JWT_SECRET", self.jwt_secret_file));
-        if !loopback {
+        if !loopback && key_folder.is_none() {
             report.needs_off_loopback("JWT_SECRET", &secret);
+        }
+        if key_folder.is_some() && matches!((&secret, &refresh), (Ok(None), Ok(None))) {
+            report.mistake(
+                "REFRESH_SECRET",
+                "must be set beside JWT_KEYS where JWT_SECRET is not: signing keys retire long before refresh tokens do",
+            );
         }
         let second = Duration::from_secs(1);
         let issuer = issuer(report, self.issuer);
@@ -135,8 +155,11 @@ impl TokenSettings {
             session_max,
             refresh_grace,
             refresh_secrets: refresh_secrets(report, refresh.ok().flatten()),
-            signing: signing_key(report, secret.ok().flatten())
-                .unwrap_or_else(|| SigningKey::KeptIn(data_dir.join("jwt-secret"))),
+            signing: signing_key(report, secret.ok().flatten()).or_else(|| {
+                let makes_one = key_folder.is_none();
+                makes_one.then(|| SigningKey::KeptIn(data_dir.join("jwt-secret")))
+            }),
+            key_folder,
         }
     }
 }

@@ -10,6 +10,7 @@ mod body;
 pub mod context;
 mod dashboard;
 pub mod docs;
+mod keys;
 pub mod management;
 mod observe;
 mod password;
@@ -34,6 +35,7 @@ use self::audit::Audit;
 use self::body::WholeBodies;
 use self::dashboard::DashboardApi;
 use self::docs::{Docs, PAGES};
+use self::keys::KeysApi;
 use self::observe::Observed;
 use self::password::PasswordApi;
 use self::problem::{ApiError, ProblemCode};
@@ -44,6 +46,7 @@ use self::users::UsersApi;
 use self::verify::VerifyApi;
 use crate::auth::accounts::Accounts;
 use crate::auth::administration::Administration;
+use crate::auth::keyring::Keys;
 use crate::auth::passwords::Passwords;
 use crate::auth::sessions::Sessions;
 use crate::domain::Clock;
@@ -60,6 +63,8 @@ enum Tag {
     Protected,
     /// What administrators do to the accounts of others.
     Administration,
+    /// What services need that verify tokens by themselves.
+    Discovery,
 }
 
 /// What the routes call.
@@ -73,6 +78,8 @@ pub struct Services {
     pub passwords: Arc<Passwords>,
     /// Sessions.
     pub sessions: Arc<Sessions>,
+    /// Signing keys.
+    pub keys: Arc<Keys>,
     /// Metrics.
     pub metrics: Arc<Metrics>,
     /// Time.
@@ -87,6 +94,7 @@ type Api = (
     UsersApi,
     DashboardApi,
     VerifyApi,
+    KeysApi,
 );
 
 /// Everything that clients reach.
@@ -149,7 +157,10 @@ fn service(services: &Services) -> OpenApiService<Api, ()> {
         administration: Arc::clone(&services.administration),
         audit,
     };
-    OpenApiService::new((accounts, password, sessions, refresh, users, DashboardApi, VerifyApi), "Portcullis", env!("CARGO_PKG_VERSION"))
+    let keys = KeysApi {
+        keys: Arc::clone(&services.keys),
+    };
+    OpenApiService::new((accounts, password, sessions, refresh, users, DashboardApi, VerifyApi, keys), "Portcullis", env!("CARGO_PKG_VERSION"))
         .description(
             "Token authentication. Register, log in, get a JSON Web Token, and take it back: once a logout has answered, no replica accepts the token.\n\n\
              To try it: register, log in, press Authorize and paste the token, then ask for the dashboard.",

@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+import lanes
 import revocation
 import storm
 from parts import PROGRAM, ROOT
@@ -20,6 +21,7 @@ from parts import PROGRAM, ROOT
 SUBJECTS = {
     "size": ("With revocations held", revocation.size),
     "logout": ("Logout", revocation.logout),
+    "lanes": ("Hashes by lanes", lanes.lanes),
     "storm": ("A storm of logins", storm.storm),
     "followers": ("Following the feed", revocation.followers),
 }
@@ -35,7 +37,7 @@ def main():
     unknown = set(only) - set(SUBJECTS)
     if unknown:
         parser.error(f"no such subject: {', '.join(sorted(unknown))}")
-    for program, package in (("wrk", "wrk"), ("redis-server", "redis-server")):
+    for program, package in (("wrk", "wrk"), ("redis-server", "redis-server"), ("npm", "npm")):
         if not shutil.which(program):
             sys.exit(f"bench: {program} is not installed: install the package {package}, or run deploy/install.sh bench")
     if not PROGRAM.exists():

@@ -8,27 +8,30 @@ from statistics import median
 
 from load import run
 from parts import PASSWORD, Redis, Replica
+from peers import Fastify
 
 IN_FLIGHT = (0, 32, 64)
+# So many that most of them must be refused.
+CROWD = 400
 USERS = 64
-# Fewer than saturate the replica: what waits behind itself says nothing of what waits behind logins.
+# Fewer than saturate a replica: what waits behind itself says nothing of what waits behind logins.
 CONNECTIONS = 8
 
 
 class Logins:
     """Keeps so many logins in flight, each of another user, until it is stopped."""
 
-    def __init__(self, replica, count):
-        self.done = self.shed = self.failed = 0
-        self.slowest_shed = 0.0
+    def __init__(self, server, count):
+        self.done = self.failed = 0
+        self.shed = []
         self.lock = threading.Lock()
         self.stopped = threading.Event()
-        self.threads = [threading.Thread(target=self.work, args=(replica, number)) for number in range(count)]
+        self.threads = [threading.Thread(target=self.work, args=(server, number)) for number in range(count)]
         for thread in self.threads:
             thread.start()
 
-    def work(self, replica, number):
-        line = http.client.HTTPConnection("127.0.0.1", replica.port, timeout=30)
+    def work(self, server, number):
+        line = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
         body = json.dumps({"username": f"storm-{number % USERS}", "password": PASSWORD})
         while not self.stopped.is_set():
             begun = time.monotonic()
@@ -40,10 +43,9 @@ class Logins:
                 self.done += reply.status == 200
                 self.failed += reply.status not in (200, 503)
                 if reply.status == 503:
-                    self.shed += 1
-                    self.slowest_shed = max(self.slowest_shed, took)
+                    self.shed.append(took)
             if reply.status == 503:
-                time.sleep(0.2)
+                self.stopped.wait(1)
         line.close()
 
     def stop(self):
@@ -54,45 +56,89 @@ class Logins:
 
 
 def storm(say, rounds, seconds):
-    """The dashboard beside 0, 32 and 64 logins in flight, in turns."""
+    """The dashboard beside 0, 32 and 64 logins in flight, in turns, and beside those of Fastify."""
     redis = Redis()
-    replica = Replica(redis)
+    systems = {"Portcullis": Replica(redis), "Fastify, native bcrypt": Fastify(redis)}
     try:
-        replica.wait_until_ready()
-        for number in range(USERS):
-            replica.token(f"storm-{number}")
-        runs = {count: [] for count in IN_FLIGHT}
+        for server in systems.values():
+            server.wait_until_ready()
+            for number in range(USERS):
+                server.token(f"storm-{number}")
+        runs = {(name, count): [] for name in systems for count in IN_FLIGHT}
         for number in range(rounds):
             for count in IN_FLIGHT:
-                # Somebody who does not log in meanwhile: one has twenty sessions at most.
-                reader = {"authorization": f"Bearer {replica.token(f'reader-{number}-{count}')}"}
-                logins = Logins(replica, count)
-                time.sleep(0.5)
-                before, cpu, begun = logins.done, replica.cpu_seconds(), time.monotonic()
-                load = run(replica, redis, replica.port, "/dashboard", reader, seconds, CONNECTIONS)
-                passed = time.monotonic() - begun
-                rate, cpu = (logins.done - before) / passed, (replica.cpu_seconds() - cpu) / passed
-                logins.stop()
-                assert load.not_ok == 0, f"{load.not_ok} requests failed"
-                runs[count].append((load, rate, cpu, logins.shed, logins.slowest_shed, replica.resident_bytes()))
-                say(f"round {number + 1} of {rounds}, {count} logins in flight: p99 {load.p99_ms:.2f} ms, {rate:.0f} logins/s")
-        return [row(count, runs[count], runs[0]) for count in IN_FLIGHT]
+                for name, server in systems.items():
+                    # Somebody who does not log in meanwhile: one has twenty sessions at most.
+                    reader = {"authorization": f"Bearer {server.token(f'reader-{number}-{count}')}"}
+                    one = beside(server, redis, count, reader, seconds)
+                    runs[name, count].append(one)
+                    say(f"round {number + 1} of {rounds}, {name}, {count} logins in flight: p99 {one['p99']:.2f} ms, {one['logins']:.0f} logins/s")
+        rows = [row(name, count, runs) for name in systems for count in IN_FLIGHT]
+        return [*rows, crowd(say, systems["Portcullis"])]
     finally:
-        replica.stop()
+        for server in systems.values():
+            server.stop()
         redis.stop()
 
 
-def row(count, runs, idle):
-    middle = lambda read: median(map(read, runs))
+def beside(server, redis, count, reader, seconds):
+    logins = Logins(server, count)
+    time.sleep(1)
+    before, cpu, begun = logins.done, server.cpu_seconds(), time.monotonic()
+    load = run(server, redis, server.port, "/dashboard", reader, seconds, CONNECTIONS)
+    passed = time.monotonic() - begun
+    rate, cores = (logins.done - before) / passed, (server.cpu_seconds() - cpu) / passed
+    resident = server.resident_bytes()
+    logins.stop()
+    assert load.not_ok == 0, f"{load.not_ok} requests failed"
     return {
+        "requests": load.per_second,
+        "p50": load.p50_ms,
+        "p99": load.p99_ms,
+        "logins": rate,
+        "cores": cores,
+        "shed": len(logins.shed),
+        "resident": resident,
+    }
+
+
+def row(name, count, runs):
+    mine, idle, theirs = runs[name, count], runs[name, 0], runs["Fastify, native bcrypt", count]
+    middle = lambda what: median(one[what] for one in mine)
+    return {
+        "system": name,
         "logins in flight": count,
-        "requests/s": round(middle(lambda one: one[0].per_second)),
-        "p50 ms": round(middle(lambda one: one[0].p50_ms), 2),
-        "p99 ms": round(middle(lambda one: one[0].p99_ms), 2),
-        "p99 of idle": round(median(a[0].p99_ms / b[0].p99_ms for a, b in zip(runs, idle)), 2),
-        "logins/s": round(middle(lambda one: one[1]), 1),
-        "server cores": round(middle(lambda one: one[2]), 2),
-        "shed": sum(one[3] for one in runs),
-        "slowest shed ms": round(max(one[4] for one in runs) * 1000, 1),
-        "MiB resident": round(max(one[5] for one in runs) / 2**20, 1),
+        "requests/s": round(middle("requests")),
+        "p50 ms": round(middle("p50"), 2),
+        "p99 ms": round(middle("p99"), 2),
+        "p99 of idle": round(median(a["p99"] / b["p99"] for a, b in zip(mine, idle)), 2),
+        "logins/s": round(middle("logins"), 1),
+        "logins of Fastify's": round(median(a["logins"] / b["logins"] for a, b in zip(mine, theirs)), 2) if count else "",
+        "server cores": round(middle("cores"), 2),
+        "shed": sum(one["shed"] for one in mine),
+        "slowest of 99 % of sheds, ms": "",
+        "MiB resident": round(max(one["resident"] for one in mine) / 2**20, 1),
+    }
+
+
+def crowd(say, server):
+    """So many logins that most are refused: how fast they are."""
+    logins = Logins(server, CROWD)
+    time.sleep(5)
+    before, begun = logins.done, time.monotonic()
+    time.sleep(5)
+    rate = (logins.done - before) / (time.monotonic() - begun)
+    resident = server.resident_bytes()
+    logins.stop()
+    shed = sorted(logins.shed)
+    slow = shed[int(len(shed) * 0.99)] * 1000 if shed else 0
+    say(f"{CROWD} logins in flight: {len(shed)} refused, 99 % of them within {slow:.0f} ms")
+    blank = {"system": "Portcullis", "logins in flight": CROWD, "requests/s": "", "p50 ms": "", "p99 ms": "", "p99 of idle": ""}
+    return blank | {
+        "logins/s": round(rate, 1),
+        "logins of Fastify's": "",
+        "server cores": "",
+        "shed": len(shed),
+        "slowest of 99 % of sheds, ms": round(slow, 1),
+        "MiB resident": round(resident / 2**20, 1),
     }

@@ -6,12 +6,12 @@
 use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use clap::{Args as _, FromArgMatches as _};
 use portcullis::app::App;
-use portcullis::auth::keyring::Keyring;
+use portcullis::auth::keyring::Keys;
 use portcullis::auth::passwords::{Checked, Passwords};
 use portcullis::auth::refresh_tokens::RefreshTokens;
 use portcullis::auth::tokens::Tokens;
@@ -93,13 +93,13 @@ pub fn tokens(data: &[u8]) {
     static VERIFIERS: LazyLock<(Tokens, RefreshTokens)> = LazyLock::new(|| {
         let secret = Secret::generate();
         let tokens = Tokens::new(
-            Keyring::from_secret(&secret).unwrap(),
+            Arc::new(Keys::open(Some(secret.clone()), None).unwrap()),
             "http://localhost:8080".to_owned(),
             "portcullis".to_owned(),
             Duration::from_hours(1),
             Clock::machine(),
         );
-        (tokens, RefreshTokens::new(&[], &secret).unwrap())
+        (tokens, RefreshTokens::new(&[], Some(&secret)).unwrap())
     });
     let text = String::from_utf8_lossy(data);
     assert!(
@@ -212,7 +212,7 @@ fn config() -> Config {
         .unwrap()
         .check()
         .unwrap();
-    config.tokens.signing = portcullis::config::SigningKey::Secret(Secret::generate());
+    config.tokens.signing = Some(portcullis::config::SigningKey::Secret(Secret::generate()));
     let nowhere = Secret::new("redis://127.0.0.1:1".to_owned());
     config.redis.server =
         portcullis::config::RedisServer::At(portcullis::config::RedisAddress::plain(nowhere));

@@ -49,7 +49,8 @@ pub fn config(redis_url: &str) -> Config {
             session_max: Duration::from_hours(24 * 30),
             refresh_grace: Duration::from_secs(30),
             refresh_secrets: Vec::new(),
-            signing: SigningKey::Secret(Secret::new(SECRET.to_owned())),
+            signing: Some(SigningKey::Secret(Secret::new(SECRET.to_owned()))),
+            key_folder: None,
         },
         passwords: PasswordConfig {
             min_length: 8,

@@ -1,11 +1,12 @@
 //! Makes tokens as a forger would who holds the key: every byte of them is chosen by the test.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use portcullis::auth::keyring::Keyring;
+use portcullis::auth::keyring::Keys;
 use portcullis::auth::tokens::{Grant, Tokens};
 use portcullis::config::Secret;
 use portcullis::domain::{Clock, SessionId, Timestamp, UserId};
@@ -78,10 +79,10 @@ pub struct Desk {
 
 /// What verifies and issues with such a key, issuer and audience.
 pub fn tokens(secret: &str, issuer: &str, audience: &str, clock: &Clock) -> Tokens {
-    let keyring = Keyring::from_secret(&Secret::new(secret.to_owned())).unwrap();
+    let keys = Keys::open(Some(Secret::new(secret.to_owned())), None).unwrap();
     let hour = Duration::from_secs(HOUR);
     Tokens::new(
-        keyring,
+        Arc::new(keys),
         issuer.to_owned(),
         audience.to_owned(),
         hour,

@@ -1,0 +1,74 @@
+//! `portcullis keys`: the steps of a rotation, on the folder of `JWT_KEYS`.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use super::{BAD_SETTINGS, fail, print};
+use crate::auth::keyring::KeyKind;
+use crate::auth::keyring::rotation::{activate, generate, list, retire, stage};
+use crate::domain::Clock;
+
+/// It cannot be done with the keys that are there.
+const REFUSED: u8 = 1;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum KeysCommand {
+    /// Make the first key, which signs at once
+    Generate {
+        /// Which kind
+        #[arg(long, value_enum, default_value_t = KeyKind::Ed25519)]
+        algorithm: KeyKind,
+    },
+    /// List the keys: file, state, algorithm, kid
+    List,
+    /// Make the next key: it is published, and does not sign yet
+    Stage {
+        /// Which kind
+        #[arg(long, value_enum, default_value_t = KeyKind::Ed25519)]
+        algorithm: KeyKind,
+    },
+    /// Let the next key sign; the present one goes on verifying
+    Activate,
+    /// Remove a key that does not sign, by its file or kid: tokens that it has signed are refused from then on
+    Retire { key: String },
+}
+
+/// Runs one of the commands.
+pub(super) fn run(command: &KeysCommand, folder: Option<PathBuf>) -> ExitCode {
+    let Some(folder) = folder else {
+        return fail(BAD_SETTINGS, "JWT_KEYS: must be set: it names the folder");
+    };
+    let now = Clock::machine().now();
+    let done = match command {
+        KeysCommand::Generate { algorithm } => generate(&folder, *algorithm, now)
+            .map(|name| format!("{name} signs\n")),
+        KeysCommand::Stage { algorithm } => stage(&folder, *algorithm, now).map(|name| {
+            format!(
+                "{name} is published; when all replicas and verifiers know it (minutes), let it sign: portcullis keys activate\n"
+            )
+        }),
+        KeysCommand::Activate => activate(&folder, now).map(|(_, name)| {
+            format!(
+                "{name} signs; a token lifetime from now the former key can go: portcullis keys retire\n"
+            )
+        }),
+        KeysCommand::Retire { key } => {
+            retire(&folder, key).map(|name| format!("{name} is removed\n"))
+        }
+        KeysCommand::List => list(&folder).map(|keys| {
+            keys.iter().fold(String::new(), |mut lines, key| {
+                let (name, state) = (&key.name, key.state.name());
+                // Writing to a text cannot fail.
+                let _ = writeln!(lines, "{name}  {state}  {}  {}", key.algorithm, key.kid);
+                lines
+            })
+        }),
+    };
+    match done {
+        Ok(said) => print(&said),
+        Err(why) => fail(REFUSED, &why),
+    }
+}
