@@ -14,6 +14,7 @@ use tracing::{info, warn};
 
 use crate::auth::accounts::Accounts;
 use crate::auth::administration::Administration;
+use crate::auth::clients::Clients;
 use crate::auth::keyring::Keys;
 use crate::auth::passwords::Passwords;
 use crate::auth::refresh_tokens::RefreshTokens;
@@ -25,7 +26,7 @@ use crate::config::{Config, HttpConfig, RedisAddress, RedisServer, Secret, Signi
 use crate::domain::Clock;
 use crate::http::management::{self, Health};
 use crate::http::server::{Limits, Server};
-use crate::http::{self, Services};
+use crate::http::{self, BrowserRules, Services};
 use crate::store::{Keyspace, PrivateRedis, Redis};
 use crate::telemetry::Metrics;
 
@@ -112,7 +113,17 @@ impl App {
             management::routes(Arc::clone(&health), Arc::clone(&self.services.metrics));
         let management = server(management, MANAGEMENT_CONNECTIONS, Duration::from_secs(1));
         let mut management = tokio::spawn(management.run(self.management, stop_rest.clone()));
-        let public = http::public(self.services, self.config.trusted_proxies, self.config.docs);
+        let rules = BrowserRules {
+            origins: self.config.cors_origins,
+            cookies: self.config.cookies,
+            own: origin(&self.services.issuer),
+        };
+        let public = http::public(
+            self.services,
+            self.config.trusted_proxies,
+            rules,
+            self.config.docs,
+        );
         let public = server(
             public,
             self.config.max_connections,
@@ -231,11 +242,20 @@ fn compose(
         administration: Arc::new(administration),
         passwords,
         sessions: Arc::new(sessions),
+        clients: Arc::new(Clients::new(&config.clients)),
+        issuer: config.tokens.issuer.clone(),
         keys,
         metrics,
         clock,
     };
     Ok((services, revocations, following))
+}
+
+/// The origin of a URL: all before its path.
+fn origin(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let host = rest.split('/').next().unwrap_or_default();
+    format!("{scheme}://{host}")
 }
 
 fn server<E: Endpoint<Output = Response> + 'static>(

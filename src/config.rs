@@ -9,10 +9,11 @@
 //! never repeats a value, which may be a secret. This is the only module that reads the environment; the telemetry SDK
 //! reads the standard `OTEL_*` variables itself.
 
+mod clients;
 mod environment;
 mod network;
 mod passwords;
-mod redis;
+mod redis_address;
 mod report;
 mod revocation;
 mod secrets;
@@ -24,13 +25,15 @@ mod values;
 
 use clap::Args;
 
+pub use clients::ClientConfig;
+use clients::ClientSettings;
 pub use environment::read_dotenv;
 pub(crate) use environment::search_path;
 pub use network::HttpConfig;
 use network::NetworkSettings;
 use passwords::PasswordSettings;
 pub use passwords::{HashEngine, PasswordConfig};
-pub use redis::{ClientCertificate, RedisAddress, RedisKind, RedisTls};
+pub use redis_address::{ClientCertificate, RedisAddress, RedisKind, RedisTls};
 use report::Report;
 pub use revocation::RevocationConfig;
 use revocation::RevocationSettings;
@@ -57,6 +60,8 @@ pub struct Settings {
     #[command(flatten)]
     tokens: TokenSettings,
     #[command(flatten)]
+    clients: ClientSettings,
+    #[command(flatten)]
     passwords: PasswordSettings,
     #[command(flatten)]
     throttles: ThrottleSettings,
@@ -75,6 +80,8 @@ pub struct Config {
     pub revocation: RevocationConfig,
     /// Access tokens and their key.
     pub tokens: TokenConfig,
+    /// Services with credentials.
+    pub clients: Vec<ClientConfig>,
     /// Passwords and their hashing.
     pub passwords: PasswordConfig,
     /// How often passwords may be guessed; `None` where nothing is throttled.
@@ -107,6 +114,7 @@ impl Settings {
             redis,
             revocation: self.revocation.check(&mut report, alone),
             tokens: self.tokens.check(&mut report, loopback, &data_dir),
+            clients: self.clients.check(&mut report),
             passwords: self.passwords.check(&mut report, loopback),
             throttles: self.throttles.check(&mut report),
             telemetry: self.telemetry.check(&mut report),

@@ -189,7 +189,11 @@ async fn the_bearer_scheme_stands_at_the_operations_that_ask_for_a_token_and_at_
             .anonymous()
             .send(&method.to_uppercase(), &path, &[], None)
             .await;
-        let asks = (answer.status, answer.code()) == (401, "missing_token".to_owned());
+        let challenge = answer.header("www-authenticate");
+        let asks = answer.status == 401 && challenge.starts_with("Bearer");
+        if asks {
+            assert_eq!(answer.code(), "missing_token", "{method} {path}");
+        }
         let says = operation
             .get("security")
             .is_some_and(|security| security[0].get("bearer").is_some());
@@ -207,9 +211,15 @@ async fn request_bodies_take_no_other_members_and_their_examples_work() {
             continue;
         };
         assert_eq!(body["required"], true, "{method} {path}");
-        for media in body["content"].as_object().unwrap().values() {
+        for (kind, media) in body["content"].as_object().unwrap() {
             let schema = resolved(&document, &media["schema"]);
-            assert_eq!(schema["additionalProperties"], false, "{method} {path}");
+            // OAuth wants parameters that are not known to be ignored (RFC 6749 §3.2).
+            let strict = kind != "application/x-www-form-urlencoded";
+            assert_eq!(
+                schema["additionalProperties"] == false,
+                strict,
+                "{method} {path}"
+            );
             has_example(&document, media, &path);
             bodies += 1;
         }

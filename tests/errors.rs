@@ -103,7 +103,7 @@ async fn head_answers_what_get_does_without_a_body() {
             checked += 1;
         }
     }
-    assert_eq!(checked, 14);
+    assert_eq!(checked, 18);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -108,9 +108,11 @@ async fn a_change_from_a_secret_to_a_folder_logs_nobody_out() {
     let at = alice.at.towards(&both);
     assert_eq!(signed_by(&User::log_in(&at, "alice").await.token), "HS256");
     folder.run(&["activate"]);
+    // Somebody else, and again and again: one has twenty sessions at most.
+    User::register(&both, "bob").await;
     let bob = async {
         loop {
-            let bob = User::log_in(&at, "alice").await;
+            let bob = User::log_in(&at, "bob").await;
             if signed_by(&bob.token) == "EdDSA" {
                 return bob;
             }
@@ -173,9 +175,11 @@ async fn a_folder_that_cannot_be_read_leaves_the_keys_and_one_that_is_swapped_re
         other.path().join(name(&folder)),
     )
     .unwrap();
+    User::register(&replica, "bob").await;
+    assert_eq!(alice.dashboard_at(&replica).await, 200);
     link(&other);
     let swapped = async {
-        while signed_by(&User::log_in(&alice.at, "alice").await.token) != "ES256" {
+        while signed_by(&User::log_in(&alice.at, "bob").await.token) != "ES256" {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };

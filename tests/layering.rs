@@ -121,7 +121,10 @@ const NOT_SETTINGS: [(&str, &[&str]); 6] = [
         ],
     ),
     ("of run.sh", &["BINARY", "PROFILE", "REPLICAS"]),
-    ("left alone where given, for keys in files", &["JWT_KEYS"]),
+    (
+        "of handover.sh",
+        &["REDISCLI_AUTH", "REDISCLI_OPTIONS", "SENTINELCLI_OPTIONS"],
+    ),
 ];
 
 #[test]

@@ -5,6 +5,7 @@
 
 pub mod accounts;
 pub mod administration;
+pub mod clients;
 pub mod keyring;
 pub mod password_change;
 pub mod passwords;

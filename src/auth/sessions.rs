@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
+
 use super::Failure;
 use super::passwords::{Checked, Passwords};
 use super::refresh_tokens::RefreshTokens;
@@ -241,6 +243,44 @@ impl Sessions {
         self.revocations
             .revoke_session(claims, self.tokens.ttl())
             .await
+    }
+
+    /// Ends the session of an access or a refresh token, and tells whose it was; `None` for what is no token of ours. Once this
+    /// has returned, no replica accepts any of its tokens.
+    ///
+    /// # Errors
+    /// Where Redis could not be told in time; the replica goes on trying.
+    pub async fn revoke(&self, token: &str) -> Result<Option<(UserId, Username)>, Failure> {
+        if let Ok(claims) = self.tokens.verify(token) {
+            self.log_out(&claims).await?;
+            return Ok(Some((claims.sub, claims.username.clone())));
+        }
+        let Some(claims) = self.refresh_tokens.recognise(token) else {
+            return Ok(None);
+        };
+        self.revocations
+            .revoke_session_of(&claims.username, claims.sid, self.tokens.ttl())
+            .await?;
+        Ok(Some((claims.user, claims.username)))
+    }
+
+    /// Ends all sessions of the token's user but this one: once this has returned, no replica accepts any token of those that
+    /// were open when it was asked for. Returns how many there were; `None` where the account is gone.
+    ///
+    /// # Errors
+    /// Where Redis could not be told in time; the replica goes on trying. Some may have ended.
+    pub async fn end_others(&self, claims: &AccessClaims) -> Result<Option<usize>, Failure> {
+        let Some(sessions) = self.of(claims).await? else {
+            return Ok(None);
+        };
+        let others = sessions.iter().filter(|session| session.sid != claims.sid);
+        let ended = others.map(|session| {
+            self.revocations
+                .revoke_session_of(&claims.username, session.sid, self.tokens.ttl())
+        });
+        // All at once: each waits for a window.
+        let ended = try_join_all(ended).await?;
+        Ok(Some(ended.len()))
     }
 
     /// Logs out everywhere: once this has returned [`Ended::All`], no replica accepts any token that was issued before.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 
 use super::{BAD_SETTINGS, fail, print};
 use crate::auth::keyring::KeyKind;
@@ -19,21 +19,42 @@ pub(super) enum KeysCommand {
     /// Make the first key, which signs at once
     Generate {
         /// Which kind
-        #[arg(long, value_enum, default_value_t = KeyKind::Ed25519)]
-        algorithm: KeyKind,
+        #[arg(long, value_enum, default_value_t = Algorithm::Ed25519)]
+        algorithm: Algorithm,
     },
     /// List the keys: file, state, algorithm, kid
     List,
     /// Make the next key: it is published, and does not sign yet
     Stage {
         /// Which kind
-        #[arg(long, value_enum, default_value_t = KeyKind::Ed25519)]
-        algorithm: KeyKind,
+        #[arg(long, value_enum, default_value_t = Algorithm::Ed25519)]
+        algorithm: Algorithm,
     },
     /// Let the next key sign; the present one goes on verifying
     Activate,
     /// Remove a key that does not sign, by its file or kid: tokens that it has signed are refused from then on
     Retire { key: String },
+}
+
+/// The kinds of keys that can be made.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum Algorithm {
+    /// EdDSA: small and fast
+    Ed25519,
+    /// ES256: where Ed25519 is not known
+    P256,
+    /// RS256 with 3072 bits: known everywhere, slow to sign with
+    Rsa,
+}
+
+impl From<Algorithm> for KeyKind {
+    fn from(algorithm: Algorithm) -> Self {
+        match algorithm {
+            Algorithm::Ed25519 => Self::Ed25519,
+            Algorithm::P256 => Self::P256,
+            Algorithm::Rsa => Self::Rsa,
+        }
+    }
 }
 
 /// Runs one of the commands.
@@ -43,9 +64,9 @@ pub(super) fn run(command: &KeysCommand, folder: Option<PathBuf>) -> ExitCode {
     };
     let now = Clock::machine().now();
     let done = match command {
-        KeysCommand::Generate { algorithm } => generate(&folder, *algorithm, now)
+        KeysCommand::Generate { algorithm } => generate(&folder, (*algorithm).into(), now)
             .map(|name| format!("{name} signs\n")),
-        KeysCommand::Stage { algorithm } => stage(&folder, *algorithm, now).map(|name| {
+        KeysCommand::Stage { algorithm } => stage(&folder, (*algorithm).into(), now).map(|name| {
             format!(
                 "{name} is published; when all replicas and verifiers know it (minutes), let it sign: portcullis keys activate\n"
             )

@@ -61,6 +61,15 @@ pub(super) struct NetworkSettings {
     )]
     drain_timeout: Given<Span>,
 
+    /// Origins of pages that may call from elsewhere (CORS), as comma-separated https://host; none: only pages of this origin
+    #[arg(long, env = "CORS_ORIGINS", value_name = "ORIGIN,…")]
+    cors_origins: Option<Given<String>>,
+
+    /// Whether browsers get their tokens in cookies that no script can read, and nowhere else: on or off. Needs TLS before or in
+    /// this service
+    #[arg(long, env = "COOKIES", default_value = "off", value_name = "on|off")]
+    cookies: Given<Switch>,
+
     /// Whether the OpenAPI document and Swagger UI are served: on or off
     #[arg(long, env = "DOCS", default_value = "on", value_name = "on|off")]
     docs: Given<Switch>,
@@ -81,6 +90,10 @@ pub struct HttpConfig {
     pub drain_delay: Duration,
     /// For requests in flight after that.
     pub drain_timeout: Duration,
+    /// Origins of pages that may call from elsewhere.
+    pub cors_origins: Vec<String>,
+    /// Whether browsers get their tokens in cookies.
+    pub cookies: bool,
     /// Whether `/docs` and `/openapi.json` are served.
     pub docs: bool,
 }
@@ -111,6 +124,10 @@ impl NetworkSettings {
                 Duration::ZERO,
                 Duration::from_mins(10),
             ),
+            cors_origins: origins(report, self.cors_origins),
+            cookies: report
+                .value("COOKIES", "on or off", self.cookies)
+                .is_some_and(|Switch(on)| on),
             docs: report
                 .value("DOCS", "on or off", self.docs)
                 .is_some_and(|Switch(on)| on),
@@ -156,4 +173,32 @@ fn networks(report: &mut Report, given: Option<Given<String>>) -> Vec<IpNet> {
         );
         Vec::new()
     })
+}
+
+/// Origins as browsers write them (RFC 6454): scheme, host and a port that is not the usual one; in lower case, without a path.
+fn origins(report: &mut Report, given: Option<Given<String>>) -> Vec<String> {
+    let list = given.and_then(Given::value).unwrap_or_default();
+    let parts = list
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty());
+    let origins: Vec<String> = parts.map(str::to_owned).collect();
+    let is_origin = |origin: &String| {
+        let host = origin
+            .strip_prefix("https://")
+            .or_else(|| origin.strip_prefix("http://"));
+        host.is_some_and(|host| {
+            let plain = |byte: u8| {
+                byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.:[]".contains(&byte)
+            };
+            !host.is_empty() && host.bytes().all(plain)
+        })
+    };
+    if !origins.iter().all(is_origin) {
+        report.mistake(
+            "CORS_ORIGINS",
+            "must be origins separated by commas, like https://app.example.com: in lower case, without a path, and no wildcard",
+        );
+    }
+    origins
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::redis::{RedisAddress, Written};
+use super::redis_address::{RedisAddress, Written};
 use super::report::Report;
 use super::secrets::secret;
 use super::values::Given;

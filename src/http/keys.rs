@@ -128,7 +128,7 @@ impl KeysApi {
     ///
     /// For services that verify access tokens by themselves. They do not see logouts: a token that was logged out stands there
     /// until it expires.
-    #[oai(path = "/.well-known/jwks.json", method = "get", tag = Tag::Discovery, operation_id = "jwks")]
+    #[oai(path = "/.well-known/jwks.json", method = "get", tag = Tag::Services, operation_id = "jwks")]
     async fn jwks(
         &self,
         /// The set that is known already, as its ETag

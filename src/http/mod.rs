@@ -7,11 +7,15 @@ mod accounts;
 mod audit;
 mod authenticated;
 mod body;
+mod browsers;
 pub mod context;
 mod dashboard;
+mod discovery;
 pub mod docs;
+mod introspection;
 mod keys;
 pub mod management;
+mod oauth;
 mod observe;
 mod password;
 mod problem;
@@ -33,8 +37,12 @@ use poem_openapi::{OpenApiService, Tags};
 use self::accounts::AccountsApi;
 use self::audit::Audit;
 use self::body::WholeBodies;
+pub use self::browsers::BrowserRules;
+use self::browsers::Browsers;
 use self::dashboard::DashboardApi;
+use self::discovery::{DiscoveryApi, Metadata};
 use self::docs::{Docs, PAGES};
+use self::introspection::IntrospectionApi;
 use self::keys::KeysApi;
 use self::observe::Observed;
 use self::password::PasswordApi;
@@ -46,6 +54,7 @@ use self::users::UsersApi;
 use self::verify::VerifyApi;
 use crate::auth::accounts::Accounts;
 use crate::auth::administration::Administration;
+use crate::auth::clients::Clients;
 use crate::auth::keyring::Keys;
 use crate::auth::passwords::Passwords;
 use crate::auth::sessions::Sessions;
@@ -63,8 +72,8 @@ enum Tag {
     Protected,
     /// What administrators do to the accounts of others.
     Administration,
-    /// What services need that verify tokens by themselves.
-    Discovery,
+    /// What services need that verify tokens, by themselves or here.
+    Services,
 }
 
 /// What the routes call.
@@ -78,6 +87,10 @@ pub struct Services {
     pub passwords: Arc<Passwords>,
     /// Sessions.
     pub sessions: Arc<Sessions>,
+    /// Services with credentials.
+    pub clients: Arc<Clients>,
+    /// Who issues the tokens.
+    pub issuer: String,
     /// Signing keys.
     pub keys: Arc<Keys>,
     /// Metrics.
@@ -95,6 +108,8 @@ type Api = (
     DashboardApi,
     VerifyApi,
     KeysApi,
+    IntrospectionApi,
+    DiscoveryApi,
 );
 
 /// Everything that clients reach.
@@ -102,6 +117,7 @@ type Api = (
 pub fn public(
     services: Services,
     trusted_proxies: Vec<IpNet>,
+    rules: BrowserRules,
     with_docs: bool,
 ) -> impl Endpoint<Output = Response> {
     let service = service(&services);
@@ -116,11 +132,17 @@ pub fn public(
         operations
     };
 
-    // From the inside out: the sessions that the bearer extractor asks; whole bodies; and around all of it, what turns
+    // From the inside out: the sessions that the bearer extractor asks; whole bodies; what browsers want; and around it, what turns
     // everything into an answer and measures it.
-    let routes = routes.with(AddData::new(services.sessions));
+    let routes = routes
+        .with(AddData::new(services.sessions))
+        .with(AddData::new(services.clients));
     Observed {
-        inner: WholeBodies(routes),
+        origins: rules.origins.clone(),
+        inner: Browsers {
+            inner: WholeBodies(routes),
+            rules,
+        },
         routes: known,
         trusted_proxies,
         metrics: services.metrics,
@@ -155,12 +177,31 @@ fn service(services: &Services) -> OpenApiService<Api, ()> {
     };
     let users = UsersApi {
         administration: Arc::clone(&services.administration),
+        audit: audit.clone(),
+    };
+    let introspection = IntrospectionApi {
+        sessions: Arc::clone(&services.sessions),
         audit,
+    };
+    let discovery = DiscoveryApi {
+        metadata: Metadata::new(&services.issuer, services.clients.are_there()),
     };
     let keys = KeysApi {
         keys: Arc::clone(&services.keys),
     };
-    OpenApiService::new((accounts, password, sessions, refresh, users, DashboardApi, VerifyApi, keys), "Portcullis", env!("CARGO_PKG_VERSION"))
+    let apis = (
+        accounts,
+        password,
+        sessions,
+        refresh,
+        users,
+        DashboardApi,
+        VerifyApi,
+        keys,
+        introspection,
+        discovery,
+    );
+    OpenApiService::new(apis, "Portcullis", env!("CARGO_PKG_VERSION"))
         .description(
             "Token authentication. Register, log in, get a JSON Web Token, and take it back: once a logout has answered, no replica accepts the token.\n\n\
              To try it: register, log in, press Authorize and paste the token, then ask for the dashboard.",

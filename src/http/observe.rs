@@ -10,10 +10,11 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use ipnet::IpNet;
 use poem::error::{MethodNotAllowedError, NotFoundError, ParsePathError};
-use poem::http::{HeaderValue, Method, StatusCode, header};
+use poem::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use poem::{Endpoint, IntoResponse, Request, Response};
 use tracing::{Instrument, Span, error, warn};
 
+use super::browsers::{allowed_origin, share};
 use super::context::{Context, REQUEST_ID};
 use super::problem::{ApiError, ProblemCode};
 use super::routes::{Route, Routes};
@@ -28,6 +29,8 @@ pub(super) struct Observed<E> {
     pub(super) inner: E,
     pub(super) routes: Arc<Routes>,
     pub(super) trusted_proxies: Vec<IpNet>,
+    /// Origins of pages that may see answers.
+    pub(super) origins: Vec<String>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Clock,
 }
@@ -46,6 +49,7 @@ impl<E: Endpoint<Output: IntoResponse>> Endpoint for Observed<E> {
             route.map_or("", |route| &route.pattern),
         );
         let id = HeaderValue::from_str(&context.request_id).ok();
+        let origin = allowed_origin(&self.origins, request.headers());
         let answered = context
             .clone()
             .scope(self.answer(request, route))
@@ -53,6 +57,7 @@ impl<E: Endpoint<Output: IntoResponse>> Endpoint for Observed<E> {
         let (mut response, cause) = answered.await;
         let took = self.clock.uptime().since(begun);
         Self::finish(&mut response, id, &span);
+        share(response.headers_mut(), origin);
         let pattern = route.map_or(&self.routes.unmatched, |route| &route.pattern);
         self.metrics
             .request(method, pattern, response.status().as_u16(), took);
@@ -100,9 +105,23 @@ impl<E: Endpoint<Output: IntoResponse>> Observed<E> {
             header::X_CONTENT_TYPE_OPTIONS,
             HeaderValue::from_static("nosniff"),
         );
-        headers
-            .entry(header::CACHE_CONTROL)
-            .or_insert(HeaderValue::from_static("no-store"));
+        for (name, value) in [
+            (header::CACHE_CONTROL, "no-store"),
+            // An answer is no page: nothing in it may run, load, or be framed.
+            (
+                header::CONTENT_SECURITY_POLICY,
+                "default-src 'none'; frame-ancestors 'none'",
+            ),
+            (header::REFERRER_POLICY, "no-referrer"),
+            (
+                HeaderName::from_static("cross-origin-resource-policy"),
+                "same-origin",
+            ),
+        ] {
+            headers
+                .entry(name)
+                .or_insert(HeaderValue::from_static(value));
+        }
     }
 }
 
@@ -195,6 +214,7 @@ mod tests {
             inner,
             routes: Arc::new(Routes::new(&serde_json::json!({}), &["/"])),
             trusted_proxies: Vec::new(),
+            origins: Vec::new(),
             metrics: Arc::new(Metrics::new().unwrap()),
             clock: Clock::machine(),
         }

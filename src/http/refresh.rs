@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use poem::Request;
 use poem_openapi::payload::Json as Answer;
 use poem_openapi::{ApiResponse, Object, OpenApi};
 use serde::Deserialize;
@@ -19,13 +20,14 @@ use crate::telemetry::Act;
 #[derive(Object)]
 #[oai(example)]
 pub struct TokenBody {
-    /// The access token, to be sent as `Authorization: Bearer …`
+    /// The access token, to be sent as `Authorization: Bearer …`; empty where a browser has it in a cookie
     token: String,
     /// Always `Bearer`
     token_type: String,
     /// Seconds until the access token expires
     expires_in: u64,
-    /// The refresh token, to be sent once to `POST /refresh` for new tokens of the same session
+    /// The refresh token, to be sent once to `POST /refresh` for new tokens of the same session; empty where a browser has it in a
+    /// cookie
     refresh_token: String,
     /// Seconds until the refresh token expires
     refresh_expires_in: u64,
@@ -60,9 +62,13 @@ impl poem_openapi::types::Example for TokenBody {
 #[serde(deny_unknown_fields)]
 #[oai(deny_unknown_fields, example)]
 pub(super) struct RefreshBody {
-    /// The refresh token that the last login or refresh has answered
+    /// The refresh token that the last login or refresh has answered; empty where a browser has it in a cookie
     refresh_token: String,
 }
+
+/// A refresh token that a browser has sent in a cookie.
+#[derive(Clone)]
+pub(super) struct GivenByCookie(pub String);
 
 /// Shows no token.
 impl std::fmt::Debug for RefreshBody {
@@ -101,8 +107,18 @@ impl RefreshApi {
     /// token again, so that tabs and lost answers do no harm; sent later, it counts as stolen, and the session ends on all
     /// replicas. Roles are those of the account at this moment.
     #[oai(path = "/refresh", method = "post", tag = Tag::Sessions, operation_id = "refresh")]
-    async fn refresh(&self, Json(body): Json<RefreshBody>) -> Result<RefreshResponse, ApiError> {
-        match self.sessions.refresh(&body.refresh_token).await? {
+    async fn refresh(
+        &self,
+        request: &Request,
+        Json(body): Json<RefreshBody>,
+    ) -> Result<RefreshResponse, ApiError> {
+        // A page does not know what its browser has in a cookie.
+        let in_cookie = request.extensions().get::<GivenByCookie>();
+        let token = match in_cookie {
+            Some(GivenByCookie(token)) if body.refresh_token.is_empty() => token,
+            _ => &body.refresh_token,
+        };
+        match self.sessions.refresh(token).await? {
             Refreshed::New(session, how) => {
                 let outcome = match how {
                     Succession::Rotated => "rotated",

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use poem::Request;
-use poem_openapi::param::Path;
+use poem_openapi::param::{Path, Query};
 use poem_openapi::payload::Json as Answer;
-use poem_openapi::{ApiResponse, Object, OpenApi};
+use poem_openapi::{ApiResponse, Enum, Object, OpenApi};
 
 use super::Tag;
 use super::accounts::Credentials;
@@ -82,6 +82,14 @@ impl poem_openapi::types::Example for SessionBody {
             current: true,
         }
     }
+}
+
+/// Which session stays when all others end.
+#[derive(Debug, Clone, Copy, Enum)]
+#[oai(rename_all = "snake_case")]
+pub(super) enum Keep {
+    /// That of the token at hand.
+    Current,
 }
 
 /// Sessions of one's own, the newest first.
@@ -176,13 +184,22 @@ impl SessionsApi {
 
     /// Log out everywhere
     ///
-    /// Ends all sessions of the account, the one of this token too. Once this has answered, no replica accepts any token that
-    /// was issued before.
+    /// Ends all sessions of the account, the one of this token too, unless it is to be kept. Once this has answered, no replica
+    /// accepts any token of those that have ended.
     #[oai(path = "/sessions", method = "delete", tag = Tag::Sessions, operation_id = "logout_everywhere")]
     async fn logout_everywhere(
         &self,
         Authenticated(claims): Authenticated,
+        /// `current` keeps the session of this token
+        keep: Query<Option<Keep>>,
     ) -> Result<LogoutResponse, ApiError> {
+        if keep.0.is_some() {
+            let ended = self.sessions.end_others(&claims).await?;
+            ended.ok_or(ApiError::new(ProblemCode::InvalidToken))?;
+            let (user, name) = (Some(claims.sub), Some(&claims.username));
+            self.audit.record(Act::LogOut, "out_elsewhere", user, name);
+            return Ok(LogoutResponse::Out);
+        }
         match self.sessions.log_out_everywhere(&claims).await? {
             Ended::All => {
                 self.audit.record(

@@ -23,7 +23,6 @@ use std::time::Duration;
 use deadpool_redis::PoolError;
 use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, FromRedisValue, RedisError, RedisResult, Script, ServerErrorKind};
-use tokio::time::{Instant, sleep};
 
 use self::address::Access;
 pub(super) use self::call::{Call, read};
@@ -36,8 +35,11 @@ use crate::config::RedisAddress;
 /// The longest that one operation on Redis may take.
 pub const DEADLINE: Duration = Duration::from_millis(250);
 
-/// How long an operation follows a Cluster that is moving its keys.
-const MOVING: Duration = Duration::from_millis(900);
+/// How often an operation follows a Cluster that is moving its keys; for a second at most.
+const MOVES: usize = 90;
+
+/// How long it waits where a Cluster says that it should try again.
+const AGAIN: Duration = Duration::from_millis(10);
 
 /// The store could not answer: it cannot be reached, is too slow, refuses writes, or answers what it should not.
 ///
@@ -280,14 +282,14 @@ impl Redis {
     /// elsewhere: nothing has happened then.
     async fn run(&self, key: &str, call: &Call) -> Result<Vec<redis::Value>, StoreError> {
         let mut node = self.primary(key).await?;
-        let (mut asking, give_up) = (false, Instant::now() + MOVING);
-        loop {
+        let mut asking = false;
+        for left in (0..MOVES).rev() {
             let error = match attempt(&node, asking, call).await {
                 Ok(answers) => return Ok(answers),
                 Err(error) => error,
             };
             let redirection = error.redirection();
-            if redirection.is_none() || Instant::now() >= give_up {
+            if redirection.is_none() || left == 0 {
                 self.doubt();
                 return Err(error);
             }
@@ -300,11 +302,12 @@ impl Redis {
                     (node, asking) = (self.primaries.named(&address)?, true);
                 }
                 Some(Redirection::TryAgain) | None => {
-                    sleep(Duration::from_millis(10)).await;
+                    tokio::time::sleep(AGAIN).await;
                     (node, asking) = (self.primary(key).await?, false);
                 }
             }
         }
+        Err(StoreError::late())
     }
 }
 

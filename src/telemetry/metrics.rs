@@ -100,6 +100,8 @@ pub enum Act {
     DeleteUser,
     /// An administrator has ended all sessions of an account.
     EndUserSessions,
+    /// A service has shown credentials.
+    Client,
 }
 
 impl Act {
@@ -120,6 +122,7 @@ impl Act {
             Self::SetRoles => "set_roles",
             Self::DeleteUser => "delete_user",
             Self::EndUserSessions => "end_user_sessions",
+            Self::Client => "client",
         }
     }
 }

@@ -3,6 +3,7 @@
 import re
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 
 UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 
@@ -21,9 +22,14 @@ class Run:
     not_ok: int
 
 
-def run(server, redis, port, path, headers, seconds, connections=32):
-    """Keeps `connections` busy with one request after the other for so long."""
+PACE = Path(__file__).resolve().parent / "pace.lua"
+
+
+def run(server, redis, port, path, headers, seconds, connections=32, paced=False):
+    """Keeps `connections` busy with one request after the other for so long; paced, with a rest between two."""
     words = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
+    if paced:
+        words += ["-s", PACE]
     for name, value in headers.items():
         words += ["-H", f"{name}: {value}"]
     cpu, redis_cpu, commands = server.cpu_seconds(), redis.cpu(), redis.commands()

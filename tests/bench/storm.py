@@ -14,8 +14,10 @@ IN_FLIGHT = (0, 32, 64)
 # So many that most of them must be refused.
 CROWD = 400
 USERS = 64
-# Fewer than saturate a replica: what waits behind itself says nothing of what waits behind logins.
 CONNECTIONS = 8
+# As many requests as there can be, and a thousand a second: what waits behind itself says little of what waits behind logins,
+# and what takes all cores for itself leaves none for logins.
+PACES = {"full": False, "a thousand a second": True}
 
 
 class Logins:
@@ -64,16 +66,17 @@ def storm(say, rounds, seconds):
             server.wait_until_ready()
             for number in range(USERS):
                 server.token(f"storm-{number}")
-        runs = {(name, count): [] for name in systems for count in IN_FLIGHT}
+        cases = [(name, pace, count) for pace in PACES for count in IN_FLIGHT for name in systems]
+        runs = {case: [] for case in cases}
         for number in range(rounds):
-            for count in IN_FLIGHT:
-                for name, server in systems.items():
-                    # Somebody who does not log in meanwhile: one has twenty sessions at most.
-                    reader = {"authorization": f"Bearer {server.token(f'reader-{number}-{count}')}"}
-                    one = beside(server, redis, count, reader, seconds)
-                    runs[name, count].append(one)
-                    say(f"round {number + 1} of {rounds}, {name}, {count} logins in flight: p99 {one['p99']:.2f} ms, {one['logins']:.0f} logins/s")
-        rows = [row(name, count, runs) for name in systems for count in IN_FLIGHT]
+            for name, pace, count in cases:
+                server = systems[name]
+                # Somebody who does not log in meanwhile: one has twenty sessions at most.
+                reader = {"authorization": f"Bearer {server.token(f'reader-{number}-{count}')}"}
+                one = beside(server, redis, count, reader, seconds, PACES[pace])
+                runs[name, pace, count].append(one)
+                say(f"round {number + 1} of {rounds}, {name}, {pace}, {count} logins in flight: p99 {one['p99']:.2f} ms, {one['logins']:.0f} logins/s")
+        rows = [row(*case, runs) for case in cases]
         return [*rows, crowd(say, systems["Portcullis"])]
     finally:
         for server in systems.values():
@@ -81,11 +84,11 @@ def storm(say, rounds, seconds):
         redis.stop()
 
 
-def beside(server, redis, count, reader, seconds):
+def beside(server, redis, count, reader, seconds, paced):
     logins = Logins(server, count)
     time.sleep(1)
     before, cpu, begun = logins.done, server.cpu_seconds(), time.monotonic()
-    load = run(server, redis, server.port, "/dashboard", reader, seconds, CONNECTIONS)
+    load = run(server, redis, server.port, "/dashboard", reader, seconds, CONNECTIONS, paced)
     passed = time.monotonic() - begun
     rate, cores = (logins.done - before) / passed, (server.cpu_seconds() - cpu) / passed
     resident = server.resident_bytes()
@@ -102,11 +105,12 @@ def beside(server, redis, count, reader, seconds):
     }
 
 
-def row(name, count, runs):
-    mine, idle, theirs = runs[name, count], runs[name, 0], runs["Fastify, native bcrypt", count]
+def row(name, pace, count, runs):
+    mine, idle, theirs = runs[name, pace, count], runs[name, pace, 0], runs["Fastify, native bcrypt", pace, count]
     middle = lambda what: median(one[what] for one in mine)
     return {
         "system": name,
+        "dashboards": pace,
         "logins in flight": count,
         "requests/s": round(middle("requests")),
         "p50 ms": round(middle("p50"), 2),
@@ -133,7 +137,7 @@ def crowd(say, server):
     shed = sorted(logins.shed)
     slow = shed[int(len(shed) * 0.99)] * 1000 if shed else 0
     say(f"{CROWD} logins in flight: {len(shed)} refused, 99 % of them within {slow:.0f} ms")
-    blank = {"system": "Portcullis", "logins in flight": CROWD, "requests/s": "", "p50 ms": "", "p99 ms": "", "p99 of idle": ""}
+    blank = {"system": "Portcullis", "dashboards": "none", "logins in flight": CROWD, "requests/s": "", "p50 ms": "", "p99 ms": "", "p99 of idle": ""}
     return blank | {
         "logins/s": round(rate, 1),
         "logins of Fastify's": "",

@@ -29,6 +29,8 @@ pub fn config(redis_url: &str) -> Config {
             max_connections: 10_000,
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(5),
+            cors_origins: Vec::new(),
+            cookies: false,
             docs: true,
         },
         redis: RedisConfig {
@@ -52,6 +54,7 @@ pub fn config(redis_url: &str) -> Config {
             signing: Some(SigningKey::Secret(Secret::new(SECRET.to_owned()))),
             key_folder: None,
         },
+        clients: Vec::new(),
         passwords: PasswordConfig {
             min_length: 8,
             pepper: None,

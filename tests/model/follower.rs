@@ -11,7 +11,7 @@ use super::flaw::Flaw;
 use super::redis::{Command, Reply};
 use super::replica::{Connection, Denied, Doing};
 use super::world::{Line, World};
-use portcullis::auth::revocation::lease::BEAT;
+use portcullis::auth::revocation::lease::{BEAT, Lease};
 
 /// Between two reads when nobody asks.
 const IDLE: Duration = Duration::from_secs(1);
@@ -41,6 +41,10 @@ impl World {
                     } else {
                         sent
                     };
+                    if late {
+                        // Nor is it noticed that it was lost in between.
+                        who.lease = Lease::default();
+                    }
                     who.lease.acknowledged(history, dated);
                     let beating = self.rest(line.replica, BEAT, Doing::BetweenBeats);
                     self.replicas[line.replica].beating = Some(beating.number);

@@ -66,7 +66,7 @@ pub enum PublicParameters {
 }
 
 /// The kinds of keys that are made here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyKind {
     /// Ed25519, `EdDSA`: small and fast.
     Ed25519,

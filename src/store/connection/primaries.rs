@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::Mutex;
-use tokio::time::Instant;
 
 use super::StoreError;
 use super::address::{Access, Host, Topology};
 use super::discovery::{self, Shard};
 use super::node::Node;
+use crate::domain::{Clock, Uptime};
 
 /// The shortest time between two questions to Sentinels or a Cluster.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -31,7 +31,8 @@ pub(super) struct Primaries {
     topology: Topology,
     found: ArcSwapOption<Found>,
     /// When it was last asked, and who may ask.
-    asking: Mutex<Option<Instant>>,
+    asking: Mutex<Option<Uptime>>,
+    clock: Clock,
     /// The servers to which there are connections, by their address.
     nodes: std::sync::Mutex<HashMap<Host, Arc<Node>>>,
 }
@@ -78,6 +79,7 @@ impl Primaries {
             topology,
             found: ArcSwapOption::new(found),
             asking: Mutex::new(None),
+            clock: Clock::machine(),
             nodes: std::sync::Mutex::default(),
         })
     }
@@ -130,17 +132,18 @@ impl Primaries {
         }
         let mut asked = self.asking.lock().await;
         let before = known();
-        let lately = asked.is_some_and(|asked| asked.elapsed() < PAUSE);
+        let since = |asked: Uptime| self.clock.uptime().since(asked);
+        let lately = asked.is_some_and(|asked| since(asked) < PAUSE);
         if let Some(found) = before.clone()
             && (lately || !found.is_doubted())
         {
             return Ok(found);
         }
         if let Some(asked) = *asked {
-            tokio::time::sleep(PAUSE.saturating_sub(asked.elapsed())).await;
+            tokio::time::sleep(PAUSE.saturating_sub(since(asked))).await;
         }
         let answer = self.ask(before.as_deref()).await;
-        *asked = Some(Instant::now());
+        *asked = Some(self.clock.uptime());
         match answer {
             Ok(found) => {
                 self.found.store(Some(Arc::clone(&found)));
