@@ -26,11 +26,18 @@ const MAX_BYTES: usize = 16 * 1024;
 
 /// What is wrong, for programs (RFC 6749 §5.2).
 #[derive(Debug, Object)]
+#[oai(example)]
 pub struct OauthError {
     /// `invalid_client` or `invalid_request`
     error: String,
     /// What is wrong, for people
     error_description: String,
+}
+
+impl poem_openapi::types::Example for OauthError {
+    fn example() -> Self {
+        Refused::Client.body()
+    }
 }
 
 /// What a client has sent, or why it is not answered.
