@@ -54,9 +54,9 @@ async fn two_rotations_under_load_refuse_nobody_and_a_removed_key_is_refused_eve
     let people = people.map(|(number, user)| ask(user, number));
     let people: Vec<_> = people.collect();
     let rotating = async {
-        for algorithm in ["p256", "rsa"] {
+        for (algorithm, keys) in [("p256", 2), ("rsa", 3)] {
             folder.run(&["stage", "--algorithm", algorithm]);
-            taken_over(&cluster, async |at| at_least(at, 2).await).await;
+            taken_over(&cluster, async |at| at_least(at, keys).await).await;
             folder.run(&["activate"]);
             tokio::time::sleep(Duration::from_millis(2_500)).await;
         }

@@ -196,6 +196,12 @@ impl Keys {
     ) {
         let next =
             seen.and_then(|seen| Ok((seen, ring(self.secret.as_ref(), self.folder.as_ref())?)));
+        if let (Ok((seen, _)), Some(folder)) = (&next, &self.folder)
+            && look(folder).as_ref().ok() != Some(seen)
+        {
+            // Names are being changed: a key that is renamed just now may have been missed. The next look finds it.
+            return;
+        }
         match next {
             Ok((seen, next)) => {
                 *complained = None;
