@@ -32,12 +32,14 @@ ask_sentinel() {
     redis-cli -h "${sentinel%:*}" -p "${sentinel##*:}" ${SENTINELCLI_OPTIONS:-} SENTINEL "$@" | tr -d '\r'
 }
 
-# Whether every replica of the primary has all it has. Offsets that only a ping has moved meanwhile are looked at again.
+# How far the primary has written.
+offset_of() { ask "$1" INFO replication | sed -n 's/^master_repl_offset://p'; }
+
+# Whether every replica of the primary has all that was written up to an offset.
 caught_up() {
-    ask "$1" INFO replication | awk -F'[:,=]' '
-        /^master_repl_offset:/ { offset = $2 }
-        /^slave[0-9]+:/ { for (i = 1; i < NF; i++) if ($i == "offset") { behind[n++] = $(i + 1) } }
-        END { if (!n) exit 1; for (i = 0; i < n; i++) if (behind[i] != offset) exit 1 }'
+    ask "$1" INFO replication | awk -F'[:,=]' -v wanted="$2" '
+        /^slave[0-9]+:/ { for (i = 1; i < NF; i++) if ($i == "offset") { n++; if ($(i + 1) + 0 < wanted + 0) late = 1 } }
+        END { exit !n || late }'
 }
 
 # Seconds, then a command that is tried until it succeeds.
@@ -61,7 +63,8 @@ by_sentinels() {
     say "the primary is $old; writes pause for $pause s at most"
     ask "$old" CLIENT PAUSE $((pause * 1000)) WRITE >/dev/null
     trap 'ask "$old" CLIENT UNPAUSE >/dev/null' EXIT
-    within $((pause / 3)) caught_up "$old" || die "the replicas do not catch up; nothing was changed"
+    # Writes pause by now: beyond this there is nothing but pings.
+    within $((pause / 3)) caught_up "$old" "$(offset_of "$old")" || die "the replicas do not catch up; nothing was changed"
     say "the replicas have all it has"
     # They may have begun by themselves: they cannot write to it either.
     ask_sentinel FAILOVER "$name" >/dev/null || true
