@@ -62,6 +62,7 @@ impl Load {
     /// Begins.
     pub async fn on(replicas: &[Replica]) -> Self {
         let standing = User::register(&replicas[0], "standing").await;
+        User::register(&replicas[0], "another").await;
         let client = replicas[0].anonymous();
         let shared = Arc::new(Shared {
             replicas: replicas.iter().map(|it| client.towards(it)).collect(),
@@ -107,7 +108,8 @@ impl Load {
             let well = async {
                 loop {
                     let dashboard = at.dashboard(&self.shared.standing.token).await.status;
-                    if dashboard == 200 && at.login("standing", PASSWORD).await.status == 200 {
+                    // Somebody else: one has twenty sessions at most, and that of the token is to stand.
+                    if dashboard == 200 && at.login("another", PASSWORD).await.status == 200 {
                         return;
                     }
                     tokio::time::sleep(Duration::from_millis(50)).await;
