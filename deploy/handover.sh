@@ -32,6 +32,13 @@ ask_sentinel() {
     redis-cli -h "${sentinel%:*}" -p "${sentinel##*:}" ${SENTINELCLI_OPTIONS:-} SENTINEL "$@" | tr -d '\r'
 }
 
+# The same for a command that answers OK. redis-cli succeeds also where the server refuses.
+order() {
+    local answer
+    answer=$(ask "$@")
+    [ "$answer" = OK ] || die "$1 answers to ${*:2:2}: $answer"
+}
+
 # How far the primary has written.
 offset_of() { ask "$1" INFO replication | sed -n 's/^master_repl_offset://p'; }
 
@@ -61,24 +68,25 @@ by_sentinels() {
     old=$(primary_of "$name")
     case $old in *:*) ;; *) die "no Sentinel at $sentinel knows $name" ;; esac
     say "the primary is $old; writes pause for $pause s at most"
-    ask "$old" CLIENT PAUSE $((pause * 1000)) WRITE >/dev/null
+    order "$old" CLIENT PAUSE $((pause * 1000)) WRITE
     trap 'ask "$old" CLIENT UNPAUSE >/dev/null' EXIT
     # Writes pause by now: beyond this there is nothing but pings.
     within $((pause / 3)) caught_up "$old" "$(offset_of "$old")" || die "the replicas do not catch up; nothing was changed"
     say "the replicas have all it has"
-    # They may have begun by themselves: they cannot write to it either.
-    ask_sentinel FAILOVER "$name" >/dev/null || true
+    # They may have begun by themselves (INPROG): they cannot write to it either.
+    answer=$(ask_sentinel FAILOVER "$name")
+    case $answer in OK | INPROG*) ;; *) die "the Sentinels refuse: $answer" ;; esac
     within $((pause / 3)) moved || die "the Sentinels chose no other; nothing was changed"
     new=$(primary_of "$name")
     # Before it takes writes again: whoever still speaks to it is refused.
-    ask "$old" REPLICAOF "${new%:*}" "${new##*:}" >/dev/null
+    order "$old" REPLICAOF "${new%:*}" "${new##*:}"
     say "the primary is $new"
 }
 
 in_cluster() {
     ask "$1" INFO replication | grep -q '^role:slave' || die "$1 is no replica"
     # It pauses the primary's writes and waits for its offset by itself.
-    ask "$1" CLUSTER FAILOVER >/dev/null
+    order "$1" CLUSTER FAILOVER
     is_primary() { ask "$1" INFO replication | grep -q '^role:master'; }
     within "$pause" is_primary "$1" || die "$1 has not taken over"
     say "the primary is $1"

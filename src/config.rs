@@ -33,7 +33,7 @@ pub use network::HttpConfig;
 use network::NetworkSettings;
 use passwords::PasswordSettings;
 pub use passwords::{HashEngine, PasswordConfig};
-pub use redis_address::{ClientCertificate, RedisAddress, RedisKind, RedisTls};
+pub use redis_address::{ClientCertificate, REDIS_URL_FORMS, RedisAddress, RedisKind, RedisTls};
 use report::Report;
 pub use revocation::RevocationConfig;
 use revocation::RevocationSettings;

@@ -1,7 +1,6 @@
 //! Redis over TLS: one server, Sentinels, a Cluster; certificates that must not be taken; passwords that change.
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use portcullis::config::{ClientCertificate, Config, RedisServer, RedisTls, Secret};
@@ -9,9 +8,11 @@ use tempfile::TempDir;
 
 use crate::harness::certificates::Authority;
 use crate::harness::process::{folder, program};
+use crate::harness::sentinel::{NAME, Sentinel};
 use crate::harness::tools::printed;
 use crate::harness::{
-    PASSWORD, REDIS_PASSWORD, Redis, Replica, SECRET, User, config, free_port, installed,
+    PASSWORD, REDIS_PASSWORD, Redis, Replica, SECRET, User, acknowledged, config, free_port,
+    installed,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -156,8 +157,17 @@ async fn servers_that_sentinels_watch_are_reached_over_tls() {
         &port.to_string(),
     ];
     let (_replica, _) = files.server("good", &follows).await;
-    let sentinel = Sentinel::start(&files, port);
-    let url = format!("rediss+sentinel://{}/mymaster", at(sentinel.port));
+    let [certificate, key, ca] =
+        ["good.crt", "good.key", "ca.crt"].map(|name| files.path(name).display().to_string());
+    // It speaks TLS only.
+    let tls_port = free_port();
+    let sentinel = format!(
+        "port 0\ntls-port {tls_port}\ntls-replication yes\n\
+         tls-cert-file {certificate}\ntls-key-file {key}\ntls-ca-cert-file {ca}\n\
+         sentinel monitor {NAME} 127.0.0.1 {port} 1\n"
+    );
+    let _sentinel = Sentinel::start(0, &sentinel);
+    let url = format!("rediss+sentinel://{}/{NAME}", at(tls_port));
     journey(files.settings(&url, 1)).await;
 }
 
@@ -205,8 +215,7 @@ async fn a_cluster_is_reached_over_tls() {
 async fn a_password_that_is_changed_gives_503_and_when_it_is_right_again_all_is_well_without_a_restart()
  {
     let redis = Redis::start().await;
-    let replica = Replica::start(config(&redis.url())).await;
-    replica.ready().await;
+    let replica = Replica::serve(config(&redis.url())).await;
     let user = User::register(&replica, "alice").await;
     let change = async |password: &str| {
         let rule = format!(">{password}");
@@ -230,8 +239,7 @@ async fn a_password_that_is_changed_gives_503_and_when_it_is_right_again_all_is_
 
 /// Registers, logs in, asks and logs out at a replica with these settings.
 async fn journey(config: Config) {
-    let replica = Replica::start(config).await;
-    replica.ready().await;
+    let replica = Replica::serve(config).await;
     let user = User::register(&replica, "alice").await;
     assert_eq!(user.dashboard_at(&replica).await, 200);
     assert_eq!(user.log_out_at(&replica).await, 204);
@@ -318,9 +326,8 @@ impl Files {
     }
 
     fn settings(&self, url: &str, acknowledgements: u32) -> Config {
-        let mut config = config(url);
+        let mut config = acknowledged(url, acknowledgements);
         if let RedisServer::At(address) = &mut config.redis.server {
-            address.acknowledgements = acknowledgements;
             address.tls = RedisTls {
                 ca: Some(self.read("ca.crt").into_bytes()),
                 client: Some(ClientCertificate {
@@ -330,43 +337,5 @@ impl Files {
             };
         }
         config
-    }
-}
-
-/// A Sentinel that speaks TLS only.
-struct Sentinel {
-    port: u16,
-    child: Child,
-}
-
-impl Sentinel {
-    fn start(files: &Files, primary: u16) -> Self {
-        let port = free_port();
-        let path = |name: &str| -> String { Path::display(&files.path(name)).to_string() };
-        let text = format!(
-            "port 0\ntls-port {port}\ntls-replication yes\nbind 127.0.0.1\ndir {}\n\
-             tls-cert-file {}\ntls-key-file {}\ntls-ca-cert-file {}\n\
-             sentinel monitor mymaster 127.0.0.1 {primary} 1\n\
-             sentinel auth-user mymaster sentinel\nsentinel auth-pass mymaster {REDIS_PASSWORD}\n",
-            files.folder.path().display(),
-            path("good.crt"),
-            path("good.key"),
-            path("ca.crt"),
-        );
-        let config = files.path("sentinel.conf");
-        std::fs::write(&config, text).unwrap();
-        let mut command = installed("redis-server", "redis-server");
-        let command = command.arg(config).arg("--sentinel").stdout(Stdio::null());
-        Self {
-            port,
-            child: command.spawn().unwrap(),
-        }
-    }
-}
-
-impl Drop for Sentinel {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
     }
 }

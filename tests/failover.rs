@@ -5,12 +5,11 @@ pub mod load;
 
 use std::time::Duration;
 
-use portcullis::config::{Config, RedisServer};
-
 use self::load::{Load, Toll};
 use crate::harness::sentinel::{NAME, SERVERS, Watched};
 use crate::harness::tools::repository;
-use crate::harness::{Replica, Weather, config, report_zero, rounds};
+use crate::harness::{Replica, Weather, acknowledged, report_zero, rounds};
+
 /// What happens to the primary.
 #[derive(Debug, Clone, Copy)]
 enum Event {
@@ -55,7 +54,7 @@ async fn rule_8_with_half_of_the_replicas_acknowledging_no_token_is_accepted_aft
 #[tokio::test(flavor = "multi_thread")]
 async fn a_planned_handover_loses_nothing_also_where_half_of_the_replicas_acknowledge() {
     let watched = Watched::start().await;
-    let replicas = replicas(&watched.url(), 1).await;
+    let replicas = Replica::serve_all(2, &acknowledged(&watched.url(), 1)).await;
     let load = Load::on(&replicas).await;
     for _ in 0..rounds(1, 5) {
         tokio::time::sleep(Duration::from_secs(2)).await;
@@ -87,7 +86,7 @@ async fn a_planned_handover_loses_nothing_also_where_half_of_the_replicas_acknow
 /// Lets every event happen, under load. Returns what it has cost.
 async fn fail_over(acknowledgements: u32) -> Toll {
     let mut watched = Watched::start().await;
-    let replicas = replicas(&watched.url(), acknowledgements).await;
+    let replicas = Replica::serve_all(2, &acknowledged(&watched.url(), acknowledgements)).await;
     let load = Load::on(&replicas).await;
     for _ in 0..rounds(1, 5) {
         for event in EVENTS {
@@ -157,24 +156,4 @@ async fn strike(watched: &mut Watched, event: Event) {
     }
     // Whoever is to replace it needs a moment to begin.
     tokio::time::sleep(Duration::from_secs(2)).await;
-}
-
-/// Two ready replicas of the service.
-async fn replicas(url: &str, acknowledgements: u32) -> Vec<Replica> {
-    let mut replicas = Vec::new();
-    for _ in 0..2 {
-        replicas.push(Replica::start(settings(url, acknowledgements)).await);
-    }
-    for replica in &replicas {
-        replica.ready().await;
-    }
-    replicas
-}
-
-fn settings(url: &str, acknowledgements: u32) -> Config {
-    let mut config = config(url);
-    if let RedisServer::At(address) = &mut config.redis.server {
-        address.acknowledgements = acknowledgements;
-    }
-    config
 }

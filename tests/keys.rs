@@ -92,7 +92,7 @@ async fn two_rotations_under_load_refuse_nobody_and_a_removed_key_is_refused_eve
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_from_a_secret_to_a_folder_logs_nobody_out() {
     let redis = Redis::start().await;
-    let before = ready(config(&redis.url())).await;
+    let before = Replica::serve(config(&redis.url())).await;
     let alice = User::register(&before, "alice").await;
     let folder = Folder::new();
     let with_both = |path: &Path| {
@@ -103,7 +103,7 @@ async fn a_change_from_a_secret_to_a_folder_logs_nobody_out() {
     // A folder that does not sign yet: the secret goes on.
     std::fs::create_dir_all(folder.path()).unwrap();
     folder.run(&["stage"]);
-    let both = ready(with_both(&folder.path())).await;
+    let both = Replica::serve(with_both(&folder.path())).await;
     assert_eq!(alice.dashboard_at(&both).await, 200);
     let at = alice.at.towards(&both);
     assert_eq!(signed_by(&User::log_in(&at, "alice").await.token), "HS256");
@@ -156,7 +156,7 @@ async fn a_folder_that_cannot_be_read_leaves_the_keys_and_one_that_is_swapped_re
     .unwrap();
     let mut settings = config(&redis.url());
     signs_with(&mut settings, mount.path());
-    let replica = ready(settings).await;
+    let replica = Replica::serve(settings).await;
     let alice = User::register(&replica, "alice").await;
     assert_eq!(signed_by(&alice.token), "EdDSA");
 
@@ -200,7 +200,7 @@ async fn the_key_set_is_named_kept_and_holds_nothing_secret() {
     let redis = Redis::start().await;
     let mut settings = config(&redis.url());
     settings.tokens.key_folder = Some(folder.path());
-    let replica = ready(settings).await;
+    let replica = Replica::serve(settings).await;
     let at = replica.anonymous();
     let answer = at.get(JWKS).await;
     assert_eq!(answer.status, 200);
@@ -243,7 +243,7 @@ async fn c_a_public_key_is_no_secret_to_sign_with() {
     let redis = Redis::start().await;
     let mut settings = config(&redis.url());
     signs_with(&mut settings, &folder.path());
-    let replica = ready(settings).await;
+    let replica = Replica::serve(settings).await;
     let alice = User::register(&replica, "alice").await;
     let key = &replica.anonymous().get(JWKS).await.json()["keys"][0];
     let (modulus, document) = (key["n"].as_str().unwrap(), key.to_string());
@@ -454,10 +454,4 @@ fn jose() -> Command {
     node.arg(repository("tests/keys/verify.mjs"));
     node.env("MODULES", repository("target/tools/node_modules"));
     node
-}
-
-async fn ready(config: Config) -> Replica {
-    let replica = Replica::start(config).await;
-    replica.ready().await;
-    replica
 }

@@ -5,11 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use portcullis::config::{Config, RedisServer};
 
 use crate::harness::follower::Light;
 use crate::harness::sentinel::Watched;
-use crate::harness::{Redis, Replica, User, config, patiently, report_zero, rounds};
+use crate::harness::{Redis, Replica, User, acknowledged, patiently, report_zero, rounds};
 
 /// Questions to a primary that lie in its socket while it stands still.
 const QUESTIONS: usize = 20;
@@ -21,8 +20,8 @@ async fn rule_8_a_resumed_primary_is_believed_without_a_lease_and_by_its_lag_and
         let watched = Watched::start().await;
         let old = watched.primary().await;
         let proxy = watched.proxies[old].url();
-        let with_lease = ready(settings(&watched.url(), 1)).await;
-        let without = ready(settings(&proxy, 0)).await;
+        let with_lease = Replica::serve(acknowledged(&watched.url(), 1)).await;
+        let without = Replica::serve(acknowledged(&proxy, 0)).await;
         let user = User::register(&with_lease, "alice").await;
         assert_eq!(user.dashboard_at(&without).await, 200);
         let questions = QuestionsInSocket::prepare(&watched.servers[old]).await;
@@ -74,13 +73,13 @@ async fn rule_9_a_newcomer_does_not_count_while_another_may_hold_a_lease_on_the_
         for server in [&promoted, &hesitant] {
             linked(server).await;
         }
-        let settled = ready(settings(&first.url(), 1)).await;
+        let settled = Replica::serve(acknowledged(&first.url(), 1)).await;
         let user = User::register(&settled, "alice").await;
         tokio::time::sleep(Duration::from_millis(300)).await;
 
         // A failover that one of the replicas has not heard of: it goes on acknowledging the old primary.
         let () = promoted.command(&["REPLICAOF", "NO", "ONE"]).await;
-        let newcomer = Replica::start(settings(&promoted.url(), 1)).await;
+        let newcomer = Replica::start(acknowledged(&promoted.url(), 1)).await;
         let (enough, started) = (AtomicBool::new(false), Instant::now());
         let accepted = async |replica: &Replica| {
             let (at, mut seen) = (user.at.towards(replica), Vec::new());
@@ -215,18 +214,4 @@ impl QuestionsInSocket {
             answers.filter(|passes| *passes.as_ref().unwrap()).count()
         }
     }
-}
-
-async fn ready(config: Config) -> Replica {
-    let replica = Replica::start(config).await;
-    replica.ready().await;
-    replica
-}
-
-fn settings(url: &str, acknowledgements: u32) -> Config {
-    let mut config = config(url);
-    if let RedisServer::At(address) = &mut config.redis.server {
-        address.acknowledgements = acknowledgements;
-    }
-    config
 }

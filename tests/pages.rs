@@ -119,6 +119,22 @@ struct Browser {
 }
 
 impl Browser {
+    /// On a page of this origin, where alice has registered and logs in. What the login has answered comes with it.
+    async fn logged_in(cluster: &Cluster) -> (Self, Answer) {
+        let at = cluster.anonymous();
+        let registered = patiently(async || at.register("alice", PASSWORD).await).await;
+        assert_eq!(registered.status, 201);
+        let mut browser = Self {
+            at,
+            jar: BTreeMap::new(),
+        };
+        let credentials = json!({"username": "alice", "password": PASSWORD}).to_string();
+        let login = browser.send("POST", "/login", "same-origin", Some(&credentials));
+        let login = login.await;
+        assert_eq!(login.status, 200, "{login:?}");
+        (browser, login)
+    }
+
     async fn send(&mut self, method: &str, path: &str, site: &str, body: Option<&str>) -> Answer {
         let cookies: Vec<_> = self
             .jar
@@ -156,21 +172,7 @@ impl Browser {
 async fn a_browser_keeps_its_tokens_where_no_script_reads_them_until_it_logs_out() {
     let cluster = with_cookies().await;
     let at = cluster.anonymous();
-    assert_eq!(
-        patiently(async || at.register("alice", PASSWORD).await)
-            .await
-            .status,
-        201
-    );
-    let mut browser = Browser {
-        at: at.clone(),
-        jar: BTreeMap::new(),
-    };
-    let credentials = json!({"username": "alice", "password": PASSWORD}).to_string();
-    let login = browser
-        .send("POST", "/login", "same-origin", Some(&credentials))
-        .await;
-    assert_eq!(login.status, 200, "{login:?}");
+    let (mut browser, login) = Browser::logged_in(&cluster).await;
     assert_eq!(
         (&login.json()["token"], &login.json()["refresh_token"]),
         (&json!(""), &json!(""))
@@ -214,20 +216,7 @@ async fn a_browser_keeps_its_tokens_where_no_script_reads_them_until_it_logs_out
 async fn a_page_of_another_site_cannot_act_with_the_cookie_of_a_user() {
     let cluster = with_cookies().await;
     let at = cluster.anonymous();
-    assert_eq!(
-        patiently(async || at.register("alice", PASSWORD).await)
-            .await
-            .status,
-        201
-    );
-    let mut browser = Browser {
-        at: at.clone(),
-        jar: BTreeMap::new(),
-    };
-    let credentials = json!({"username": "alice", "password": PASSWORD}).to_string();
-    browser
-        .send("POST", "/login", "same-origin", Some(&credentials))
-        .await;
+    let (mut browser, _) = Browser::logged_in(&cluster).await;
     let delete = json!({"password": PASSWORD}).to_string();
     let attempts = [
         ("POST", "/logout", None),

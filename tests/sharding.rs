@@ -1,14 +1,17 @@
 //! Redis Cluster: users over all shards, the feed in one, slots that move, primaries that fail.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use portcullis::config::{Config, RedisServer};
+use portcullis::domain::UserId;
+use portcullis::store::{NewUser, Registered, UserCursor};
 use serde_json::json;
 
 use crate::failover::load::Load;
+use crate::harness::follower::store_of;
 use crate::harness::shards::Shards;
 use crate::harness::tools::{printed, repository};
-use crate::harness::{Anonymous, PASSWORD, Replica, User, config, patiently, report_zero};
+use crate::harness::{Anonymous, PASSWORD, Replica, User, acknowledged, patiently, report_zero};
 
 /// The key of the feed.
 const FEED: &str = "portcullis:{feed}:revocations";
@@ -16,7 +19,7 @@ const FEED: &str = "portcullis:{feed}:revocations";
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_serves_the_whole_journey_while_slots_move_and_a_primary_fails() {
     let mut shards = Shards::start().await;
-    let replicas = replicas(&shards.url()).await;
+    let replicas = Replica::serve_all(2, &acknowledged(&shards.url(), 1)).await;
     journey(&replicas).await;
     let load = Load::on(&replicas).await;
 
@@ -98,7 +101,7 @@ async fn a_cluster_serves_the_whole_journey_while_slots_move_and_a_primary_fails
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_shard_of_a_user_loses_is_repaired_from_the_feed() {
     let shards = Shards::start().await;
-    let replicas = replicas(&shards.url()).await;
+    let replicas = Replica::serve_all(2, &acknowledged(&shards.url(), 1)).await;
     let at = replicas[0].anonymous();
 
     // A deletion.
@@ -146,6 +149,50 @@ async fn what_the_shard_of_a_user_loses_is_repaired_from_the_feed() {
     assert_eq!(bob.dashboard_at(&replicas[1]).await, 401);
     let again = User::log_in(&at, "bob").await;
     assert_eq!(again.dashboard_at(&replicas[1]).await, 200, "locked out");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn accounts_in_bulk_are_spread_over_all_shards_and_each_is_listed_once() {
+    let shards = Shards::start().await;
+    let store = store_of(&acknowledged(&shards.url(), 1));
+    let hash = "p1$$2b$04$abcdefghijklmnopqrstuu012345678901234567890123456789u";
+    let new = |number: usize| NewUser {
+        id: UserId::new(),
+        username: format!("bulk{number}").parse().unwrap(),
+        password: hash.parse().unwrap(),
+        roles: Vec::new(),
+        disabled: false,
+        imported: Some("a mark".to_owned()),
+    };
+    // Replicas that have just joined acknowledge late; the same may be registered again.
+    let first: Vec<_> = (300..330).map(new).collect();
+    while let Err(why) = store.register_users(&first).await {
+        println!("not yet: {why}");
+    }
+    let new: Vec<_> = (0..300).map(new).collect();
+    for registered in store.register_users(&new).await.unwrap() {
+        assert!(
+            matches!(registered, Registered::Created(..)),
+            "{registered:?}"
+        );
+    }
+    // Once more: each by itself is found to be there already, from the same.
+    for registered in store.register_users(&new).await.unwrap() {
+        let again = matches!(registered, Registered::NameTaken { by_the_same: true });
+        assert!(again, "{registered:?}");
+    }
+    let (mut from, mut listed) = (Some(UserCursor::default()), BTreeSet::new());
+    while let Some(cursor) = from {
+        let (next, users) = store.some_users(cursor).await.unwrap();
+        listed.extend(users.into_iter().map(|user| user.username.to_string()));
+        from = next;
+    }
+    assert_eq!(listed.len(), 330);
+    let mut used = BTreeSet::new();
+    for name in &listed {
+        used.insert(shards.primary_of(&user_key(name)).await);
+    }
+    assert_eq!(used.len(), 3, "all shards hold some");
 }
 
 /// A key as it was, to be put back: what a failover does that loses what came after.
@@ -227,24 +274,4 @@ async fn send(
         ("content-type", "application/json"),
     ];
     at.send(method, path, &headers, Some(body)).await
-}
-
-/// Two ready replicas of the service.
-async fn replicas(url: &str) -> Vec<Replica> {
-    let mut replicas = Vec::new();
-    for _ in 0..2 {
-        replicas.push(Replica::start(settings(url)).await);
-    }
-    for replica in &replicas {
-        replica.ready().await;
-    }
-    replicas
-}
-
-fn settings(url: &str) -> Config {
-    let mut config = config(url);
-    if let RedisServer::At(address) = &mut config.redis.server {
-        address.acknowledgements = 1;
-    }
-    config
 }

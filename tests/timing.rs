@@ -83,8 +83,8 @@ struct People {
 impl People {
     async fn new() -> Self {
         let redis = Redis::start().await;
-        let replica = ready(with_cost(&redis, COST)).await;
-        let older = ready(with_cost(&redis, COST - 2)).await;
+        let replica = Replica::serve(with_cost(&redis, COST)).await;
+        let older = Replica::serve(with_cost(&redis, COST - 2)).await;
         let at = replica.anonymous();
         for (at, name) in [
             (&at, "alice"),
@@ -144,10 +144,4 @@ fn with_cost(redis: &Redis, cost: u32) -> Config {
     let mut config = config(&redis.url());
     config.passwords.cost = cost;
     config
-}
-
-async fn ready(config: Config) -> Replica {
-    let replica = Replica::start(config).await;
-    replica.ready().await;
-    replica
 }

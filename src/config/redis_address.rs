@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use super::report::Report;
 use super::secrets::Secret;
 
+/// What the forms of `REDIS_URL` look like.
+pub const REDIS_URL_FORMS: &str = "must be like redis://user:password@host:6379/0, unix:///path, redis+sentinel://user:password@host:26379,host:26379/name or redis+cluster://user:password@host:6379,host:6379 (rediss… with TLS)";
+
 /// The most replicas whose acknowledgement may be asked for.
 const MOST_REPLICAS: u32 = 100;
 
@@ -103,10 +106,7 @@ impl Written {
         };
         let mut address = RedisAddress::plain(url);
         let Some(kind) = address.kind() else {
-            report.mistake(
-                "REDIS_URL",
-                "must be like redis://user:password@host:6379/0, unix:///path, redis+sentinel://host:26379,host:26379/name or redis+cluster://host:6379,host:6379 (rediss… with TLS)",
-            );
+            report.mistake("REDIS_URL", REDIS_URL_FORMS);
             return None;
         };
         if address.url.expose().contains('#') {

@@ -21,14 +21,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_redis::PoolError;
+use futures_util::future::try_join_all;
 use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, FromRedisValue, RedisError, RedisResult, Script, ServerErrorKind};
 
 use self::address::Access;
-pub(super) use self::call::{Call, read};
+pub(super) use self::call::{Call, evaluation, read};
 pub(super) use self::node::Node;
-use self::primaries::Primaries;
-pub(super) use self::primaries::slot_of;
+use self::primaries::{Primaries, slot_of};
 use super::{Keyspace, Unfit};
 use crate::config::RedisAddress;
 
@@ -37,6 +37,9 @@ pub const DEADLINE: Duration = Duration::from_millis(250);
 
 /// How often an operation follows a Cluster that is moving its keys; for a second at most.
 const MOVES: usize = 90;
+
+/// How many commands are under way at once where each goes its own way.
+const AT_ONCE: usize = 16;
 
 /// How long it waits where a Cluster says that it should try again.
 const AGAIN: Duration = Duration::from_millis(10);
@@ -176,18 +179,12 @@ impl Redis {
         self.acknowledgements
     }
 
-    /// Whether others choose the primary: Sentinels, or a Cluster.
-    #[must_use]
-    pub fn is_watched(&self) -> bool {
-        self.primaries.are_chosen()
-    }
-
     /// All shards.
     ///
     /// # Errors
     /// Where nobody who knows answers.
     pub async fn shards(&self) -> Result<Vec<ShardSeen>, StoreError> {
-        let shards = self.primaries.all().await?.into_iter();
+        let shards = in_time(self.primaries.all()).await?.into_iter();
         Ok(shards
             .map(|(shard, node)| ShardSeen {
                 primary: node.address.clone(),
@@ -204,33 +201,13 @@ impl Redis {
 
     /// The primary of a key.
     pub(super) async fn primary(&self, key: &str) -> Result<Arc<Node>, StoreError> {
-        let found = self.primaries.of(slot_of(key));
-        tokio::time::timeout(DEADLINE * 2, found)
-            .await
-            .unwrap_or_else(|_| Err(StoreError::late()))
+        in_time(self.primaries.of(slot_of(key))).await
     }
 
     /// The primaries of all shards, always in the same order as long as no slot is moved.
     pub(super) async fn all_primaries(&self) -> Result<Vec<Arc<Node>>, StoreError> {
-        let shards = tokio::time::timeout(DEADLINE * 2, self.primaries.all());
-        let shards = shards.await.unwrap_or_else(|_| Err(StoreError::late()))?;
+        let shards = in_time(self.primaries.all()).await?;
         Ok(shards.into_iter().map(|(_, node)| node).collect())
-    }
-
-    /// The numbers of these keys by the server that has them, as far as is known.
-    pub(super) async fn by_primary(&self, keys: &[&str]) -> Result<Vec<Vec<usize>>, StoreError> {
-        if !self.primaries.are_many() {
-            return Ok(vec![(0..keys.len()).collect()]);
-        }
-        let mut groups: Vec<(Arc<Node>, Vec<usize>)> = Vec::new();
-        for (number, key) in keys.iter().enumerate() {
-            let node = self.primary(key).await?;
-            match groups.iter_mut().find(|(of, _)| Arc::ptr_eq(of, &node)) {
-                Some((_, numbers)) => numbers.push(number),
-                None => groups.push((node, vec![number])),
-            }
-        }
-        Ok(groups.into_iter().map(|(_, numbers)| numbers).collect())
     }
 
     /// A server has answered as no primary does: it is found out anew who is.
@@ -244,8 +221,7 @@ impl Redis {
         key: &str,
         question: &redis::Cmd,
     ) -> Result<T, StoreError> {
-        let mut call = Call::default();
-        call.commands.add_command(question.clone());
+        let call = Call::of([question.clone()], None);
         read(self.run(key, &call).await?)
     }
 
@@ -261,25 +237,47 @@ impl Redis {
         read(self.run(key, &call).await?)
     }
 
-    /// Runs commands on the primary of `key`, after these scripts are loaded where they are not, and waits as
-    /// [`script`](Self::script) does. Returns an answer for each.
-    pub(super) async fn pipeline(
+    /// Runs commands, each on the primary of its key, after the script is loaded where it is not, and waits as
+    /// [`script`](Self::script) does. Returns an answer for each, in their order.
+    ///
+    /// All together where there is one primary. In a Cluster each goes its own way: it may be sent elsewhere by itself.
+    pub(super) async fn each(
         &self,
-        key: &str,
-        commands: redis::Pipeline,
-        scripts: &[&Script],
+        commands: Vec<(&str, redis::Cmd)>,
+        script: Option<&Script>,
     ) -> Result<Vec<redis::Value>, StoreError> {
-        let call = Call {
-            commands,
-            scripts: scripts.iter().map(|&script| script.clone()).collect(),
-            wanted: 0,
+        if self.primaries.are_many() {
+            let mut answers = Vec::with_capacity(commands.len());
+            for some in commands.chunks(AT_ONCE) {
+                let each = some
+                    .iter()
+                    .map(|(key, command)| self.one(key, command, script));
+                answers.extend(try_join_all(each).await?);
+            }
+            return Ok(answers);
+        }
+        let Some((key, _)) = commands.first() else {
+            return Ok(Vec::new());
         };
+        let key = *key;
+        let call = Call::of(commands.into_iter().map(|(_, command)| command), script);
         self.run(key, &call.acknowledged_by(self.acknowledgements))
             .await
     }
 
+    /// Runs a command on the primary of its key, as [`each`](Self::each) does.
+    async fn one(
+        &self,
+        key: &str,
+        command: &redis::Cmd,
+        script: Option<&Script>,
+    ) -> Result<redis::Value, StoreError> {
+        let call = Call::of([command.clone()], script).acknowledged_by(self.acknowledgements);
+        read(self.run(key, &call).await?)
+    }
+
     /// Makes a call on the primary of `key`, on a pooled connection. It is made again where a Cluster says that the key is
-    /// elsewhere: nothing has happened then.
+    /// elsewhere: nothing has happened then, because in a Cluster a call is one command.
     async fn run(&self, key: &str, call: &Call) -> Result<Vec<redis::Value>, StoreError> {
         let mut node = self.primary(key).await?;
         let mut asking = false;
@@ -327,23 +325,6 @@ async fn attempt(node: &Node, asking: bool, call: &Call) -> Result<Vec<redis::Va
     Ok(answers)
 }
 
-/// Runs a script, loading it where the server does not have it.
-pub(super) async fn invoke<T: FromRedisValue>(
-    connection: &mut MultiplexedConnection,
-    script: &Script,
-    keys: &[String],
-    args: &[String],
-) -> RedisResult<T> {
-    let mut call = script.prepare_invoke();
-    for key in keys {
-        call.key(key);
-    }
-    for arg in args {
-        call.arg(arg);
-    }
-    call.invoke_async(connection).await
-}
-
 /// Makes sure that the server has these scripts, in one round trip.
 pub(super) async fn load(
     connection: &mut MultiplexedConnection,
@@ -354,6 +335,11 @@ pub(super) async fn load(
         pipeline.load_script(script).ignore();
     }
     pipeline.query_async(connection).await
+}
+
+/// Finding out who is the primary: two deadlines, because whoever asked before may have to be waited for.
+async fn in_time<T>(found: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    within(DEADLINE * 2, found).await
 }
 
 /// Holds one operation to a deadline.

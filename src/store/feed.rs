@@ -7,10 +7,10 @@ use std::fmt;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use redis::Script;
 use redis::aio::MultiplexedConnection;
+use redis::{FromRedisValue, Script};
 
-use super::connection::{DEADLINE, Redis, StoreError, invoke, load, within};
+use super::connection::{Call, DEADLINE, Redis, StoreError, load, read, within};
 use super::entries::Entry;
 use super::inspection::{Inspection, inspect};
 use crate::domain::Timestamp;
@@ -234,18 +234,11 @@ impl Redis {
                 }
             }
         }
-        let records: Vec<&str> = records.iter().map(String::as_str).collect();
-        for group in self.by_primary(&records).await? {
-            let Some(&first) = group.first() else {
-                continue;
-            };
-            let mut pipeline = redis::pipe();
-            for &number in &group {
-                pipeline.del(records[number]);
-            }
-            self.pipeline(records[first], pipeline, &[]).await?;
-        }
-        Ok(())
+        let deletions = records.iter().map(|record| {
+            let deletion = redis::cmd("DEL").arg(record).clone();
+            (record.as_str(), deletion)
+        });
+        self.each(deletions.collect(), None).await.map(|_| ())
     }
 }
 
@@ -267,9 +260,7 @@ impl Feed {
         let keys = [self.redis.keys().windows(), self.redis.keys().settled()];
         // Rounded up: whoever waits for us must wait long enough.
         let args = [window.as_nanos().div_ceil(1_000_000).to_string()];
-        let made = invoke(&mut self.connection, &ANNOUNCE, &keys, &args);
-        let made = within(DEADLINE, made).await;
-        self.spoiled(made)
+        self.script(&ANNOUNCE, &keys, &args).await
     }
 
     /// Begins the settling of a history that nobody has settled.
@@ -279,9 +270,7 @@ impl Feed {
     pub async fn settle(&mut self, history: &HistoryId) -> Result<(), StoreError> {
         let keys = [self.redis.keys().feed(), self.redis.keys().settled()];
         let args = [history.to_string()];
-        let begun = invoke(&mut self.connection, &SETTLE, &keys, &args);
-        let begun = within(DEADLINE, begun).await;
-        self.spoiled(begun)
+        self.script(&SETTLE, &keys, &args).await
     }
 
     /// Reads the page after `last` (`0-0` for the first).
@@ -292,9 +281,7 @@ impl Feed {
         let keys = &self.redis.keys();
         let keys = [keys.feed(), keys.settled(), keys.reappend()];
         let args = [last.to_owned(), PAGE.to_string()];
-        let answer = invoke(&mut self.connection, &READ, &keys, &args);
-        let answer = within(DEADLINE, answer).await;
-        let answer: Answer = self.spoiled(answer)?;
+        let answer: Answer = self.script(&READ, &keys, &args).await?;
         let (role, run_id, replication_id, seconds, micros, end, added, settled, reappending, ..) =
             &answer;
         let (.., last, lines) = &answer;
@@ -319,6 +306,18 @@ impl Feed {
             entries,
             last: last.clone(),
         })
+    }
+
+    /// Runs a script on this connection. It waits for no replicas: nothing is acknowledged to anybody by these.
+    async fn script<T: FromRedisValue>(
+        &mut self,
+        script: &Script,
+        keys: &[String],
+        args: &[String],
+    ) -> Result<T, StoreError> {
+        let call = Call::script(script, keys, args);
+        let made = within(DEADLINE, call.make(&mut self.connection)).await;
+        read(self.spoiled(made)?)
     }
 
     /// Whoever fails may have been replaced.

@@ -32,6 +32,11 @@ type Fields = (
     Option<String>,
 );
 
+/// What is read of a session, in the order of [`Fields`].
+const FIELDS: [&str; 7] = [
+    "user", "version", "revoked", "created", "seen", "agent", "address",
+];
+
 impl Redis {
     /// The sessions of a user that stand, the newest first.
     ///
@@ -43,19 +48,13 @@ impl Redis {
         let range = redis::cmd("ZRANGE").arg(&index).arg(0).arg(-1).clone();
         let sids: Vec<String> = self.ask(&index, &range).await?;
         let sids: Vec<SessionId> = sids.iter().filter_map(|sid| sid.parse().ok()).collect();
-        if sids.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut pipeline = redis::pipe();
-        for sid in &sids {
-            let record = pipeline
-                .cmd("HMGET")
-                .arg(self.keys().session(name.tag(), *sid));
-            record.arg(&[
-                "user", "version", "revoked", "created", "seen", "agent", "address",
-            ]);
-        }
-        let records = self.pipeline(&index, pipeline, &[]).await?.into_iter();
+        let keys = sids.iter().map(|sid| self.keys().session(name.tag(), *sid));
+        let keys: Vec<String> = keys.collect();
+        let questions = keys.iter().map(|key| {
+            let question = redis::cmd("HMGET").arg(key).arg(&FIELDS).clone();
+            (key.as_str(), question)
+        });
+        let records = self.each(questions.collect(), None).await?.into_iter();
         let records: Result<Vec<Fields>, _> = records.map(redis::from_redis_value).collect();
         let records = records.map_err(|_| StoreError::unexpected("a session"))?;
         let standing = |(sid, record): (&SessionId, Fields)| {

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use redis::Script;
 
-use super::connection::{DEADLINE, Redis, StoreError, within};
+use super::connection::{DEADLINE, Redis, StoreError, evaluation, within};
 use super::entries::Entry;
 use crate::domain::{AttemptedName, PasswordHash, Role, Timestamp, UserId, Username};
 
@@ -89,29 +89,14 @@ impl Redis {
     /// # Errors
     /// Where the store cannot answer; any of the accounts may exist all the same.
     pub async fn register_users(&self, new: &[NewUser]) -> Result<Vec<Registered>, StoreError> {
-        let keys: Vec<String> = new
-            .iter()
-            .map(|new| self.keys().user(&new.username))
-            .collect();
-        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        let mut registered: Vec<Option<Registered>> = new.iter().map(|_| None).collect();
-        for group in self.by_primary(&keys).await? {
-            let Some(&first) = group.first() else {
-                continue;
-            };
-            let mut pipeline = redis::pipe();
-            for &number in &group {
-                let (keys, args) = self.registration(&new[number]);
-                pipeline.cmd("EVALSHA").arg(REGISTER.get_hash());
-                pipeline.arg(keys.len()).arg(&keys).arg(&args);
-            }
-            let answers = self.pipeline(keys[first], pipeline, &[&REGISTER]).await?;
-            for (number, answer) in group.into_iter().zip(answers) {
-                registered[number] = Some(outcome(answer)?);
-            }
-        }
-        let registered: Option<Vec<_>> = registered.into_iter().collect();
-        registered.ok_or(StoreError::unexpected("register_user"))
+        let evaluations = new.iter().map(|new| self.registration(new));
+        let evaluations: Vec<_> = evaluations.collect();
+        let evaluations = evaluations.iter().map(|(keys, args)| {
+            let evaluation = evaluation(&REGISTER, keys, args);
+            (keys[0].as_str(), evaluation)
+        });
+        let answers = self.each(evaluations.collect(), Some(&REGISTER)).await?;
+        answers.into_iter().map(outcome).collect()
     }
 
     fn registration(&self, new: &NewUser) -> ([String; 2], [String; 6]) {
@@ -133,9 +118,7 @@ impl Redis {
     /// Where the store cannot answer, or what it holds is not a user.
     pub async fn find_user(&self, name: &Username) -> Result<Option<User>, StoreError> {
         let key = self.keys().user(name);
-        let fields: Fields = self
-            .ask(&key, redis::cmd("HMGET").arg(&key).arg(&FIELDS))
-            .await?;
+        let fields: Fields = self.ask(&key, &fields_of(&key)).await?;
         match fields.first() {
             None | Some(None) => Ok(None),
             // A record that was tampered with is no user of ours, and no reason to fall over.
@@ -151,9 +134,7 @@ impl Redis {
     /// Where the store cannot answer.
     pub async fn find_nobody(&self, name: AttemptedName) -> Result<(), StoreError> {
         let key = self.keys().nobody(name);
-        let _: Fields = self
-            .ask(&key, redis::cmd("HMGET").arg(&key).arg(&FIELDS))
-            .await?;
+        let _: Fields = self.ask(&key, &fields_of(&key)).await?;
         Ok(())
     }
 
@@ -172,22 +153,15 @@ impl Redis {
             return Ok((None, Vec::new()));
         };
         let mut connection = primary.connect().await?;
-        let (cursor, keys): (u64, Vec<String>) = within(DEADLINE, async {
-            let mut scan = redis::cmd("SCAN");
-            scan.arg(from.cursor).arg("MATCH").arg(&pattern);
-            scan.arg("COUNT").arg(SCANNED);
-            scan.query_async(&mut connection).await
-        })
-        .await?;
-        let records: Vec<Fields> = if keys.is_empty() {
-            Vec::new()
-        } else {
-            let mut pipeline = redis::pipe();
-            for key in &keys {
-                pipeline.cmd("HMGET").arg(key).arg(&FIELDS);
-            }
-            within(DEADLINE, pipeline.query_async(&mut connection)).await?
-        };
+        let mut scan = redis::cmd("SCAN");
+        scan.arg(from.cursor).arg("MATCH").arg(&pattern);
+        scan.arg("COUNT").arg(SCANNED);
+        let scanned = within(DEADLINE, scan.query_async(&mut connection)).await;
+        let (cursor, keys): (u64, Vec<String>) = scanned.inspect_err(|_| self.doubt())?;
+        let questions = keys.iter().map(|key| (key.as_str(), fields_of(key)));
+        let records = self.each(questions.collect(), None).await?.into_iter();
+        let records: Result<Vec<Fields>, _> = records.map(redis::from_redis_value).collect();
+        let records = records.map_err(|_| StoreError::unexpected("a user"))?;
         let next = UserCursor {
             shard: from.shard + usize::from(cursor == 0),
             cursor,
@@ -235,6 +209,10 @@ const FIELDS: [&str; 8] = [
     "sessions_from",
     "created",
 ];
+
+fn fields_of(key: &str) -> redis::Cmd {
+    redis::cmd("HMGET").arg(key).arg(&FIELDS).clone()
+}
 
 fn user(fields: Fields) -> Option<User> {
     let fields: Option<Vec<String>> = fields.into_iter().collect();

@@ -176,11 +176,7 @@ class Replica(Process):
         return next(float(row.split()[-1]) for row in text.splitlines() if row.startswith(name))
 
     def token(self, username="bench"):
-        body = {"username": username, "password": PASSWORD}
-        request("POST", self.port, "/register", body)
-        status, text = request("POST", self.port, "/login", body)
-        assert status == 200, f"login answers {status}: {text!r}"
-        return json.loads(text)["token"]
+        return token(self.port, username)
 
 
 def request(method, port, path, body=None, token=None):
@@ -197,6 +193,15 @@ def request(method, port, path, body=None, token=None):
         return refusal.code, refusal.read()
     except OSError:
         return 0, b""
+
+
+def token(port, username):
+    """A token of that user, who is registered where he is not."""
+    body = {"username": username, "password": PASSWORD}
+    request("POST", port, "/register", body)
+    status, text = request("POST", port, "/login", body)
+    assert status == 200, f"login answers {status}: {text!r}"
+    return json.loads(text)["token"]
 
 
 def wait_until(holds, what, seconds=60, pause=0.02):

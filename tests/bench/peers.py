@@ -5,7 +5,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from parts import PASSWORD, ROOT, Process, free_port, request, wait_until
+from parts import ROOT, Process, free_port, request, token, wait_until
 
 HERE = Path(__file__).resolve().parent / "peers"
 THERE = ROOT / "target/bench/peers"
@@ -44,11 +44,7 @@ class Fastify(Process):
         wait_until(lambda: request("GET", self.port, "/dashboard")[0] == 401, "Fastify answers")
 
     def token(self, username="bench"):
-        body = {"username": username, "password": PASSWORD}
-        request("POST", self.port, "/register", body)
-        status, text = request("POST", self.port, "/login", body)
-        assert status == 200, f"login answers {status}: {text!r}"
-        return json.loads(text)["token"]
+        return token(self.port, username)
 
 
 def native_module_hashes_per_cpu_second():

@@ -73,6 +73,15 @@ pub fn config(redis_url: &str) -> Config {
     }
 }
 
+/// Settings as a test wants them, over a Redis of which so many replicas must acknowledge.
+pub fn acknowledged(redis_url: &str, acknowledgements: u32) -> Config {
+    let mut config = config(redis_url);
+    if let RedisServer::At(address) = &mut config.redis.server {
+        address.acknowledgements = acknowledgements;
+    }
+    config
+}
+
 /// One running replica.
 pub struct Replica {
     pub addr: SocketAddr,
@@ -104,6 +113,25 @@ impl Replica {
             stop: Some(stop),
             task,
         }
+    }
+
+    /// Starts a replica and waits until it is ready.
+    pub async fn serve(config: Config) -> Self {
+        let replica = Self::start(config).await;
+        replica.ready().await;
+        replica
+    }
+
+    /// Starts so many replicas and waits until all are ready.
+    pub async fn serve_all(count: usize, config: &Config) -> Vec<Self> {
+        let mut replicas = Vec::new();
+        for _ in 0..count {
+            replicas.push(Self::start(config.clone()).await);
+        }
+        for replica in &replicas {
+            replica.ready().await;
+        }
+        replicas
     }
 
     /// Somebody who is not logged in and speaks to this replica.

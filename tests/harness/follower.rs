@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use portcullis::auth::revocation::view::Phase;
 use portcullis::auth::revocation::{Revocations, Standing};
-use portcullis::config::{RedisAddress, RevocationConfig, Secret};
+use portcullis::config::{Config, RedisServer, RevocationConfig};
 use portcullis::domain::{
     AccessClaims, Clock, SessionId, Timestamp, TokenId, UserId, UserTag, Username,
 };
 use portcullis::store::{Entry, Keyspace, Redis as Store, SessionEntry};
 use tokio_util::sync::CancellationToken;
+
+use super::config;
 
 /// A follower of the feed at `url`. It stops with the test.
 pub struct Light {
@@ -82,11 +84,15 @@ impl Drop for Light {
 
 /// The product's store at `url`.
 pub fn store(url: &str) -> Store {
-    Store::new(
-        &RedisAddress::plain(Secret::new(url.to_owned())),
-        Keyspace::new("portcullis:".to_owned()),
-    )
-    .unwrap()
+    store_of(&config(url))
+}
+
+/// The product's store of these settings.
+pub fn store_of(config: &Config) -> Store {
+    let RedisServer::At(address) = &config.redis.server else {
+        panic!("a private Redis is nobody else's");
+    };
+    Store::new(address, Keyspace::new(config.redis.prefix.clone())).unwrap()
 }
 
 /// An entry that revokes a session nobody has, for `lifetime` from now.

@@ -17,7 +17,7 @@ pub mod shards;
 pub mod tools;
 mod wire;
 
-pub use cluster::{Cluster, Replica, SECRET, config};
+pub use cluster::{Cluster, Replica, SECRET, acknowledged, config};
 pub use dice::Dice;
 pub use people::{Anonymous, Answer, PASSWORD, User, patiently};
 pub use proxy::{Proxy, Weather};

@@ -23,7 +23,8 @@ pub struct Watched {
     sentinels: Vec<Sentinel>,
 }
 
-struct Sentinel {
+/// A Sentinel. It ends with the test.
+pub struct Sentinel {
     port: u16,
     child: Child,
     _folder: TempDir,
@@ -67,7 +68,7 @@ impl Watched {
             }
             servers.push(Redis::on(*port, &options).await);
         }
-        let sentinels = (0..3).map(|_| Sentinel::start(proxies[0].addr().port()));
+        let sentinels = (0..3).map(|_| Sentinel::watch(proxies[0].addr().port()));
         let sentinels = sentinels.collect();
         let this = Self {
             servers,
@@ -156,29 +157,33 @@ impl Watched {
 }
 
 impl Sentinel {
-    fn start(primary: u16) -> Self {
-        let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
-        let config = folder.path().join("sentinel.conf");
+    /// Watches a primary of whom two Sentinels must say that it is dead, which takes a second.
+    fn watch(primary: u16) -> Self {
+        let port = free_port();
         let text = format!(
-            "port {port}\nbind 127.0.0.1\ndir {}\n\
-             sentinel monitor {NAME} 127.0.0.1 {primary} 2\n\
+            "port {port}\nsentinel monitor {NAME} 127.0.0.1 {primary} 2\n\
              sentinel down-after-milliseconds {NAME} 1000\n\
              sentinel failover-timeout {NAME} 6000\n\
-             sentinel parallel-syncs {NAME} 2\n\
-             sentinel auth-user {NAME} sentinel\n\
-             sentinel auth-pass {NAME} {REDIS_PASSWORD}\n",
+             sentinel parallel-syncs {NAME} 2\n"
+        );
+        Self::start(port, &text)
+    }
+
+    /// Starts with a configuration that names a primary; how to log in there is added.
+    pub fn start(port: u16, config: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("sentinel.conf");
+        let text = format!(
+            "bind 127.0.0.1\ndir {}\n{config}\
+             sentinel auth-user {NAME} sentinel\nsentinel auth-pass {NAME} {REDIS_PASSWORD}\n",
             folder.path().display()
         );
-        std::fs::write(&config, text).unwrap();
-        let child = installed("redis-server", "redis-server")
-            .arg(config)
-            .arg("--sentinel")
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
+        std::fs::write(&file, text).unwrap();
+        let mut command = installed("redis-server", "redis-server");
+        let command = command.arg(file).arg("--sentinel").stdout(Stdio::null());
         Self {
             port,
-            child,
+            child: command.spawn().unwrap(),
             _folder: folder,
         }
     }

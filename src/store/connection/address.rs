@@ -3,10 +3,7 @@
 use redis::{Client, ClientTlsConfig, IntoConnectionInfo as _, TlsCertificates};
 
 use super::StoreError;
-use crate::config::{RedisAddress, RedisKind, Secret};
-
-/// What the forms of a URL look like.
-const FORMS: &str = "REDIS_URL: must be like redis://user:password@host:6379/0, unix:///path, redis+sentinel://user:password@host:26379,host:26379/name or redis+cluster://user:password@host:6379,host:6379 (rediss… with TLS)";
+use crate::config::{REDIS_URL_FORMS, RedisAddress, RedisKind, Secret};
 
 /// How the servers are found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,13 +58,12 @@ impl Access {
     /// # Errors
     /// A sentence that repeats nothing of the setting, which may hold a password.
     pub(super) fn parse(address: &RedisAddress) -> Result<(Self, Topology), StoreError> {
-        let wrong = || StoreError::refused(FORMS);
         let text = address.url.expose();
         let (url, topology) = match address.kind() {
-            None => return Err(wrong()),
+            None => return Err(wrong_url()),
             Some(RedisKind::One) => (Url::Whole(text.to_owned()), Topology::One),
             Some(kind) => {
-                let (scheme, rest) = text.split_once("://").ok_or_else(wrong)?;
+                let (scheme, rest) = text.split_once("://").ok_or_else(wrong_url)?;
                 let scheme = if scheme.starts_with("rediss") {
                     "rediss"
                 } else {
@@ -87,10 +83,10 @@ impl Access {
                     .split(',')
                     .map(|host| parse_host(host, port))
                     .collect();
-                let hosts = hosts.ok_or_else(wrong)?;
+                let hosts = hosts.ok_or_else(wrong_url)?;
                 let topology = if kind == RedisKind::Sentinel {
                     if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
-                        return Err(wrong());
+                        return Err(wrong_url());
                     }
                     Topology::Sentinel {
                         sentinels: hosts,
@@ -98,7 +94,7 @@ impl Access {
                     }
                 } else {
                     if !name.is_empty() {
-                        return Err(wrong());
+                        return Err(wrong_url());
                     }
                     Topology::Cluster { seeds: hosts }
                 };
@@ -127,7 +123,7 @@ impl Access {
     pub(super) fn only(&self) -> Result<Client, StoreError> {
         match &self.url {
             Url::Whole(url) => self.client(url),
-            Url::Of(..) => Err(StoreError::refused(FORMS)),
+            Url::Of(..) => Err(wrong_url()),
         }
     }
 
@@ -150,7 +146,7 @@ impl Access {
     /// A sentence where that is no host.
     pub(super) fn sentinel(&self, host: &Host) -> Result<Client, StoreError> {
         let Url::Of(scheme, _) = &self.url else {
-            return Err(StoreError::refused(FORMS));
+            return Err(wrong_url());
         };
         let client = self.client(&format!("{scheme}://{}", host.0))?;
         let Some(password) = &self.sentinel_password else {
@@ -161,11 +157,11 @@ impl Access {
             .redis_settings()
             .clone()
             .set_password(password.expose());
-        Client::open(info.set_redis_settings(settings)).map_err(|_| StoreError::refused(FORMS))
+        Client::open(info.set_redis_settings(settings)).map_err(|_| wrong_url())
     }
 
     fn client(&self, url: &str) -> Result<Client, StoreError> {
-        let wrong = |_| StoreError::refused(FORMS);
+        let wrong = |_| wrong_url();
         let info = url.into_connection_info().map_err(wrong)?;
         // A name for this library is of no use, and Redis 7.0 does not know the command.
         let settings = info.redis_settings().clone().set_skip_set_lib_name();
@@ -179,6 +175,10 @@ impl Access {
             )
         })
     }
+}
+
+fn wrong_url() -> StoreError {
+    StoreError::refused(format!("REDIS_URL: {REDIS_URL_FORMS}"))
 }
 
 /// `host`, `host:port`, `[2001:db8::1]` or `[2001:db8::1]:port`.

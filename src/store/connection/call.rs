@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{ErrorKind, FromRedisValue, RedisError, RedisResult, Script, ServerErrorKind, Value};
+use redis::{
+    Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, Script, ServerErrorKind, Value,
+};
 
 use super::{Cause, StoreError, load};
 
@@ -11,26 +13,33 @@ use super::{Cause, StoreError, load};
 const WAIT: Duration = Duration::from_millis(200);
 
 /// Commands for one server.
-#[derive(Default)]
 pub(in crate::store) struct Call {
-    pub(super) commands: redis::Pipeline,
+    commands: redis::Pipeline,
     /// What must be loaded where the server does not have it.
-    pub(super) scripts: Vec<Script>,
+    script: Option<Script>,
     /// How many replicas must have what was written.
-    pub(super) wanted: u32,
+    wanted: u32,
 }
 
 impl Call {
-    /// One script.
-    pub(in crate::store) fn script(script: &Script, keys: &[String], args: &[String]) -> Self {
-        let mut commands = redis::pipe();
-        commands.cmd("EVALSHA").arg(script.get_hash());
-        commands.arg(keys.len()).arg(keys).arg(args);
+    /// These commands, of which some may run a script.
+    pub(super) fn of(commands: impl IntoIterator<Item = Cmd>, script: Option<&Script>) -> Self {
+        let mut pipeline = redis::pipe();
+        // Each error by itself: taken together they would not tell where a key has gone.
+        pipeline.ignore_errors();
+        for command in commands {
+            pipeline.add_command(command);
+        }
         Self {
-            commands,
-            scripts: vec![script.clone()],
+            commands: pipeline,
+            script: script.cloned(),
             wanted: 0,
         }
+    }
+
+    /// One script.
+    pub(in crate::store) fn script(script: &Script, keys: &[String], args: &[String]) -> Self {
+        Self::of([evaluation(script, keys, args)], Some(script))
     }
 
     /// Waits for so many replicas. Not inside a script or a transaction, where it does not wait.
@@ -43,19 +52,20 @@ impl Call {
         self
     }
 
-    /// Sends the commands, and loads the scripts and sends them again where the server does not have one. Returns an answer
-    /// for each.
+    /// Sends the commands, and loads the script and sends them again where the server does not have it. Returns an answer for
+    /// each.
     pub(in crate::store) async fn make(
         &self,
         connection: &mut MultiplexedConnection,
     ) -> Result<Vec<Value>, StoreError> {
-        let mut answers = match self.send(connection).await {
-            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                let scripts: Vec<&Script> = self.scripts.iter().collect();
-                load(connection, &scripts).await?;
+        let mut answers = match (self.send(connection).await, &self.script) {
+            (Err(error), Some(script))
+                if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) =>
+            {
+                load(connection, &[script]).await?;
                 self.send(connection).await?
             }
-            answers => answers?,
+            (answers, _) => answers?,
         };
         if self.wanted > 0 {
             let by = answers.pop().map(redis::from_redis_value::<u32>);
@@ -70,12 +80,17 @@ impl Call {
     }
 
     async fn send(&self, connection: &mut MultiplexedConnection) -> RedisResult<Vec<Value>> {
-        let mut commands = self.commands.clone();
-        // Each error by itself: taken together they would not tell where a key has gone.
-        let answers: Vec<RedisResult<Value>> =
-            commands.ignore_errors().query_async(connection).await?;
+        let answers: Vec<RedisResult<Value>> = self.commands.query_async(connection).await?;
         answers.into_iter().collect()
     }
+}
+
+/// The command that runs a script.
+pub(in crate::store) fn evaluation(script: &Script, keys: &[String], args: &[String]) -> Cmd {
+    let mut command = redis::cmd("EVALSHA");
+    command.arg(script.get_hash());
+    command.arg(keys.len()).arg(keys).arg(args);
+    command
 }
 
 /// What the only command has answered.

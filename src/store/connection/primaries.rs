@@ -23,7 +23,7 @@ use crate::domain::{Clock, Uptime};
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// The slots of a Cluster: every key is in one of them.
-pub(in crate::store) const SLOTS: u16 = 16_384;
+const SLOTS: u16 = 16_384;
 
 /// Finds primaries.
 pub(super) struct Primaries {
@@ -206,7 +206,7 @@ pub(super) fn all_slots() -> RangeInclusive<u16> {
 }
 
 /// The slot of a key: CRC-16 (XMODEM) of what stands in its first braces, or of all of it.
-pub(in crate::store) fn slot_of(key: &str) -> u16 {
+pub(super) fn slot_of(key: &str) -> u16 {
     let tag = key.split_once('{').and_then(|(_, rest)| {
         let (tag, _) = rest.split_once('}')?;
         (!tag.is_empty()).then_some(tag)
