@@ -8,6 +8,9 @@ use crate::harness::{Anonymous, Answer, Cluster, PASSWORD, patiently};
 
 const APP: &str = "https://app.example.com";
 
+/// The name of the cookie, of which browsers make sure that it is this host's and came over TLS.
+const COOKIE: &str = "__Host-portcullis";
+
 async fn with_cookies() -> Cluster {
     Cluster::with(2, |_, config| config.http.cookies = true).await
 }
@@ -135,6 +138,11 @@ impl Browser {
         (browser, login)
     }
 
+    fn access_token(&self) -> String {
+        let (access, _) = self.jar[COOKIE].split_once('~').unwrap();
+        access.to_owned()
+    }
+
     async fn send(&mut self, method: &str, path: &str, site: &str, body: Option<&str>) -> Answer {
         let cookies: Vec<_> = self
             .jar
@@ -177,11 +185,11 @@ async fn a_browser_keeps_its_tokens_where_no_script_reads_them_until_it_logs_out
         (&login.json()["token"], &login.json()["refresh_token"]),
         (&json!(""), &json!(""))
     );
-    assert_eq!(browser.jar.len(), 2, "{:?}", browser.jar.keys());
+    assert_eq!(browser.jar.len(), 1, "{:?}", browser.jar.keys());
     let kept = browser.jar.clone();
-    for value in kept.values() {
-        assert!(!login.body.contains(value.as_str()));
-    }
+    let (access, refresh) = kept[COOKIE].split_once('~').unwrap();
+    assert!(access.len() > 100 && refresh.len() > 50);
+    assert!(!login.body.contains(access) && !login.body.contains(refresh));
     assert_eq!(
         browser
             .send("GET", "/dashboard", "same-origin", None)
@@ -201,7 +209,7 @@ async fn a_browser_keeps_its_tokens_where_no_script_reads_them_until_it_logs_out
     assert_eq!(refreshed.json()["refresh_token"], "");
     assert_ne!(browser.jar, kept, "new tokens");
 
-    let access = browser.jar["__Host-portcullis"].clone();
+    let access = browser.access_token();
     let out = browser.send("POST", "/logout", "same-origin", None).await;
     assert_eq!(out.status, 204);
     assert!(browser.jar.is_empty(), "the cookies are gone");
@@ -210,6 +218,46 @@ async fn a_browser_keeps_its_tokens_where_no_script_reads_them_until_it_logs_out
         let old = patiently(async || at.dashboard(&access).await).await;
         assert_eq!(old.status, 401);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cookie_follows_its_session_through_a_new_password_to_its_end() {
+    let cluster = with_cookies().await;
+    let (mut browser, _) = Browser::logged_in(&cluster).await;
+    let before = browser.access_token();
+    let other = json!({"current_password": PASSWORD, "new_password": "a staple of correct horses"})
+        .to_string();
+    let changed = browser.send("PUT", "/me/password", "same-origin", Some(&other));
+    let changed = changed.await;
+    assert_eq!(
+        (changed.status, &changed.json()["token"]),
+        (200, &json!(""))
+    );
+    assert_ne!(browser.access_token(), before);
+    assert_eq!(cluster.anonymous().dashboard(&before).await.status, 401);
+    let kept = browser
+        .send("DELETE", "/sessions?keep=current", "same-origin", None)
+        .await;
+    assert_eq!((kept.status, browser.jar.len()), (204, 1));
+
+    // Its own session, by name.
+    let listed = browser
+        .send("GET", "/sessions", "same-origin", None)
+        .await
+        .json();
+    let path = format!("/sessions/{}", listed["items"][0]["sid"].as_str().unwrap());
+    let ended = browser.send("DELETE", &path, "same-origin", None).await;
+    assert_eq!((ended.status, browser.jar.len()), (204, 0));
+
+    let again = json!({"username": "alice", "password": "a staple of correct horses"}).to_string();
+    browser
+        .send("POST", "/login", "same-origin", Some(&again))
+        .await;
+    let proof = json!({"password": "a staple of correct horses"}).to_string();
+    let deleted = browser
+        .send("POST", "/me/delete", "same-origin", Some(&proof))
+        .await;
+    assert_eq!((deleted.status, browser.jar.len()), (204, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -231,7 +279,7 @@ async fn a_page_of_another_site_cannot_act_with_the_cookie_of_a_user() {
         }
     }
     // An old browser names the page's origin instead.
-    let cookie = format!("__Host-portcullis={}", browser.jar["__Host-portcullis"]);
+    let cookie = format!("{COOKIE}={}", browser.jar[COOKIE]);
     for (origin, status) in [
         (Some("https://evil.example"), 403),
         (None, 403),
@@ -248,7 +296,8 @@ async fn a_page_of_another_site_cannot_act_with_the_cookie_of_a_user() {
 async fn cookies_count_only_where_they_are_switched_on_and_programs_get_their_tokens() {
     let off = Cluster::alone().await;
     let user = off.user("alice").await;
-    let cookie = format!("__Host-portcullis={}", user.token);
+    let value = format!("{}~{}", user.token, user.refresh_token);
+    let cookie = format!("{COOKIE}={value}");
     let headers = [
         ("cookie", cookie.as_str()),
         ("sec-fetch-site", "same-origin"),
@@ -266,7 +315,15 @@ async fn cookies_count_only_where_they_are_switched_on_and_programs_get_their_to
     let login = on.anonymous().login("alice", PASSWORD).await;
     assert_eq!(login.header("set-cookie"), "");
     // Two of one name are none.
-    let twice = format!("__Host-portcullis={0}; __Host-portcullis={0}", user.token);
+    let value = format!("{}~{}", user.token, user.refresh_token);
+    let once = format!("{COOKIE}={value}");
+    let headers = [("cookie", once.as_str()), ("sec-fetch-site", "same-origin")];
+    let at = on.anonymous();
+    assert_eq!(
+        at.send("GET", "/dashboard", &headers, None).await.status,
+        200
+    );
+    let twice = format!("{COOKIE}={value}; {COOKIE}={value}");
     let headers = [
         ("cookie", twice.as_str()),
         ("sec-fetch-site", "same-origin"),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use poem::Request;
 use poem_openapi::payload::Json as Answer;
 use poem_openapi::{ApiResponse, Object, OpenApi};
 use serde::Deserialize;
@@ -10,8 +11,8 @@ use super::Tag;
 use super::audit::Audit;
 use super::authenticated::Authenticated;
 use super::body::Json;
-use super::context;
 use super::problem::{ApiError, FieldError, ProblemCode, ProblemJson};
+use super::{context, cookies};
 use crate::auth::accounts::{Accounts, Deletion, Registration};
 use crate::auth::passwords::Passwords;
 use crate::domain::{AttemptedName, Guess, Password, PasswordRule, Role, Username};
@@ -102,7 +103,11 @@ impl poem_openapi::types::Example for Proof {
 pub enum DeleteResponse {
     /// The account is gone: no replica accepts any of its tokens, and anybody can register its name.
     #[oai(status = 204)]
-    Deleted,
+    Deleted(
+        /// Takes the tokens from a browser
+        #[oai(header = "Set-Cookie")]
+        Option<String>,
+    ),
 }
 
 /// A new account.
@@ -210,6 +215,7 @@ impl AccountsApi {
     async fn delete(
         &self,
         Authenticated(claims): Authenticated,
+        request: &Request,
         Json(body): Json<Proof>,
     ) -> Result<DeleteResponse, ApiError> {
         let (act, name) = (Act::DeleteAccount, Some(&claims.username));
@@ -218,7 +224,10 @@ impl AccountsApi {
         let deletion = self.accounts.delete(&claims, context::network(), &password);
         let throttled = |failure| self.audit.refused(act, name, failure);
         let (outcome, answer) = match deletion.await.map_err(throttled)? {
-            Deletion::Deleted => ("deleted", Ok(DeleteResponse::Deleted)),
+            Deletion::Deleted => {
+                let gone = DeleteResponse::Deleted(cookies::clear(request));
+                ("deleted", Ok(gone))
+            }
             Deletion::WrongPassword => ("refused", Err(wrong_password())),
             Deletion::ActingSessionGone => {
                 let gone = ApiError::new(ProblemCode::InvalidToken);

@@ -10,7 +10,7 @@ use poem::http::HeaderMap;
 use poem::http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use poem::{Body, Endpoint, Request, RequestBody};
 use poem_openapi::payload::Payload;
-use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchemaRef, Registry};
+use poem_openapi::registry::{MetaMediaType, MetaRequest, Registry};
 use poem_openapi::types::Type;
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use serde::de::DeserializeOwned;
@@ -71,16 +71,7 @@ impl<'a, T: DeserializeOwned + Type + Send> ApiExtractor<'a> for Json<T> {
     }
 
     fn request_meta() -> Option<MetaRequest> {
-        let schema: MetaSchemaRef = T::schema_ref();
-        let content_type = <poem_openapi::payload::Json<T> as Payload>::CONTENT_TYPE;
-        Some(MetaRequest {
-            description: None,
-            content: vec![MetaMediaType {
-                content_type,
-                schema,
-            }],
-            required: true,
-        })
+        Some(described::<poem_openapi::payload::Json<T>>())
     }
 
     async fn from_request(
@@ -88,15 +79,12 @@ impl<'a, T: DeserializeOwned + Type + Send> ApiExtractor<'a> for Json<T> {
         body: &mut RequestBody,
         _: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        if !is_json(request.headers()) {
+        if !is_of(request.headers(), "application/json") {
             return Err(ApiError::new(ProblemCode::UnsupportedMediaType).into());
         }
         let malformed = |detail| ApiError::because(ProblemCode::MalformedRequest, detail);
-        let bytes = body
-            .take()?
-            .into_bytes_limit(MAX_BYTES)
-            .await
-            .map_err(|_| malformed("The body cannot be read."))?;
+        let bytes = bytes(body).await;
+        let bytes = bytes.ok_or_else(|| malformed("The body cannot be read."))?;
         // serde would take an array for the structure, its elements in the order of the members.
         if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
             return Err(malformed("The body is not a JSON object.").into());
@@ -112,8 +100,26 @@ impl<'a, T: DeserializeOwned + Type + Send> ApiExtractor<'a> for Json<T> {
     }
 }
 
-/// `application/json`, without a character set or with UTF-8.
-fn is_json(headers: &HeaderMap) -> bool {
+/// What the document says of a body that must be there.
+pub(super) fn described<P: Payload>() -> MetaRequest {
+    MetaRequest {
+        description: None,
+        content: vec![MetaMediaType {
+            content_type: P::CONTENT_TYPE,
+            schema: P::schema_ref(),
+        }],
+        required: true,
+    }
+}
+
+/// A body that was read already; `None` where there is none.
+pub(super) async fn bytes(body: &mut RequestBody) -> Option<Vec<u8>> {
+    let bytes = body.take().ok()?.into_bytes_limit(MAX_BYTES).await;
+    Some(bytes.ok()?.to_vec())
+}
+
+/// Whether the body is of that kind, without a character set or with UTF-8.
+pub(super) fn is_of(headers: &HeaderMap, wanted: &str) -> bool {
     let mut values = headers.get_all(CONTENT_TYPE).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
         return false;
@@ -124,7 +130,7 @@ fn is_json(headers: &HeaderMap) -> bool {
     let mut parts = text.split(';').map(str::trim);
     parts
         .next()
-        .is_some_and(|kind| kind.eq_ignore_ascii_case("application/json"))
+        .is_some_and(|kind| kind.eq_ignore_ascii_case(wanted))
         && parts.all(|parameter| {
             let parameter = parameter.to_ascii_lowercase();
             parameter == "charset=utf-8" || parameter == "charset=\"utf-8\""
@@ -136,10 +142,8 @@ mod tests {
     use super::*;
 
     fn takes(content_type: &str) -> bool {
-        is_json(&HeaderMap::from_iter([(
-            CONTENT_TYPE,
-            content_type.parse().unwrap(),
-        )]))
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, content_type.parse().unwrap())]);
+        is_of(&headers, "application/json")
     }
 
     #[test]
@@ -154,6 +158,6 @@ mod tests {
         ] {
             assert!(!takes(other), "{other}");
         }
-        assert!(!is_json(&HeaderMap::new()));
+        assert!(!is_of(&HeaderMap::new(), "application/json"));
     }
 }

@@ -176,12 +176,13 @@ impl IntrospectionApi {
     ) -> Result<IntrospectResponse, ApiError> {
         let form = match form {
             Ok(form) => form,
-            Err(Refused::Client) => {
-                self.audit.record(Act::Client, "refused", None, None);
-                let body = Answer(Refused::Client.body());
-                return Ok(IntrospectResponse::NoClient(body, CHALLENGE.to_owned()));
+            Err(why) => {
+                return Ok(self.turned_away(
+                    why,
+                    IntrospectResponse::BadForm,
+                    IntrospectResponse::NoClient,
+                ));
             }
-            Err(why) => return Ok(IntrospectResponse::BadForm(Answer(why.body()))),
         };
         let said = match self.sessions.authenticate(&form.token).await? {
             Ok(claims) => Introspection::of(&claims),
@@ -201,17 +202,36 @@ impl IntrospectionApi {
     ) -> Result<RevokeResponse, ApiError> {
         let form = match form {
             Ok(form) => form,
-            Err(Refused::Client) => {
-                self.audit.record(Act::Client, "refused", None, None);
-                let body = Answer(Refused::Client.body());
-                return Ok(RevokeResponse::NoClient(body, CHALLENGE.to_owned()));
+            Err(why) => {
+                return Ok(self.turned_away(
+                    why,
+                    RevokeResponse::BadForm,
+                    RevokeResponse::NoClient,
+                ));
             }
-            Err(why) => return Ok(RevokeResponse::BadForm(Answer(why.body()))),
         };
         if let Some((user, username)) = self.sessions.revoke(&form.token).await? {
             self.audit
                 .record(Act::LogOut, "revoked", Some(user), Some(&username));
         }
         Ok(RevokeResponse::Revoked)
+    }
+}
+
+impl IntrospectionApi {
+    /// The answer to whoever is not answered, in the words of either route.
+    fn turned_away<T>(
+        &self,
+        why: Refused,
+        bad_form: fn(Answer<OauthError>) -> T,
+        no_client: fn(Answer<OauthError>, String) -> T,
+    ) -> T {
+        match why {
+            Refused::Request => bad_form(Answer(why.body())),
+            Refused::Client => {
+                self.audit.record(Act::Client, "refused", None, None);
+                no_client(Answer(why.body()), CHALLENGE.to_owned())
+            }
+        }
     }
 }

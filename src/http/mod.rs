@@ -9,6 +9,7 @@ mod authenticated;
 mod body;
 mod browsers;
 pub mod context;
+mod cookies;
 mod dashboard;
 mod discovery;
 pub mod docs;
@@ -120,6 +121,7 @@ pub fn public(
     rules: BrowserRules,
     with_docs: bool,
 ) -> impl Endpoint<Output = Response> {
+    let rules = Arc::new(rules);
     let service = service(&services);
     let docs = Docs::of(&service);
     let pages: &[&str] = if with_docs { &PAGES } else { &[] };
@@ -138,11 +140,11 @@ pub fn public(
         .with(AddData::new(services.sessions))
         .with(AddData::new(services.clients));
     Observed {
-        origins: rules.origins.clone(),
         inner: Browsers {
             inner: WholeBodies(routes),
-            rules,
+            rules: Arc::clone(&rules),
         },
+        rules,
         routes: known,
         trusted_proxies,
         metrics: services.metrics,

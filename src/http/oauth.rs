@@ -5,24 +5,22 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use poem::http::HeaderMap;
-use poem::http::header::{AUTHORIZATION, CONTENT_TYPE};
+use poem::http::header::AUTHORIZATION;
 use poem::{Request, RequestBody};
-use poem_openapi::payload::Payload;
-use poem_openapi::registry::{
-    MetaMediaType, MetaRequest, MetaSchemaRef, MetaSecurityScheme, Registry,
-};
+use poem_openapi::registry::{MetaRequest, MetaSecurityScheme, Registry};
 use poem_openapi::types::Type;
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions, Object};
 use serde::de::DeserializeOwned;
 
+use super::body::{bytes, described, is_of};
 use super::problem::{ApiError, ProblemCode};
 use crate::auth::clients::Clients;
 
 /// The name of the security scheme in the document.
 const SCHEME: &str = "client";
 
-/// No form that an operation takes is larger.
-const MAX_BYTES: usize = 16 * 1024;
+/// The kind of body that clients send.
+const FORM: &str = "application/x-www-form-urlencoded";
 
 /// What is wrong, for programs (RFC 6749 §5.2).
 #[derive(Debug, Object)]
@@ -95,16 +93,7 @@ impl<'a, T: DeserializeOwned + Type + Send> ApiExtractor<'a> for FromClient<T> {
     }
 
     fn request_meta() -> Option<MetaRequest> {
-        let schema: MetaSchemaRef = T::schema_ref();
-        let content_type = <poem_openapi::payload::Form<T> as Payload>::CONTENT_TYPE;
-        Some(MetaRequest {
-            description: None,
-            content: vec![MetaMediaType {
-                content_type,
-                schema,
-            }],
-            required: true,
-        })
+        Some(described::<poem_openapi::payload::Form<T>>())
     }
 
     async fn from_request(
@@ -120,13 +109,11 @@ impl<'a, T: DeserializeOwned + Type + Send> ApiExtractor<'a> for FromClient<T> {
         if !known {
             return Ok(Self(Err(Refused::Client)));
         }
-        if !is_form(request.headers()) {
+        if !is_of(request.headers(), FORM) {
             return Ok(Self(Err(Refused::Request)));
         }
-        let bytes = body.take()?.into_bytes_limit(MAX_BYTES).await;
-        let form = bytes
-            .ok()
-            .and_then(|bytes| serde_urlencoded::from_bytes(&bytes).ok());
+        let bytes = bytes(body).await;
+        let form = bytes.and_then(|bytes| serde_urlencoded::from_bytes(&bytes).ok());
         Ok(Self(form.ok_or(Refused::Request)))
     }
 }
@@ -162,18 +149,6 @@ fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
         Some(decoded)
     };
     Some((decoded(id)?, decoded(secret)?))
-}
-
-fn is_form(headers: &HeaderMap) -> bool {
-    let mut values = headers.get_all(CONTENT_TYPE).iter();
-    let (Some(value), None) = (values.next(), values.next()) else {
-        return false;
-    };
-    let kind = value.to_str().unwrap_or_default().split(';').next();
-    kind.is_some_and(|kind| {
-        kind.trim()
-            .eq_ignore_ascii_case("application/x-www-form-urlencoded")
-    })
 }
 
 #[cfg(test)]

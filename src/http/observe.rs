@@ -14,7 +14,7 @@ use poem::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use poem::{Endpoint, IntoResponse, Request, Response};
 use tracing::{Instrument, Span, error, warn};
 
-use super::browsers::{allowed_origin, share};
+use super::browsers::{BrowserRules, share};
 use super::context::{Context, REQUEST_ID};
 use super::problem::{ApiError, ProblemCode};
 use super::routes::{Route, Routes};
@@ -29,8 +29,8 @@ pub(super) struct Observed<E> {
     pub(super) inner: E,
     pub(super) routes: Arc<Routes>,
     pub(super) trusted_proxies: Vec<IpNet>,
-    /// Origins of pages that may see answers.
-    pub(super) origins: Vec<String>,
+    /// Which pages may see answers.
+    pub(super) rules: Arc<BrowserRules>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Clock,
 }
@@ -49,7 +49,7 @@ impl<E: Endpoint<Output: IntoResponse>> Endpoint for Observed<E> {
             route.map_or("", |route| &route.pattern),
         );
         let id = HeaderValue::from_str(&context.request_id).ok();
-        let origin = allowed_origin(&self.origins, request.headers());
+        let origin = self.rules.allowed_origin(request.headers());
         let answered = context
             .clone()
             .scope(self.answer(request, route))
@@ -57,7 +57,9 @@ impl<E: Endpoint<Output: IntoResponse>> Endpoint for Observed<E> {
         let (mut response, cause) = answered.await;
         let took = self.clock.uptime().since(begun);
         Self::finish(&mut response, id, &span);
-        share(response.headers_mut(), origin);
+        if let Some(origin) = origin {
+            share(response.headers_mut(), origin);
+        }
         let pattern = route.map_or(&self.routes.unmatched, |route| &route.pattern);
         self.metrics
             .request(method, pattern, response.status().as_u16(), took);
@@ -214,7 +216,11 @@ mod tests {
             inner,
             routes: Arc::new(Routes::new(&serde_json::json!({}), &["/"])),
             trusted_proxies: Vec::new(),
-            origins: Vec::new(),
+            rules: Arc::new(BrowserRules {
+                origins: Vec::new(),
+                cookies: false,
+                own: String::new(),
+            }),
             metrics: Arc::new(Metrics::new().unwrap()),
             clock: Clock::machine(),
         }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use poem::Request;
 use poem_openapi::payload::Json as Answer;
 use poem_openapi::{ApiResponse, Object, OpenApi};
 use serde::Deserialize;
@@ -10,9 +11,9 @@ use super::Tag;
 use super::audit::Audit;
 use super::authenticated::Authenticated;
 use super::body::Json;
-use super::context;
 use super::problem::{ApiError, FieldError, ProblemCode};
 use super::refresh::TokenBody;
+use super::{context, cookies};
 use crate::auth::password_change::PasswordChange;
 use crate::auth::sessions::Sessions;
 use crate::domain::{AttemptedName, Guess, Password, PasswordRule};
@@ -50,7 +51,12 @@ impl poem_openapi::types::Example for PasswordBody {
 pub enum PasswordResponse {
     /// It is the new one. All other sessions have ended on every replica; here are new tokens for this one.
     #[oai(status = 200)]
-    Changed(Answer<TokenBody>),
+    Changed(
+        Answer<TokenBody>,
+        /// The tokens of a browser
+        #[oai(header = "Set-Cookie")]
+        Option<String>,
+    ),
 }
 
 /// The route of this file.
@@ -70,6 +76,7 @@ impl PasswordApi {
     async fn change(
         &self,
         Authenticated(claims): Authenticated,
+        request: &Request,
         Json(body): Json<PasswordBody>,
     ) -> Result<PasswordResponse, ApiError> {
         let guess = Guess {
@@ -88,7 +95,7 @@ impl PasswordApi {
                 .refused(Act::ChangePassword, Some(&claims.username), failure)
         };
         let change = change.await.map_err(throttled)?;
-        let (outcome, answer) = answer(change);
+        let (outcome, answer) = answer(request, change);
         self.audit.record(
             Act::ChangePassword,
             outcome,
@@ -100,11 +107,17 @@ impl PasswordApi {
 }
 
 /// What is told of a change, in one word to the log and otherwise to the client.
-fn answer(change: PasswordChange) -> (&'static str, Result<PasswordResponse, ApiError>) {
+fn answer(
+    request: &Request,
+    change: PasswordChange,
+) -> (&'static str, Result<PasswordResponse, ApiError>) {
     match change {
         PasswordChange::Changed(session) => {
-            let tokens = PasswordResponse::Changed(Answer(session.into()));
-            ("changed", Ok(tokens))
+            let (body, cookie) = cookies::hand_out(request, session);
+            (
+                "changed",
+                Ok(PasswordResponse::Changed(Answer(body), cookie)),
+            )
         }
         PasswordChange::Wrong => {
             let rule = "is not the current password".to_owned();

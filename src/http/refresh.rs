@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::Tag;
 use super::audit::Audit;
 use super::body::Json;
+use super::cookies;
 use super::problem::{ApiError, ProblemCode};
 use crate::auth::refresh::Refreshed;
 use crate::auth::sessions::{NewSession, Sessions};
@@ -66,10 +67,6 @@ pub(super) struct RefreshBody {
     refresh_token: String,
 }
 
-/// A refresh token that a browser has sent in a cookie.
-#[derive(Clone)]
-pub(super) struct GivenByCookie(pub String);
-
 /// Shows no token.
 impl std::fmt::Debug for RefreshBody {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -90,7 +87,12 @@ impl poem_openapi::types::Example for RefreshBody {
 pub enum RefreshResponse {
     /// Here are new tokens. The refresh token that was sent is used up.
     #[oai(status = 200)]
-    Refreshed(Answer<TokenBody>),
+    Refreshed(
+        Answer<TokenBody>,
+        /// The tokens of a browser
+        #[oai(header = "Set-Cookie")]
+        Option<String>,
+    ),
 }
 
 /// The route of this file.
@@ -113,9 +115,8 @@ impl RefreshApi {
         Json(body): Json<RefreshBody>,
     ) -> Result<RefreshResponse, ApiError> {
         // A page does not know what its browser has in a cookie.
-        let in_cookie = request.extensions().get::<GivenByCookie>();
-        let token = match in_cookie {
-            Some(GivenByCookie(token)) if body.refresh_token.is_empty() => token,
+        let token = match cookies::refresh_token(request) {
+            Some(token) if body.refresh_token.is_empty() => token,
             _ => &body.refresh_token,
         };
         match self.sessions.refresh(token).await? {
@@ -128,7 +129,8 @@ impl RefreshApi {
                 let user = Some(session.user);
                 self.audit
                     .record(Act::Refresh, outcome, user, Some(&session.username));
-                Ok(RefreshResponse::Refreshed(Answer(session.into())))
+                let (body, cookie) = cookies::hand_out(request, session);
+                Ok(RefreshResponse::Refreshed(Answer(body), cookie))
             }
             Refreshed::Reused(token) => {
                 let user = Some(token.user);

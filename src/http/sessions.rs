@@ -13,6 +13,7 @@ use super::audit::Audit;
 use super::authenticated::{Authenticated, Recognised};
 use super::body::Json;
 use super::context;
+use super::cookies;
 use super::problem::{ApiError, ProblemCode, ProblemJson};
 use super::refresh::TokenBody;
 use crate::auth::revocation::Ended;
@@ -26,7 +27,12 @@ use crate::telemetry::Act;
 pub enum LoginResponse {
     /// A session is open; here is its token.
     #[oai(status = 200)]
-    In(Answer<TokenBody>),
+    In(
+        Answer<TokenBody>,
+        /// The tokens of a browser
+        #[oai(header = "Set-Cookie")]
+        Option<String>,
+    ),
     /// The username or the password is wrong. The answer is the same, and takes as long, whether there is such a user or not.
     #[oai(status = 401)]
     Refused(ProblemJson, #[oai(header = "WWW-Authenticate")] String),
@@ -37,7 +43,11 @@ pub enum LoginResponse {
 pub enum LogoutResponse {
     /// What was to end has ended: no replica accepts any of its tokens.
     #[oai(status = 204)]
-    Out,
+    Out(
+        /// Takes the tokens from a browser whose own session has ended
+        #[oai(header = "Set-Cookie")]
+        Option<String>,
+    ),
 }
 
 /// A session of one's own.
@@ -156,7 +166,8 @@ impl SessionsApi {
             Login::In(session) => {
                 self.audit
                     .record(Act::LogIn, "in", Some(session.user), username.as_ref());
-                Ok(LoginResponse::In(Answer(session.into())))
+                let (body, cookie) = cookies::hand_out(request, session);
+                Ok(LoginResponse::In(Answer(body), cookie))
             }
             Login::Refused => {
                 self.audit
@@ -175,11 +186,15 @@ impl SessionsApi {
     /// Ends the session of the token. Once this has answered, no replica accepts any token of the session. If it answers 503
     /// instead, say it again: this replica refuses the token from then on, but others may not have heard yet.
     #[oai(path = "/logout", method = "post", tag = Tag::Sessions, operation_id = "logout")]
-    async fn logout(&self, Recognised(claims): Recognised) -> Result<LogoutResponse, ApiError> {
+    async fn logout(
+        &self,
+        Recognised(claims): Recognised,
+        request: &Request,
+    ) -> Result<LogoutResponse, ApiError> {
         self.sessions.log_out(&claims).await?;
         self.audit
             .record(Act::LogOut, "out", Some(claims.sub), Some(&claims.username));
-        Ok(LogoutResponse::Out)
+        Ok(LogoutResponse::Out(cookies::clear(request)))
     }
 
     /// Log out everywhere
@@ -190,6 +205,7 @@ impl SessionsApi {
     async fn logout_everywhere(
         &self,
         Authenticated(claims): Authenticated,
+        request: &Request,
         /// `current` keeps the session of this token
         keep: Query<Option<Keep>>,
     ) -> Result<LogoutResponse, ApiError> {
@@ -198,7 +214,7 @@ impl SessionsApi {
             ended.ok_or(ApiError::new(ProblemCode::InvalidToken))?;
             let (user, name) = (Some(claims.sub), Some(&claims.username));
             self.audit.record(Act::LogOut, "out_elsewhere", user, name);
-            return Ok(LogoutResponse::Out);
+            return Ok(LogoutResponse::Out(None));
         }
         match self.sessions.log_out_everywhere(&claims).await? {
             Ended::All => {
@@ -208,7 +224,7 @@ impl SessionsApi {
                     Some(claims.sub),
                     Some(&claims.username),
                 );
-                Ok(LogoutResponse::Out)
+                Ok(LogoutResponse::Out(cookies::clear(request)))
             }
             Ended::ActingSessionGone => Err(ApiError::new(ProblemCode::InvalidToken)),
         }
@@ -241,6 +257,7 @@ impl SessionsApi {
     async fn end(
         &self,
         Authenticated(claims): Authenticated,
+        request: &Request,
         /// The session, as the list of sessions names it
         sid: Path<String>,
     ) -> Result<LogoutResponse, ApiError> {
@@ -257,6 +274,9 @@ impl SessionsApi {
             Some(claims.sub),
             Some(&claims.username),
         );
-        Ok(LogoutResponse::Out)
+        let own = sid == claims.sid;
+        Ok(LogoutResponse::Out(
+            own.then(|| cookies::clear(request)).flatten(),
+        ))
     }
 }
