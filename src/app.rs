@@ -16,6 +16,7 @@ use crate::auth::accounts::Accounts;
 use crate::auth::administration::Administration;
 use crate::auth::clients::Clients;
 use crate::auth::keyring::Keys;
+use crate::auth::keyring::private_file::keep;
 use crate::auth::passwords::Passwords;
 use crate::auth::refresh_tokens::RefreshTokens;
 use crate::auth::revocation::{Following, Revocations};
@@ -136,7 +137,7 @@ impl App {
         tokio::select! {
             () = shutdown => {}
             _ = &mut following => return Err(io::Error::other("the follower of the feed has ended")),
-            true = async { (&mut watching).await.is_err() } => return Err(io::Error::other("nobody watches the keys any more")),
+            _ = &mut watching => return Err(io::Error::other("nobody watches the keys any more")),
             _ = &mut management => return Err(io::Error::other("the management server has ended")),
             _ = &mut public => return Err(io::Error::other("the server has ended")),
             () = ended(&mut private_redis) => return Err(io::Error::other("the private redis-server has ended")),
@@ -152,6 +153,7 @@ impl App {
         self.revocations.finish().await;
         stop_rest.cancel();
         following.await.map_err(io::Error::other)?;
+        watching.await.map_err(io::Error::other)?;
         management.await.map_err(io::Error::other)??;
         if let Some(redis) = private_redis {
             redis.stop().await;
@@ -304,10 +306,8 @@ fn signing_secret(signing: &SigningKey) -> Result<Secret, StartError> {
     }
 }
 
-/// The secret in the file, or a new one that is kept there, for its owner's eyes only.
+/// The secret in the file, or a new one that is kept there.
 fn kept_secret(file: &Path) -> io::Result<Secret> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
     if let Ok(text) = std::fs::read_to_string(file) {
         let secret = Secret::new(text.trim_end().to_owned());
         return match secret.weakness() {
@@ -321,19 +321,7 @@ fn kept_secret(file: &Path) -> io::Result<Secret> {
         std::fs::create_dir_all(folder)?;
     }
     let secret = Secret::generate();
-    // Named when it is whole: neither a crash nor another replica that starts just now leaves half a key behind.
-    let whole = file.with_extension(format!("new-{}", std::process::id()));
-    let mut kept = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&whole)?;
-    writeln!(kept, "{}", secret.expose())?;
-    kept.sync_all()?;
-    let named = std::fs::hard_link(&whole, file);
-    std::fs::remove_file(&whole)?;
-    match named {
+    match keep(file, &secret) {
         Ok(()) => Ok(secret),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => kept_secret(file),
         Err(error) => Err(error),

@@ -126,6 +126,16 @@ async fn a_change_from_a_secret_to_a_folder_logs_nobody_out() {
     assert_eq!(bob.dashboard_at(&both).await, 200, "the folder's tokens");
     let next = patiently(async || at.refresh(&alice.refresh_token).await).await;
     assert_eq!(next.status, 200);
+    // A secret for refresh tokens of their own, set later, ends no session either.
+    let mut later = with_both(&folder.path());
+    later.tokens.refresh_secrets = vec![Secret::new(
+        "a-secret-of-their-own-9f8e7d6c5b4a3".to_owned(),
+    )];
+    let later = Replica::serve(later).await;
+    let token = next.json()["refresh_token"].as_str().unwrap().to_owned();
+    let at = alice.at.towards(&later);
+    let next = patiently(async || at.refresh(&token).await).await;
+    assert_eq!(next.status, 200, "{next:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -342,6 +352,31 @@ fn the_keys_command_tells_what_it_does_and_what_it_will_not_do() {
         let mode = file.unwrap().metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
+    // A name that an operator has chosen, and that sorts after all dates.
+    let only = folder
+        .run(&["list"])
+        .split_whitespace()
+        .next()
+        .unwrap()
+        .to_owned();
+    std::fs::rename(folder.path().join(&only), folder.path().join("mine.pem")).unwrap();
+    folder.run(&["stage"]);
+    let said = folder.run(&["activate"]);
+    assert!(said.starts_with("mine~20"), "{said}");
+    folder.run(&["retire", "mine.pem"]);
+    // What would keep its reader waiting is not read.
+    let pipe = folder.path().join("pipe.pem");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let (code, said) = folder.try_run(&["list"]);
+    assert_eq!(code, 1);
+    assert!(said.contains("pipe.pem is no file"), "{said}");
+    std::fs::remove_file(pipe).unwrap();
     std::fs::write(folder.path().join("z.pem"), "planted-secret").unwrap();
     let (code, said) = folder.try_run(&["list"]);
     assert_eq!(code, 1);

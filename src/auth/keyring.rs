@@ -9,10 +9,11 @@
 
 mod folder;
 mod key;
+pub mod private_file;
 pub mod rotation;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -83,7 +84,9 @@ impl Keyring {
         let keys: Vec<Key> = std::iter::once(active).chain(others).collect();
         let mut public: Vec<PublicKey> = keys.iter().filter_map(|key| key.public.clone()).collect();
         public.sort_by(|a, b| a.kid.cmp(&b.kid));
-        let names: Vec<&str> = public.iter().map(|key| key.kid.as_str()).collect();
+        // A name is the digest of its key, and the version of the program says how it is shown.
+        let names = public.iter().map(|key| key.kid.as_str());
+        let names: Vec<&str> = names.chain([env!("CARGO_PKG_VERSION")]).collect();
         let tag = digest(&SHA256, names.join(" ").as_bytes());
         let tag = BASE64_URL_SAFE_NO_PAD.encode(&tag.as_ref()[..12]);
         let verifying = keys.into_iter().map(|key| {
@@ -172,14 +175,19 @@ impl Keys {
     /// Looks at the folder each second until told to stop.
     pub async fn watch(self: Arc<Self>, stop: CancellationToken) {
         let Some(folder) = self.folder.clone() else {
-            return;
+            return stop.cancelled().await;
         };
-        let (mut taken, mut complained) = (None, None);
+        let mut watch = Watch::default();
         loop {
-            // Before it is read: what is written meanwhile is seen the next time.
-            let seen = look(&folder);
-            if seen.as_ref().ok() != taken.as_ref() || taken.is_none() {
-                self.take(seen, &mut taken, &mut complained);
+            let (keys, folder) = (Arc::clone(&self), folder.clone());
+            // A folder may lie on a network that hangs.
+            let looked = tokio::task::spawn_blocking(move || {
+                watch.look(&keys, &folder);
+                watch
+            });
+            tokio::select! {
+                () = stop.cancelled() => return,
+                done = looked => watch = done.unwrap_or_default(),
             }
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -188,43 +196,63 @@ impl Keys {
         }
     }
 
-    fn take(
-        &self,
-        seen: Result<Look, String>,
-        taken: &mut Option<Look>,
-        complained: &mut Option<String>,
-    ) {
-        let next =
-            seen.and_then(|seen| Ok((seen, ring(self.secret.as_ref(), self.folder.as_ref())?)));
-        if let (Ok((seen, _)), Some(folder)) = (&next, &self.folder)
-            && look(folder).as_ref().ok() != Some(seen)
-        {
-            // Names are being changed: a key that is renamed just now may have been missed. The next look finds it.
-            return;
+    fn read(&self) -> Result<Keyring, String> {
+        ring(self.secret.as_ref(), self.folder.as_ref())
+    }
+
+    /// Takes a ring over, where it is another one.
+    fn replace(&self, next: Keyring) {
+        let before = self.ring.load();
+        let same =
+            before.published.tag == next.published.tag && before.active_kid() == next.active_kid();
+        if !same {
+            info!(
+                event = "keys",
+                active = next.active_kid(),
+                keys = next.verifying.len(),
+                "the keyring has changed"
+            );
+            self.ring.store(Arc::new(next));
         }
-        match next {
+    }
+}
+
+/// What was seen of a folder so far.
+#[derive(Default)]
+struct Watch {
+    /// How it looked when it was read.
+    taken: Option<Look>,
+    /// What was said to be wrong with it.
+    complaint: Option<String>,
+}
+
+impl Watch {
+    /// Looks, and reads where something has changed.
+    fn look(&mut self, keys: &Keys, folder: &Path) {
+        // Before it is read: what is written meanwhile is seen the next time.
+        let seen = look(folder);
+        let changed = seen.as_ref().ok() != self.taken.as_ref();
+        let read = seen.and_then(|seen| {
+            let next = changed.then(|| keys.read()).transpose()?;
+            Ok((seen, next))
+        });
+        match read {
+            // Names are being changed: a key that is renamed just now may have been missed. The next look finds it.
+            Ok((seen, Some(_))) if look(folder).as_ref() != Ok(&seen) => {}
             Ok((seen, next)) => {
-                *complained = None;
-                let first = taken.replace(seen).is_none();
-                let before = self.ring.load();
-                let same = before.published.tag == next.published.tag
-                    && before.active_kid() == next.active_kid();
-                if first && same {
-                    return;
+                self.taken = Some(seen);
+                if self.complaint.take().is_some() {
+                    info!(event = "keys", "the keys can be read again");
                 }
-                info!(
-                    event = "keys",
-                    active = next.active_kid(),
-                    keys = next.verifying.len(),
-                    "the keyring has changed"
-                );
-                self.ring.store(Arc::new(next));
+                if let Some(next) = next {
+                    keys.replace(next);
+                }
             }
             Err(why) => {
                 // Once for each thing that is wrong, not once a second.
-                if complained.as_ref() != Some(&why) {
+                if self.complaint.as_ref() != Some(&why) {
                     warn!(event = "keys", %why, "the keys cannot be read; those read before stay");
-                    *complained = Some(why);
+                    self.complaint = Some(why);
                 }
             }
         }

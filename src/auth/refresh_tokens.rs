@@ -35,8 +35,9 @@ struct Key {
 }
 
 impl RefreshTokens {
-    /// With the secrets of the settings, of which the first makes tokens. Without any the key is derived from the secret that
-    /// signs access tokens (HKDF, RFC 5869).
+    /// With the secrets of the settings, of which the first makes tokens. Last stands a key that is derived from the secret that
+    /// signs access tokens (HKDF, RFC 5869), where there is one: so it makes tokens where no secret is set, and what it has made
+    /// is recognised after one was.
     ///
     /// # Errors
     /// A sentence where the cryptographic library fails.
@@ -45,8 +46,7 @@ impl RefreshTokens {
             .iter()
             .map(|secret| Key::new(secret.expose().as_bytes()))
             .collect();
-        if keys.is_empty() {
-            let signing = signing.ok_or("REFRESH_SECRET: must be set beside JWT_KEYS")?;
+        if let Some(signing) = signing {
             let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, b"portcullis");
             let mut derived = Zeroizing::new([0; MAC]);
             salt.extract(signing.expose().as_bytes())
@@ -54,6 +54,9 @@ impl RefreshTokens {
                 .and_then(|key| key.fill(&mut *derived))
                 .map_err(|_| "a key for refresh tokens cannot be derived")?;
             keys.push(Key::new(&*derived));
+        }
+        if keys.is_empty() {
+            return Err("REFRESH_SECRET: must be set beside JWT_KEYS");
         }
         Ok(Self { keys })
     }
@@ -188,12 +191,22 @@ mod tests {
     }
 
     #[test]
-    fn without_a_secret_the_key_comes_from_the_signing_secret_and_is_not_that() {
+    fn without_a_secret_the_key_comes_from_the_signing_secret_and_is_recognised_after_one_is_set() {
         let derived = |signing: &str| RefreshTokens::new(&[], Some(&secret(signing))).unwrap();
         let claims = claims();
         let token = derived("signing").make(&claims);
         assert!(derived("signing").recognise(&token).is_some());
         assert!(derived("another").recognise(&token).is_none());
-        assert!(tokens(&["signing"]).recognise(&token).is_none());
+        assert!(
+            RefreshTokens::new(&[secret("signing")], None)
+                .unwrap()
+                .recognise(&token)
+                .is_none()
+        );
+        // A secret that is set later makes tokens, and ends nobody's session.
+        let later = tokens(&["one"]);
+        assert!(later.recognise(&token).is_some());
+        assert!(derived("signing").recognise(&later.make(&claims)).is_none());
+        assert!(RefreshTokens::new(&[], None).is_err());
     }
 }

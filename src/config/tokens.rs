@@ -57,8 +57,8 @@ pub(super) struct TokenSettings {
     refresh_grace: Given<Span>,
 
     /// REFRESH_SECRET: the keys of refresh tokens, at least 32 bytes each, separated by commas: the first makes tokens, all are
-    /// recognised. A secret: set the variable REFRESH_SECRET, or name a file here. Without either it is derived from the
-    /// secret that signs access tokens
+    /// recognised. A secret: set the variable REFRESH_SECRET, or name a file here. Without either it is derived from
+    /// JWT_SECRET; what was made so is recognised for as long as that is set
     #[arg(long, env = "REFRESH_SECRET_FILE", value_name = "FILE")]
     refresh_secret_file: Option<Given<PathBuf>>,
 

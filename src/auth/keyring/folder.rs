@@ -5,11 +5,11 @@
 //! folder of files by a symbolic link.
 
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::Path;
 
 use super::key::Key;
+use super::private_file::keep;
 use crate::config::Secret;
 
 /// How a name ends that does not sign yet.
@@ -51,7 +51,7 @@ pub(super) struct KeyFile {
 
 /// What the folder looked like: where it is the same, nothing has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Look(Vec<(String, u64, u64, i64, i64)>);
+pub(super) struct Look(Vec<(String, u64, u64, [i64; 4])>);
 
 /// Looks at the names in the folder, and at what they lead to.
 pub(super) fn look(folder: &Path) -> Result<Look, String> {
@@ -59,7 +59,13 @@ pub(super) fn look(folder: &Path) -> Result<Look, String> {
     for name in names(folder)? {
         let file = fs::metadata(folder.join(&name)).map_err(|error| sentence(&name, &error))?;
         let (size, inode) = (file.size(), file.ino());
-        seen.push((name, size, inode, file.mtime(), file.mtime_nsec()));
+        let dates = [
+            file.mtime(),
+            file.mtime_nsec(),
+            file.ctime(),
+            file.ctime_nsec(),
+        ];
+        seen.push((name, size, inode, dates));
     }
     Ok(Look(seen))
 }
@@ -72,11 +78,10 @@ pub(super) fn read(folder: &Path) -> Result<Vec<KeyFile>, String> {
     let mut files = Vec::new();
     for name in names(folder)? {
         let path = folder.join(&name);
-        let size = fs::metadata(&path)
-            .map_err(|error| sentence(&name, &error))?
-            .size();
-        if size > MAX_BYTES {
-            return Err(format!("JWT_KEYS: {name} is longer than a key"));
+        let file = fs::metadata(&path).map_err(|error| sentence(&name, &error))?;
+        // To read a pipe or a device would wait, or never end.
+        if !file.is_file() || file.len() > MAX_BYTES {
+            return Err(format!("JWT_KEYS: {name} is no file, or longer than a key"));
         }
         let text = fs::read_to_string(&path).map_err(|error| sentence(&name, &error))?;
         let key =
@@ -119,19 +124,13 @@ fn sentence(name: &str, error: &std::io::Error) -> String {
     format!("JWT_KEYS: {name} cannot be read ({})", error.kind())
 }
 
-/// Writes a new key: for its owner's eyes only, and under its name only when it is whole.
-pub(super) fn write(folder: &Path, name: &str, pem: &Secret) -> Result<PathBuf, String> {
+/// Writes a new key.
+pub(super) fn write(folder: &Path, name: &str, pem: &Secret) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("{name} cannot be written ({error})");
-    fs::create_dir_all(folder).map_err(failed)?;
-    let (path, partial) = (folder.join(name), folder.join(format!(".{name}.new")));
-    let mut options = fs::OpenOptions::new();
-    let options = options.write(true).create(true).truncate(true).mode(0o600);
-    let mut file = options.open(&partial).map_err(failed)?;
-    file.write_all(pem.expose().as_bytes()).map_err(failed)?;
-    file.sync_all().map_err(failed)?;
-    // Not over a key that is there.
-    let named = fs::hard_link(&partial, &path);
-    fs::remove_file(&partial).map_err(failed)?;
-    named.map_err(failed)?;
-    Ok(path)
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(failed)?;
+    keep(&folder.join(name), pem).map_err(failed)
 }

@@ -7,7 +7,7 @@ use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair};
 use aws_lc_rs::{rsa, signature};
 use base64::Engine;
-use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, ThumbprintHash};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
 
@@ -17,7 +17,7 @@ use crate::config::Secret;
 const LEAST_MODULUS: usize = 256;
 
 /// What is wrong with a PEM file that is no key of ours.
-const WRONG_PEM: &str = "is not a private key in PEM (PKCS#8) of a known kind: Ed25519, P-256, or RSA of 2048 bits or more";
+const WRONG_PEM: &str = "is not a private key in PEM of a known kind: Ed25519 or P-256 (PKCS#8, as OpenSSL writes it), or RSA of 2048 bits or more";
 
 /// A signing key.
 pub(super) struct Key {
@@ -172,16 +172,10 @@ impl KeyKind {
                 pair.as_der().map_err(failed)?.as_ref().to_vec()
             }
         };
-        let text = zeroize::Zeroizing::new(BASE64_STANDARD.encode(zeroize::Zeroizing::new(der)));
-        let mut pem = String::from("-----BEGIN PRIVATE KEY-----\n");
-        let mut rest = text.as_str();
-        while !rest.is_empty() {
-            let (line, after) = rest.split_at(rest.len().min(64));
-            pem.push_str(line);
-            pem.push('\n');
-            rest = after;
-        }
-        pem.push_str("-----END PRIVATE KEY-----\n");
+        let pem = pem::encode_config(
+            &pem::Pem::new("PRIVATE KEY", der),
+            pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF),
+        );
         Ok(Secret::new(pem))
     }
 }
@@ -219,22 +213,17 @@ mod tests {
 
     #[test]
     fn what_is_no_key_of_a_known_kind_is_refused() {
-        let weak = rsa_1024();
+        // RSA of 1024 bits, whole and well formed.
+        let weak = include_str!("weak.pem");
         for text in [
             "",
             "-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n",
-            &weak,
+            weak,
         ] {
             assert_eq!(
                 Key::from_pem(&Secret::new(text.to_owned())).err(),
                 Some(WRONG_PEM)
             );
         }
-    }
-
-    /// The beginning of a key of 1024 bits is enough to be refused; whole ones are made by no library any longer.
-    fn rsa_1024() -> String {
-        let pem = KeyKind::Rsa.generate().unwrap();
-        pem.expose().replace("MIIG", "MIIC")
     }
 }

@@ -72,7 +72,7 @@ pub fn stage(folder: &Path, kind: KeyKind, now: Timestamp) -> Result<String, Str
 /// Lets the next key sign. Returns its former and its new name.
 ///
 /// # Errors
-/// A sentence: there is none, or more than one, or a greater name that would go on signing.
+/// A sentence: there is none, or more than one.
 pub fn activate(folder: &Path, now: Timestamp) -> Result<(String, String), String> {
     let keys = list(folder)?;
     let mut next = keys.iter().filter(|key| key.state == KeyState::Next);
@@ -81,16 +81,13 @@ pub fn activate(folder: &Path, now: Timestamp) -> Result<(String, String), Strin
             "there must be one key that is next: make it with: portcullis keys stage".to_owned(),
         );
     };
-    let name = format!("{}.pem", date(now));
-    if let Some(greater) = keys
-        .iter()
-        .find(|other| other.state != KeyState::Next && other.name >= name)
-    {
-        return Err(format!(
-            "{} would go on signing, because its name is greater than {name}",
-            greater.name
-        ));
-    }
+    // A tilde sorts after the dot: where a name that somebody chose is greater than a date, the new one continues it.
+    let greatest = keys.iter().rfind(|other| other.state == KeyState::Active);
+    let greatest = greatest.and_then(|active| active.name.strip_suffix(".pem"));
+    let name = match greatest {
+        Some(greatest) if *greatest >= *date(now) => format!("{greatest}~{}.pem", date(now)),
+        _ => format!("{}.pem", date(now)),
+    };
     fs::rename(folder.join(&key.name), folder.join(&name))
         .map_err(|error| format!("{} cannot be renamed ({error})", key.name))?;
     Ok((key.name.clone(), name))
