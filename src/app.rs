@@ -114,11 +114,8 @@ impl App {
             management::routes(Arc::clone(&health), Arc::clone(&self.services.metrics));
         let management = server(management, MANAGEMENT_CONNECTIONS, Duration::from_secs(1));
         let mut management = tokio::spawn(management.run(self.management, stop_rest.clone()));
-        let rules = BrowserRules {
-            origins: self.config.cors_origins,
-            cookies: self.config.cookies,
-            own: origin(&self.services.issuer),
-        };
+        let (origins, issuer) = (self.config.cors_origins, &self.services.issuer);
+        let rules = BrowserRules::new(origins, self.config.cookies, issuer);
         let public = http::public(
             self.services,
             self.config.trusted_proxies,
@@ -251,13 +248,6 @@ fn compose(
         clock,
     };
     Ok((services, revocations, following))
-}
-
-/// The origin of a URL: all before its path.
-fn origin(url: &str) -> String {
-    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-    let host = rest.split('/').next().unwrap_or_default();
-    format!("{scheme}://{host}")
 }
 
 fn server<E: Endpoint<Output = Response> + 'static>(

@@ -156,16 +156,12 @@ impl NetworkSettings {
 
 fn networks(report: &mut Report, given: Option<Given<String>>) -> Vec<IpNet> {
     let list = given.and_then(Given::value).unwrap_or_default();
-    let parts = list
-        .split(',')
-        .map(str::trim)
-        .filter(|part| !part.is_empty());
     // A bare address means that one address.
     let network = |part: &str| {
         part.parse::<IpNet>()
             .or_else(|_| part.parse::<IpAddr>().map(IpNet::from))
     };
-    let networks: Result<Vec<_>, _> = parts.map(network).collect();
+    let networks: Result<Vec<_>, _> = parts(&list).map(network).collect();
     networks.unwrap_or_else(|_| {
         report.mistake(
             "TRUSTED_PROXIES",
@@ -175,14 +171,16 @@ fn networks(report: &mut Report, given: Option<Given<String>>) -> Vec<IpNet> {
     })
 }
 
+/// What stands between commas.
+fn parts(list: &str) -> impl Iterator<Item = &str> {
+    let parts = list.split(',').map(str::trim);
+    parts.filter(|part| !part.is_empty())
+}
+
 /// Origins as browsers write them (RFC 6454): scheme, host and a port that is not the usual one; in lower case, without a path.
 fn origins(report: &mut Report, given: Option<Given<String>>) -> Vec<String> {
     let list = given.and_then(Given::value).unwrap_or_default();
-    let parts = list
-        .split(',')
-        .map(str::trim)
-        .filter(|part| !part.is_empty());
-    let origins: Vec<String> = parts.map(str::to_owned).collect();
+    let origins: Vec<String> = parts(&list).map(str::to_owned).collect();
     let is_origin = |origin: &String| {
         let host = origin
             .strip_prefix("https://")

@@ -15,12 +15,9 @@ use super::cookies;
 /// What browsers may do.
 #[derive(Debug, Clone)]
 pub struct BrowserRules {
-    /// Origins of pages that may call from elsewhere.
-    pub origins: Vec<String>,
-    /// Whether tokens are kept in cookies.
-    pub cookies: bool,
-    /// The origin of this service.
-    pub own: String,
+    origins: Vec<String>,
+    cookies: bool,
+    own: String,
 }
 
 /// Speaks with browsers as they want it.
@@ -44,6 +41,19 @@ impl<E: Endpoint<Output = Response>> Endpoint for Browsers<E> {
 }
 
 impl BrowserRules {
+    /// Origins of pages that may call from elsewhere, whether tokens are kept in cookies, and the URL of this service.
+    #[must_use]
+    pub fn new(origins: Vec<String>, cookies: bool, url: &str) -> Self {
+        // An origin is all before the path (RFC 6454).
+        let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+        let host = rest.split('/').next().unwrap_or_default();
+        Self {
+            origins,
+            cookies,
+            own: format!("{scheme}://{host}"),
+        }
+    }
+
     /// The origin of the page, where it may call from elsewhere.
     pub(super) fn allowed_origin(&self, headers: &HeaderMap) -> Option<HeaderValue> {
         if self.origins.is_empty() {

@@ -216,11 +216,7 @@ mod tests {
             inner,
             routes: Arc::new(Routes::new(&serde_json::json!({}), &["/"])),
             trusted_proxies: Vec::new(),
-            rules: Arc::new(BrowserRules {
-                origins: Vec::new(),
-                cookies: false,
-                own: String::new(),
-            }),
+            rules: Arc::new(BrowserRules::new(Vec::new(), false, "")),
             metrics: Arc::new(Metrics::new().unwrap()),
             clock: Clock::machine(),
         }
