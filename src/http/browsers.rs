@@ -1,5 +1,5 @@
 //! What browsers want before anything else looks at a request: whether a page of another origin may call (CORS), and the
-//! tokens in their [`cookies`](super::cookies).
+//! tokens in their [`cookies`].
 //!
 //! Other origins may call from a page only where the settings name them, exactly. What is answered to others carries none of
 //! the headers that a browser wants to see, so that it keeps the answer from the page. The framework's own layer would refuse
