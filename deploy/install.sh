@@ -48,6 +48,7 @@ test     jose           npm:jose@6.2.18                           npm:jose@6.2.1
 test     pyjwt          pip:pyjwt[crypto]@2.15.1                   pip:pyjwt[crypto]@2.15.1
 test     docker-compose docker-compose                           docker-compose
 test     nginx          nginx                                     nginx
+test     caddy          caddy                                     caddy
 test     promtool       prometheus                                prometheus
 test     cargo-deny     crate:cargo-deny@0.20.2                   crate:cargo-deny@0.20.2
 TABLE
@@ -124,7 +125,7 @@ apt_install() {
         packages+=("$package")
         # A service that was here before is somebody's: it stays as it is.
         case $package in
-            redis-server | haproxy | nginx | prometheus) command -v "$package" >/dev/null || services+=("$package") ;;
+            redis-server | haproxy | nginx | caddy | prometheus) command -v "$package" >/dev/null || services+=("$package") ;;
         esac
     done
 

@@ -6,33 +6,6 @@ use crate::harness::{
     Answer, Cluster, Dice, PASSWORD, Replica, User, Wire, patiently, report_zero, rounds,
 };
 
-/// The key of a user's record.
-async fn record(cluster: &Cluster, name: &str) -> String {
-    let keys: Vec<String> = cluster
-        .redis
-        .command(&["KEYS", &format!("*user:*:{name}")])
-        .await;
-    assert_eq!(keys.len(), 1, "{keys:?}");
-    keys[0].clone()
-}
-
-/// A logged in administrator: one whose role stands in the store before he logs in.
-async fn administrator(cluster: &Cluster, name: &str) -> User {
-    let at = cluster.anonymous();
-    assert_eq!(
-        patiently(async || at.register(name, PASSWORD).await)
-            .await
-            .status,
-        201
-    );
-    let key = record(cluster, name).await;
-    cluster
-        .redis
-        .command::<i64>(&["HSET", &key, "roles", "admin"])
-        .await;
-    User::log_in(&at, name).await
-}
-
 /// Sends a request with a token; says it again while the answer is 503.
 async fn ask(
     user: &User,
@@ -52,9 +25,9 @@ async fn ask(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_administrator_ends_is_refused_by_all_replicas_the_moment_it_is_answered() {
+async fn t20_what_an_administrator_ends_is_refused_by_all_replicas_the_moment_it_is_answered() {
     let cluster = Cluster::of(3).await;
-    let root = administrator(&cluster, "root").await;
+    let root = cluster.administrator("root").await;
     let acts = rounds(40, 400);
     let mut accepted = 0;
     for number in 0..acts {
@@ -112,7 +85,7 @@ async fn what_an_administrator_ends_is_refused_by_all_replicas_the_moment_it_is_
 #[tokio::test(flavor = "multi_thread")]
 async fn roles_come_with_the_next_login_and_go_at_once() {
     let cluster = Cluster::of(3).await;
-    let root = administrator(&cluster, "root").await;
+    let root = cluster.administrator("root").await;
     let alice = cluster.user("alice").await;
     let [a, b, c] = [0, 1, 2].map(|number| &cluster.replicas[number]);
     assert_eq!(
@@ -158,7 +131,7 @@ async fn roles_come_with_the_next_login_and_go_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_set_already_ends_nothing_and_a_disabled_account_can_be_enabled_again() {
     let cluster = Cluster::of(1).await;
-    let root = administrator(&cluster, "root").await;
+    let root = cluster.administrator("root").await;
     let alice = cluster.user("alice").await;
     let at = &cluster.replicas[0];
     for body in [
@@ -203,7 +176,7 @@ async fn what_is_set_already_ends_nothing_and_a_disabled_account_can_be_enabled_
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_but_an_administrator_is_told_anything_and_he_is_told_what_is_wrong() {
     let cluster = Cluster::of(1).await;
-    let root = administrator(&cluster, "root").await;
+    let root = cluster.administrator("root").await;
     let alice = cluster.user("alice").await;
     let at = &cluster.replicas[0];
     for (method, path) in [
@@ -280,7 +253,7 @@ async fn an_administrator_whose_session_ends_while_his_body_arrives_changes_noth
     let cluster = Cluster::of(3).await;
     let times = rounds(5, 50);
     let alice = cluster.user("alice").await;
-    administrator(&cluster, "root").await;
+    cluster.administrator("root").await;
     for number in 0..times {
         let root = User::log_in(&cluster.anonymous(), "root").await;
         let body = json!({"disabled": true, "roles": ["admin"]}).to_string();
@@ -304,7 +277,7 @@ async fn an_administrator_whose_session_ends_while_his_body_arrives_changes_noth
         );
         assert_eq!(alice.dashboard_at(&cluster.replicas[2]).await, 200);
     }
-    let key = record(&cluster, "alice").await;
+    let key = cluster.record("alice").await;
     let held: Vec<String> = cluster
         .redis
         .command(&["HMGET", &key, "disabled", "roles"])
@@ -355,7 +328,7 @@ async fn deleting_ones_account_needs_the_password_and_ends_everything() {
 
 /// A login of the old account, its deletion, and a stranger's registration of the name, at one moment and in any order.
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_of_a_deleted_account_opens_the_account_of_a_stranger_with_its_name() {
+async fn c9_nothing_of_a_deleted_account_opens_the_account_of_a_stranger_with_its_name() {
     const STRANGER: &str = "staple battery horse correct";
     let cluster = Cluster::of(3).await;
     let times = rounds(100, 1000);

@@ -140,7 +140,7 @@ async fn a_header_with_control_characters_or_beyond_the_bounds_reaches_no_route(
 
 /// Bare poem takes the first of two headers.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_that_sends_two_tokens_is_400() {
+async fn t17_t18_a_request_that_sends_two_tokens_is_400() {
     let cluster = Cluster::alone().await;
     let user = cluster.user("alice").await;
     let other = cluster.user("bob").await;
@@ -196,7 +196,7 @@ async fn a_request_that_sends_two_tokens_is_400() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_scheme_is_matched_without_regard_to_case() {
+async fn t19_the_scheme_is_matched_without_regard_to_case() {
     let cluster = Cluster::alone().await;
     let token = cluster.user("alice").await.token;
     for scheme in ["Bearer", "bearer", "BEARER", "bEaReR"] {

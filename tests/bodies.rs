@@ -28,7 +28,7 @@ async fn post_bytes(cluster: &Cluster, path: &str, body: &[u8]) -> Answer {
 
 /// Bare poem accepts `charset=utf-16`.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_is_not_declared_as_json_in_utf_8_is_415() {
+async fn b8_a_body_that_is_not_declared_as_json_in_utf_8_is_415() {
     let cluster = Cluster::alone().await;
     let at = cluster.anonymous();
     let body = json!({"username": "alice", "password": PASSWORD}).to_string();
@@ -230,7 +230,7 @@ fn malformed() -> Vec<Vec<u8>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_of_another_form_is_400_and_nothing_of_it_comes_back() {
+async fn b1_b2_b3_b4_b5_b11_a_body_of_another_form_is_400_and_nothing_of_it_comes_back() {
     let cluster = Cluster::alone().await;
     let bodies = malformed();
     for path in PATHS {
@@ -258,7 +258,7 @@ async fn a_body_of_another_form_is_400_and_nothing_of_it_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_million_levels_of_nesting_are_refused_without_being_read() {
+async fn b10_a_million_levels_of_nesting_are_refused_without_being_read() {
     let cluster = Cluster::alone().await;
     for path in PATHS {
         for body in ["[".repeat(1_000_000), r#"{"a":"#.repeat(1_000_000)] {
@@ -288,7 +288,7 @@ fn chunked(body: &str) -> String {
 /// Bare poem reads whatever comes: one request with 300 MiB grew the process by as much. Its `SizeLimit` answers 411 to a
 /// chunked body and to a plain `GET`.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_is_16_kib_at_most_declared_or_in_chunks() {
+async fn b6_a_body_is_16_kib_at_most_declared_or_in_chunks() {
     let cluster = Cluster::alone().await;
     let addr = cluster.replicas[0].addr;
     let head = "POST /register HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n";
@@ -334,7 +334,7 @@ async fn a_body_is_16_kib_at_most_declared_or_in_chunks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_where_none_is_asked_for_does_no_harm() {
+async fn b7_a_body_where_none_is_asked_for_does_no_harm() {
     let cluster = Cluster::alone().await;
     let user = cluster.user("alice").await;
     let addr = cluster.replicas[0].addr;

@@ -79,7 +79,7 @@ async fn never_reads(addr: SocketAddr) -> (bool, bool) {
     clippy::too_many_lines,
     reason = "what takes a minute is done at one time"
 )]
-async fn slow_clients_are_sent_away_and_nobody_waits_for_them() {
+async fn b16_b17_slow_clients_are_sent_away_and_nobody_waits_for_them() {
     let cluster = Cluster::alone().await;
     let addr = cluster.replicas[0].addr;
     let token = cluster.user("alice").await.token;
@@ -202,7 +202,7 @@ async fn slow_clients_are_sent_away_and_nobody_waits_for_them() {
 
 /// Bare poem keeps up to what hyper does: 100 fields, 400 KiB of them; 64 KiB of `Authorization` reach the handler.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_head_beyond_the_bounds_is_refused_and_is_the_last() {
+async fn b13_b15_a_head_beyond_the_bounds_is_refused_and_is_the_last() {
     let cluster = Cluster::alone().await;
     let addr = cluster.replicas[0].addr;
     // Two of the fields are ours; the next request follows at once, and must not be answered after a refusal.
@@ -293,7 +293,7 @@ async fn answers(wire: &mut Wire) -> bool {
 
 /// Bare poem takes whatever comes, until there are no descriptors left.
 #[tokio::test(flavor = "multi_thread")]
-async fn at_the_cap_the_longest_idle_connection_makes_room() {
+async fn b18_at_the_cap_the_longest_idle_connection_makes_room() {
     let cluster = Cluster::with(1, |_, config| {
         config.http.max_connections = 4;
         config.revocation.alone = true;

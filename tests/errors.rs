@@ -43,7 +43,7 @@ fn refused_method(answer: &Answer) -> BTreeSet<String> {
 /// Bare poem answers 405 as text and without `Allow`; the endpoints of poem-openapi for its page and its document answer
 /// any method with 200.
 #[tokio::test(flavor = "multi_thread")]
-async fn every_path_refuses_the_methods_that_it_does_not_know_and_lists_those_that_it_does() {
+async fn b12_every_path_refuses_the_methods_that_it_does_not_know_and_lists_those_that_it_does() {
     let cluster = Cluster::alone().await;
     let at = cluster.anonymous();
     let mut refused = 0;
@@ -270,7 +270,7 @@ async fn a_request_keeps_the_id_it_brings_and_gets_one_otherwise() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_answer_may_be_stored_sniffed_or_read_by_another_origin() {
+async fn b9_b25_b26_no_answer_may_be_stored_sniffed_or_read_by_another_origin() {
     let cluster = Cluster::alone().await;
     let user = cluster.user("alice").await;
     let bearer = format!("Bearer {}", user.token);

@@ -53,7 +53,7 @@ fn forgeries(token: &str, listener: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_forged_token_is_401_on_every_route_and_the_service_asks_nobody() {
+async fn t4_t5_t21_a_forged_token_is_401_on_every_route_and_the_service_asks_nobody() {
     let cluster = Cluster::alone().await;
     let user = cluster.user("alice").await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -131,7 +131,7 @@ async fn a_forged_token_is_401_on_every_route_and_the_service_asks_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_other_spelling_of_a_token_outlives_its_logout() {
+async fn t14_no_other_spelling_of_a_token_outlives_its_logout() {
     let cluster = Cluster::of(2).await;
     let user = cluster.user("alice").await;
     let (header, claims) = opened(&user.token);

@@ -25,8 +25,8 @@ const ATTEMPTS: usize = 5;
 const AGREE: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_clients_of_three_replicas_were_answered_under_faults_is_what_one_could_have_answered()
-{
+async fn c15_what_clients_of_three_replicas_were_answered_under_faults_is_what_one_could_have_answered()
+ {
     let mut dice = Dice::new();
     let redis = Redis::start().await;
     let (mut proxies, mut replicas) = (Vec::new(), Vec::new());

@@ -49,7 +49,7 @@ async fn register_log_in_see_the_dashboard_log_out_and_be_refused_everywhere() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_32_registrations_of_one_name_at_one_instant_exactly_one_wins() {
+async fn c1_of_32_registrations_of_one_name_at_one_instant_exactly_one_wins() {
     let cluster = Cluster::of(3).await;
     let rounds = rounds(100, 1000);
     let (mut counted, mut repeated) = (0, 0);

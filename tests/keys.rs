@@ -22,7 +22,7 @@ use crate::harness::{
 const PEOPLE: usize = 16;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_rotations_under_load_refuse_nobody_and_a_removed_key_is_refused_everywhere() {
+async fn c16_two_rotations_under_load_refuse_nobody_and_a_removed_key_is_refused_everywhere() {
     let folder = Folder::new();
     folder.run(&["generate"]);
     let path = folder.path();
@@ -247,7 +247,7 @@ async fn the_key_set_is_named_kept_and_holds_nothing_secret() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn c_a_public_key_is_no_secret_to_sign_with() {
+async fn t2_a_public_key_is_no_secret_to_sign_with() {
     let folder = Folder::new();
     folder.run(&["generate", "--algorithm", "rsa"]);
     let redis = Redis::start().await;

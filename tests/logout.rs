@@ -3,7 +3,7 @@
 use crate::harness::{Cluster, User, report_zero, rounds};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_is_refused_by_all_replicas_the_moment_its_logout_has_answered() {
+async fn c5_a_token_is_refused_by_all_replicas_the_moment_its_logout_has_answered() {
     let cluster = Cluster::of(3).await;
     let logouts = rounds(1000, 10_000);
     cluster.user("alice").await;

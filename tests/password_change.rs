@@ -93,7 +93,7 @@ async fn what_is_wrong_is_told_at_its_place_and_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_login_or_refresh_that_races_a_password_change_opens_nothing() {
+async fn c7_c8_a_login_or_refresh_that_races_a_password_change_opens_nothing() {
     let cluster = Cluster::of(3).await;
     let mut dice = Dice::new();
     let rounds = rounds(40, 1000);

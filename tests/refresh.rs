@@ -1,12 +1,16 @@
 //! Refresh tokens: traded once, forgiving for a moment, and the end of a session where somebody has a copy.
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use portcullis::config::Secret;
 use serde_json::Value;
+use tokio::sync::RwLock;
 
-use crate::harness::{Answer, Cluster, Dice, User, patiently, report_zero, rounds};
+use crate::harness::{
+    Answer, Cluster, Dice, Redis, Replica, User, config, patiently, report_zero, rounds,
+};
 
 /// New tokens, or a panic.
 struct Tokens {
@@ -68,7 +72,7 @@ async fn a_refresh_gives_new_tokens_of_the_same_session() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fifty_refreshes_of_one_token_at_one_instant_give_one_successor() {
+async fn c2_fifty_refreshes_of_one_token_at_one_instant_give_one_successor() {
     let cluster = Cluster::of(3).await;
     let mut token = cluster.user("alice").await.refresh_token;
     let rounds = rounds(8, 200);
@@ -83,7 +87,7 @@ async fn fifty_refreshes_of_one_token_at_one_instant_give_one_successor() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_was_traded_long_ago_ends_the_session_on_all_replicas() {
+async fn t22_t23_a_token_that_was_traded_long_ago_ends_the_session_on_all_replicas() {
     let grace = Duration::from_millis(300);
     let cluster = Cluster::with(3, |_, config| config.tokens.refresh_grace = grace).await;
     let mut ended = 0;
@@ -113,7 +117,7 @@ async fn a_token_that_was_traded_long_ago_ends_the_session_on_all_replicas() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_parent_within_the_grace_gives_the_same_successor_and_does_not_extend_it() {
+async fn c3_the_parent_within_the_grace_gives_the_same_successor_and_does_not_extend_it() {
     let grace = Duration::from_secs(1);
     let cluster = Cluster::with(2, |_, config| config.tokens.refresh_grace = grace).await;
     let user = cluster.user("alice").await;
@@ -148,7 +152,7 @@ async fn a_newer_token_than_the_store_knows_resynchronises_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_session_survives_a_logout_that_races_a_refresh() {
+async fn c4_c6_no_session_survives_a_logout_that_races_a_refresh() {
     let cluster = Cluster::of(3).await;
     let mut dice = Dice::new();
     let rounds = rounds(100, 2000);
@@ -211,7 +215,78 @@ async fn a_secret_is_changed_replica_by_replica_and_nobody_is_logged_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_in_redis_is_a_token_or_opens_anything() {
+async fn a_secret_is_changed_by_rolling_restarts_under_load_and_nobody_is_logged_out() {
+    let secret = |text: &str| Secret::new(text.repeat(8));
+    let settings = |redis: &Redis, secrets: &[Secret]| {
+        let mut config = config(&redis.url());
+        config.tokens.refresh_secrets = secrets.to_vec();
+        config
+    };
+    let redis = Redis::start().await;
+    let first = settings(&redis, &[secret("old1")]);
+    let replicas = RwLock::new(Replica::serve_all(3, &first).await);
+    let mut people = Vec::new();
+    for number in 0..8 {
+        people.push(User::register(&replicas.read().await[0], &format!("user{number}")).await);
+    }
+    let wanted = rounds(1_500, 20_000);
+    let (traded, over) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let keep_trading = async |user: User, number: usize| {
+        let mut token = user.refresh_token.clone();
+        while !over.load(Ordering::Relaxed) {
+            let replicas = replicas.read().await;
+            let count = traded.fetch_add(1, Ordering::Relaxed);
+            let at = replicas[(count + number) % replicas.len()].anonymous();
+            let answer = patiently(async || at.refresh(&token).await).await;
+            token = Tokens::of(&answer).refresh;
+            drop(replicas);
+            // Without a pause nobody would be let in to change the replicas.
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        token
+    };
+    let people = people.into_iter().enumerate();
+    let people = people.map(|(number, user)| keep_trading(user, number));
+    let operator = async {
+        for (step, secrets) in [
+            vec![secret("old1"), secret("new2")],
+            vec![secret("new2"), secret("old1")],
+            vec![secret("new2")],
+        ]
+        .iter()
+        .enumerate()
+        {
+            while traded.load(Ordering::Relaxed) < wanted * (step + 1) / 4 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            for number in 0..3 {
+                let new = Replica::serve(settings(&redis, secrets)).await;
+                let old = std::mem::replace(&mut replicas.write().await[number], new);
+                old.stop().await;
+            }
+        }
+        while traded.load(Ordering::Relaxed) < wanted {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        over.store(true, Ordering::Relaxed);
+    };
+    let people: Vec<_> = people.collect();
+    let (tokens, ()) = tokio::join!(join_all(people), operator);
+    report_zero(
+        "refreshes refused while the secret changed",
+        traded.into_inner(),
+    );
+    // The counter-proof: who does not know the secret accepts none of them.
+    let stranger = Replica::serve(settings(&redis, &[secret("old1")])).await;
+    for token in tokens {
+        let at = stranger.anonymous();
+        let answer = patiently(async || at.refresh(&token).await).await;
+        assert_eq!(answer.status, 401);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t25_nothing_in_redis_is_a_token_or_opens_anything() {
     let cluster = Cluster::alone().await;
     let user = cluster.user("alice").await;
     let newest = Tokens::of(&refresh(&cluster, 0, &user.refresh_token).await);
@@ -245,7 +320,7 @@ async fn nothing_in_redis_is_a_token_or_opens_anything() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn neither_token_outlives_its_session() {
+async fn t24_neither_token_outlives_its_session() {
     let cluster = Cluster::with(1, |_, config| {
         config.revocation.alone = true;
         config.tokens.access_ttl = Duration::from_mins(1);
@@ -299,7 +374,7 @@ async fn a_user_sees_his_sessions_and_ends_one_of_them_on_all_replicas() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_twenty_first_session_ends_the_oldest_on_all_replicas() {
+async fn a17_the_twenty_first_session_ends_the_oldest_on_all_replicas() {
     let cluster = Cluster::of(3).await;
     let mut sessions = vec![cluster.user("alice").await];
     for number in 1..20_usize {

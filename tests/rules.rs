@@ -88,7 +88,7 @@ fn shape(answer: &Answer) -> (u16, Vec<(String, String)>, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_refused_login_is_the_same_401_to_the_byte() {
+async fn a10_every_refused_login_is_the_same_401_to_the_byte() {
     let cluster = Cluster::alone().await;
     let at = cluster.anonymous();
     at.register("alice", PASSWORD).await;

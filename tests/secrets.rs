@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::process::{PATIENCE, Process, children, folder, parsed, program};
 use crate::harness::receiver::Receiver;
@@ -15,10 +15,14 @@ use crate::harness::{Anonymous, Answer, Redis};
 
 const SIGNING_KEY: &str = "Sign1ngK3yPlanted.vLr8TnB5yWc1ZeH6uMd0Js";
 const PEPPER: &str = "P3pp3rPlanted.3fA9kQ2pX7vLr8TnB5yWc1ZeH6";
+const REFRESH_KEY: &str = "R3freshK3yPlanted.vLr8TnB5yWc1ZeH6uMd0Js";
+const OF_CLIENT: &str = "Cl1entPlanted.vLr8TnB5yWc1ZeH6uMd0Js";
+const WRONG_OF_CLIENT: &str = "Wr0ngCl1entPlanted.vLr8TnB5yWc1ZeH6uMd0Js";
 const OF_REDIS: &str = "R3disPlanted.kQ2pX7vLr8";
 const WRONG_OF_REDIS: &str = "Wr0ngRedisPlanted.kQ2pX7vLr8";
 const OF_RECEIVER: &str = "0telPlanted.kQ2pX7vLr8TnB5yWc1";
 const GOOD: &str = "G00dPlanted! quokka lantern 71";
+const NEW: &str = "N3wPlanted! walrus compass 38";
 const WRONG: &str = "Wr0ngPlanted! quokka lantern 71";
 const WEAK: &str = "W3akPlan";
 const TOO_LONG: &str = "L0ngPlanted! quokka lantern 71";
@@ -37,6 +41,10 @@ impl Planted {
         for (what, value) in [
             ("the signing key", SIGNING_KEY),
             ("the pepper", PEPPER),
+            ("the key of refresh tokens", REFRESH_KEY),
+            ("the secret of a client", OF_CLIENT),
+            ("a wrong secret of a client", WRONG_OF_CLIENT),
+            ("a new password", NEW),
             ("the password of Redis", OF_REDIS),
             ("a wrong password of Redis", WRONG_OF_REDIS),
             ("the key of the receiver of traces", OF_RECEIVER),
@@ -147,9 +155,15 @@ async fn nothing_secret_comes_out_of_a_replica_however_much_it_is_told_to_log() 
     let (mut planted, mut output) = (Planted::new(), Output::default());
     let (url, traces) = (locked(&redis, OF_REDIS), receiver.url());
     let (pepper, key) = (format!("k1:{PEPPER}"), format!("x-api-key={OF_RECEIVER}"));
+    let keys = private_keys(folder.path(), &mut planted);
+    let clients = format!("gate:{OF_CLIENT}");
     let settings = [
         ("REDIS_URL", url.as_str()),
         ("JWT_SECRET", SIGNING_KEY),
+        ("JWT_KEYS", &keys),
+        ("REFRESH_SECRET", REFRESH_KEY),
+        ("CLIENTS", &clients),
+        ("COOKIES", "on"),
         ("PASSWORD_PEPPER", &pepper),
         ("LOG", "trace"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", &traces),
@@ -240,6 +254,14 @@ async fn bad_settings_and_help_are_told_without_their_values() {
     let file = folder.path().join("secret");
     std::fs::write(&file, PEPPER).unwrap();
     let file = file.to_str().unwrap();
+    let client = format!("gate:{OF_CLIENT}");
+    let folder_of_bad_keys = folder.path().join("keys");
+    std::fs::create_dir(&folder_of_bad_keys).unwrap();
+    for (name, text) in [("a.active.pem", PEPPER), ("b.next.pem", SIGNING_KEY)] {
+        let pem = format!("-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----\n");
+        std::fs::write(folder_of_bad_keys.join(name), pem).unwrap();
+    }
+    let folder_of_bad_keys = folder_of_bad_keys.to_str().unwrap();
     let all = |url| {
         vec![
             ("REDIS_URL", url),
@@ -267,6 +289,14 @@ async fn bad_settings_and_help_are_told_without_their_values() {
             false,
         ),
         (with("ISSUER", OF_REDIS), "check", false),
+        (with("REFRESH_SECRET", weak), "check", false),
+        (with("CLIENTS", OF_CLIENT), "check", false),
+        (with("CLIENTS", &client[..20]), "check", false),
+        (with("CLIENTS", &client), "check", true),
+        (with("CLIENTS_FILE", file), "check", false),
+        (with("JWT_KEYS", folder_of_bad_keys), "check", false),
+        (with("JWT_KEYS", OF_REDIS), "check", false),
+        (with("CORS_ORIGINS", OF_REDIS), "check", false),
     ];
     for (settings, command, good) in cases {
         let said = program(folder.path(), &settings)
@@ -325,6 +355,9 @@ async fn use_everything(replica: &Process, planted: &mut Planted, output: &mut O
     let token = register_and_log_in(anyone, planted, output).await;
     send_bad_bodies(anyone, output).await;
     send_tokens_and_paths(anyone, &token, output).await;
+    use_sessions(anyone, planted, output).await;
+    ask_as_services(anyone, &token, output).await;
+    send_to_every_route(anyone, &token, output).await;
     for path in ["/docs", "/openapi.json"] {
         output.answer(path, &anyone.get(path).await);
     }
@@ -334,9 +367,7 @@ async fn use_everything(replica: &Process, planted: &mut Planted, output: &mut O
     if !token.is_empty() {
         // One stays good, one is logged out, twice.
         let mut second = anyone.login("alice", GOOD).await;
-        let held = second.json()["token"].as_str().unwrap().to_owned();
-        planted.add("a second token", &held);
-        second.body.clear();
+        let (held, _) = taken_out(&mut second, planted).unwrap();
         output.answer("login", &second);
         for _ in 0..2 {
             output.answer("logout", &anyone.logout(&held).await);
@@ -367,17 +398,152 @@ async fn register_and_log_in(
     for (name, password) in pairs {
         output.answer("register", &anyone.register(name, password).await);
         let mut answer = anyone.login(name, password).await;
-        if answer.status == 200 {
-            // The one answer that legitimately holds a secret.
-            let held = answer.json()["token"].as_str().unwrap().to_owned();
-            planted.add("a token", &held);
-            planted.add("the signature of a token", held.rsplit('.').next().unwrap());
-            answer.body = answer.body.replace(&held, "");
-            token = held;
+        if let Some((access, _)) = taken_out(&mut answer, planted) {
+            token = access;
         }
         output.answer("login", &answer);
     }
     token
+}
+
+/// Takes the tokens out of an answer that legitimately holds them, and plants them.
+fn taken_out(answer: &mut Answer, planted: &mut Planted) -> Option<(String, String)> {
+    if answer.status != 200 {
+        return None;
+    }
+    let text = |member: &str| answer.json()[member].as_str().unwrap().to_owned();
+    let (access, refresh) = (text("token"), text("refresh_token"));
+    planted.add("a token", &access);
+    let signature = access.rsplit('.').next().unwrap();
+    planted.add("the signature of a token", signature);
+    planted.add("a refresh token", &refresh);
+    answer.body = answer.body.replace(&access, "").replace(&refresh, "");
+    Some((access, refresh))
+}
+
+/// Signing keys in a folder: what of them is secret is planted.
+fn private_keys(folder: &Path, planted: &mut Planted) -> String {
+    let keys = folder.join("keys");
+    for arguments in [&["generate"][..], &["stage", "--algorithm", "p256"]] {
+        let program = env!("CARGO_BIN_EXE_portcullis");
+        let mut command = std::process::Command::new(program);
+        command.arg("keys").args(arguments).env_clear();
+        let done = command.env("JWT_KEYS", &keys).status().unwrap();
+        assert!(done.success());
+    }
+    for file in files(&keys) {
+        let pem = std::fs::read_to_string(&file).unwrap();
+        let body: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+        planted.add("a private key", &body);
+        // Where the secret number stands in PKCS#8, of Ed25519 and of P-256.
+        let der = BASE64_STANDARD.decode(&body).unwrap();
+        let start = if der.len() < 100 { 16 } else { 36 };
+        let number = BASE64_URL_SAFE_NO_PAD.encode(&der[start..start + 32]);
+        planted.add("the secret number of a key", &number);
+    }
+    keys.to_str().unwrap().to_owned()
+}
+
+/// Refreshes, lists, changes the password forth and back, right and wrong; with cookies too.
+async fn use_sessions(anyone: &Anonymous, planted: &mut Planted, output: &mut Output) {
+    for token in [FORGED, &FORGED.repeat(20), ""] {
+        output.answer("a bad refresh", &anyone.refresh(token).await);
+    }
+    let mut login = anyone.login("alice", GOOD).await;
+    let Some((_, refresh)) = taken_out(&mut login, planted) else {
+        return;
+    };
+    let mut refreshed = anyone.refresh(&refresh).await;
+    let (mut token, _) = taken_out(&mut refreshed, planted).unwrap();
+    output.answer("refresh", &refreshed);
+    output.answer("sessions", &anyone.sessions(&token).await);
+    for (current, new) in [(WRONG, NEW), (GOOD, WEAK), (GOOD, NEW), (NEW, GOOD)] {
+        let bearer = format!("Bearer {token}");
+        let headers = [
+            ("authorization", bearer.as_str()),
+            ("content-type", "application/json"),
+        ];
+        let body = json!({"current_password": current, "new_password": new}).to_string();
+        let mut changed = anyone
+            .send("PUT", "/me/password", &headers, Some(&body))
+            .await;
+        if let Some((next, _)) = taken_out(&mut changed, planted) {
+            token = next;
+        }
+        output.answer("a change of the password", &changed);
+    }
+    let browser = [
+        ("sec-fetch-site", "same-origin"),
+        ("content-type", "application/json"),
+    ];
+    let body = json!({"username": "alice", "password": GOOD}).to_string();
+    let mut login = anyone.send("POST", "/login", &browser, Some(&body)).await;
+    let cookie = login.headers.remove("set-cookie").unwrap();
+    let cookie = cookie.to_str().unwrap().split(';').next().unwrap();
+    planted.add("a cookie", cookie.split_once('=').unwrap().1);
+    output.answer("a login of a browser", &login);
+    for site in ["same-origin", "cross-site"] {
+        let headers = [("sec-fetch-site", site), ("cookie", cookie)];
+        for (method, path) in [("GET", "/dashboard"), ("POST", "/logout")] {
+            let answer = anyone.send(method, path, &headers, None).await;
+            output.answer(path, &answer);
+        }
+    }
+}
+
+/// What services send, with good credentials and with wrong ones.
+async fn ask_as_services(anyone: &Anonymous, token: &str, output: &mut Output) {
+    for secret in [OF_CLIENT, WRONG_OF_CLIENT] {
+        let basic = BASE64_STANDARD.encode(format!("gate:{secret}"));
+        let basic = format!("Basic {basic}");
+        let headers = [
+            ("authorization", basic.as_str()),
+            ("content-type", "application/x-www-form-urlencoded"),
+        ];
+        for form in [
+            format!("token={token}"),
+            format!("token={FORGED}"),
+            format!("token=a&client_secret={WRONG_OF_CLIENT}&{FORGED}=1"),
+            FORGED.to_owned(),
+        ] {
+            let answer = anyone
+                .send("POST", "/introspect", &headers, Some(&form))
+                .await;
+            output.answer("/introspect", &answer);
+        }
+        let form = format!("token={FORGED}");
+        let answer = anyone.send("POST", "/revoke", &headers, Some(&form)).await;
+        output.answer("/revoke", &answer);
+    }
+}
+
+/// Whatever route there is gets secrets where they do not belong.
+async fn send_to_every_route(anyone: &Anonymous, token: &str, output: &mut Output) {
+    let document: Value = serde_json::from_str(include_str!("../src/http/openapi.json")).unwrap();
+    let bearer = format!("Bearer {token}");
+    let body =
+        json!({"username": [IN_BAD_BODY], "password": IN_BAD_BODY, IN_BAD_BODY: 1}).to_string();
+    let headers = [
+        ("authorization", bearer.as_str()),
+        ("content-type", "application/json"),
+        ("x-forwarded-method", IN_PATH),
+        ("origin", IN_PATH),
+    ];
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        let path = path
+            .replace("{username}", IN_PATH)
+            .replace("{sid}", IN_PATH);
+        for method in operations.as_object().unwrap().keys() {
+            let method = method.to_uppercase();
+            // These would end what the test goes on with, and do not ask for anything.
+            if (path == "/logout" || path == "/sessions") && method != "GET" {
+                continue;
+            }
+            let path = format!("{path}?{IN_PATH}={IN_PATH}");
+            let answer = anyone.send(&method, &path, &headers, Some(&body)).await;
+            output.answer(&path, &answer);
+        }
+    }
 }
 
 async fn send_bad_bodies(anyone: &Anonymous, output: &mut Output) {

@@ -17,7 +17,7 @@ fn codes(answers: &[Answer]) -> Vec<(u16, String)> {
 
 /// Bare poem serves HTTP/1.1 without `Host`.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_names_exactly_one_host() {
+async fn b20_a_request_names_exactly_one_host() {
     let cluster = Cluster::alone().await;
     let addr = cluster.replicas[0].addr;
     for (version, hosts, status) in [
@@ -116,7 +116,7 @@ const AMBIGUOUS: [(&str, &str); 31] = [
 /// Bare poem takes `Content-Length` beside `Transfer-Encoding` (and leaves the hidden request unanswered), and lines that
 /// end in a bare LF.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_hidden_in_another_is_never_executed() {
+async fn b19_a_request_hidden_in_another_is_never_executed() {
     let cluster = Cluster::alone().await;
     let addr = cluster.replicas[0].addr;
     let mut names = Vec::new();
@@ -190,7 +190,7 @@ async fn a_request_hidden_in_another_is_never_executed() {
 
 /// Bare poem speaks HTTP/2 to whoever begins with its preface, and sets no limit to its streams.
 #[tokio::test(flavor = "multi_thread")]
-async fn only_http_1_is_spoken() {
+async fn b21_b22_only_http_1_is_spoken() {
     let cluster = Cluster::alone().await;
     let addr = cluster.replicas[0].addr;
     let settings = "\0\0\0\u{4}\0\0\0\0\0";

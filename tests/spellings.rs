@@ -7,7 +7,7 @@ use crate::harness::mint::{Desk, with};
 
 /// Other texts that a lenient decoder would read as the same token: a denylist of whole tokens would not know them.
 #[test]
-fn a_token_has_exactly_one_spelling() {
+fn t14_t16_a_token_has_exactly_one_spelling() {
     let desk = Desk::open();
     let parts: Vec<_> = desk.token.split('.').collect();
     let [header, claims, signature] = parts[..] else {
@@ -60,7 +60,7 @@ fn a_token_has_exactly_one_spelling() {
 }
 
 #[test]
-fn no_change_of_a_byte_and_no_piece_of_a_token_is_accepted() {
+fn t15_t16_no_change_of_a_byte_and_no_piece_of_a_token_is_accepted() {
     let desk = Desk::open();
     let (token, length) = (&desk.token, desk.token.len());
     let mut forged = Vec::new();
@@ -81,7 +81,7 @@ fn no_change_of_a_byte_and_no_piece_of_a_token_is_accepted() {
 }
 
 #[test]
-fn a_token_of_more_than_4_kib_is_not_even_read() {
+fn b14_a_token_of_more_than_4_kib_is_not_even_read() {
     let desk = Desk::open();
     let (mut accepted, mut refused) = (0, 0);
     for padding in (2_000..3_500).chain([10_000, 100_000, 1_000_000]) {

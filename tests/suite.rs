@@ -53,6 +53,7 @@ mod pages;
 mod password_change;
 mod paused;
 mod process;
+mod proxies;
 mod readme;
 mod refresh;
 mod rules;

@@ -135,7 +135,7 @@ async fn a_request_id_comes_back_and_stands_in_the_line_and_a_strange_one_is_rep
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_clients_write_cannot_forge_a_line() {
+async fn b23_what_clients_write_cannot_forge_a_line() {
     let (folder, redis) = (folder(), Redis::start().await);
     for format in ["json", "text"] {
         // The addresses are read from JSON lines; a text log needs fixed ones.
@@ -239,7 +239,7 @@ async fn every_metric_that_is_named_is_there_and_no_other_of_ours() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_invented_paths_and_methods_add_no_series() {
+async fn a19_a_thousand_invented_paths_and_methods_add_no_series() {
     let (folder, redis) = (folder(), Redis::start().await);
     let replica = serve(&folder, &redis, &[]).await;
     let anyone = replica.anonymous();

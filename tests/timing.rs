@@ -25,7 +25,7 @@ const REFUSED: [(&str, &str); 6] = [
 const LONGEST: &str = "nobody-nobody-nobody-nobody-nobody-nobody-nobody-nobody-nobody-1";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refused_logins_take_equally_long_whatever_is_wrong() {
+async fn a11_a12_refused_logins_take_equally_long_whatever_is_wrong() {
     let people = People::new().await;
     let count = rounds(200, 1_500);
     let mut times: Vec<Vec<f64>> = vec![Vec::new(); REFUSED.len()];
@@ -63,7 +63,7 @@ async fn refused_logins_take_equally_long_whatever_is_wrong() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refused_logins_are_the_same_bytes_whatever_is_wrong() {
+async fn a10_refused_logins_are_the_same_bytes_whatever_is_wrong() {
     let people = People::new().await;
     let expected = bytes(&people.refused(0).await);
     for (case, (what, _)) in REFUSED.iter().enumerate() {

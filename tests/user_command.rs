@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
 use crate::harness::program::{Desk, serve};
-use crate::harness::{Anonymous, Cluster, PASSWORD, SECRET, User, report_zero, rounds};
+use crate::harness::{Anonymous, Cluster, PASSWORD, SECRET, User, patiently, report_zero, rounds};
 
 /// What a run has answered: its exit code, standard output, standard error.
 type Told = (i32, String, String);
@@ -85,11 +85,24 @@ async fn what_a_command_ends_is_refused_by_all_replicas_the_moment_it_has_ended(
             "{arguments:?}"
         );
     }
-    assert_eq!(
-        user(&desk, &url, &["sessions", "user0"], "").await.0,
-        64,
-        "not without --end"
-    );
+    let agent = [("user-agent", "browser/1")];
+    let login = json!({"username": "user0", "password": PASSWORD}).to_string();
+    let headers = [agent[0], ("content-type", "application/json")];
+    let another = async || {
+        let at = cluster.anonymous();
+        at.send("POST", "/login", &headers, Some(&login)).await
+    };
+    assert_eq!(patiently(another).await.status, 200);
+    let (code, listed, err) = user(&desk, &url, &["sessions", "user0"], "").await;
+    assert_eq!(code, 0, "{err}");
+    let listed: Vec<Value> = listed
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(listed.len(), 2, "those that the command ended are gone");
+    assert_eq!(listed[0]["user_agent"], "browser/1", "the newest first");
+    assert_eq!(listed[0]["address"], "127.0.0.1");
+    assert_eq!(user(&desk, &url, &["sessions", "nobody"], "").await.0, 1);
     assert_eq!(
         user(&desk, "redis://127.0.0.1:1", &["show", "user0"], "")
             .await

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::revocation::{Revocations, Standing};
 use super::{Failure, Unavailable};
 use crate::domain::{AccessClaims, Username};
-use crate::store::{Change, NewUser, Redis, Registered, Seen, User, UserCursor};
+use crate::store::{Change, NewUser, Redis, Registered, Seen, SessionRecord, User, UserCursor};
 
 /// How often a change is tried where the account is changed by somebody else at the same moment.
 const ATTEMPTS: usize = 5;
@@ -52,6 +52,17 @@ impl Administration {
     /// Where the store could not answer.
     pub async fn find(&self, name: &Username) -> Result<Option<User>, Failure> {
         Ok(self.redis.find_user(name).await?)
+    }
+
+    /// The sessions of the account of that name, the newest first; `None` where nobody has it.
+    ///
+    /// # Errors
+    /// Where the store could not answer.
+    pub async fn sessions(&self, name: &Username) -> Result<Option<Vec<SessionRecord>>, Failure> {
+        match self.redis.find_user(name).await? {
+            Some(user) => Ok(Some(self.redis.sessions_of(&user).await?)),
+            None => Ok(None),
+        }
     }
 
     /// Changes the account of that name. Once this has returned [`Changed::Done`], no replica accepts a token that the change

@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use super::{UNAVAILABLE, print};
-use crate::config::{Config, RedisServer};
+use crate::auth::keyring::Keys;
+use crate::auth::keyring::rotation::list;
+use crate::config::{Config, RedisServer, SigningKey, TokenConfig};
 use crate::store::{Keyspace, Persistence, Promise, Redis, StoreError};
 
 /// Tells what would run, and what of it cannot.
@@ -34,7 +36,10 @@ pub(super) async fn run(config: &Config) -> ExitCode {
             humantime::format_duration(config.revocation.window)
         ),
     ];
-    let good = match &config.redis.server {
+    let keys = keys(&config.tokens);
+    let keys_are_good = keys.is_ok();
+    lines.push(keys.unwrap_or_else(|why| format!("keys          FAILED: {why}")));
+    let redis_is_good = match &config.redis.server {
         RedisServer::Private(folder) => {
             lines.push(format!("redis         private, in {}", folder.display()));
             true
@@ -55,11 +60,29 @@ pub(super) async fn run(config: &Config) -> ExitCode {
         }
     };
     let printed = print(&(lines.join("\n") + "\n"));
-    if good {
+    if keys_are_good && redis_is_good {
         printed
     } else {
         ExitCode::from(UNAVAILABLE)
     }
+}
+
+/// Which keys there are, and that one of them signs.
+fn keys(tokens: &TokenConfig) -> Result<String, String> {
+    let Some(folder) = &tokens.key_folder else {
+        return Ok("keys          a secret that all replicas share (HS256)".to_owned());
+    };
+    let secret = match &tokens.signing {
+        Some(SigningKey::Secret(secret)) => Some(secret.clone()),
+        _ => None,
+    };
+    Keys::open(secret, Some(folder.clone()))?;
+    let listed = list(folder)?;
+    let listed = listed
+        .iter()
+        .map(|key| format!("{} {} {}", key.name, key.algorithm, key.state.name()));
+    let listed: Vec<_> = listed.collect();
+    Ok(format!("keys          {}", listed.join(", ")))
 }
 
 /// What kind of servers there are, and what the acknowledgements of their replicas promise.

@@ -18,7 +18,7 @@ use crate::auth::passwords::Passwords;
 use crate::auth::revocation::Revocations;
 use crate::config::{Config, RedisAddress, RedisServer, Secret};
 use crate::domain::{AttemptedName, Clock, Guess, Password, Role, UserId, Username};
-use crate::store::{Change, Keyspace, NewUser, Redis, Registered, User, UserCursor};
+use crate::store::{Change, Keyspace, NewUser, Redis, Registered, SessionRecord, User, UserCursor};
 use crate::telemetry::{Act, Telemetry};
 
 /// The account is not there, or is there already, or something of it breaks a rule.
@@ -43,11 +43,11 @@ pub(super) enum UserCommand {
     Roles { name: String, roles: Vec<String> },
     /// Delete an account
     Delete { name: String },
-    /// End all sessions of an account
+    /// List the sessions of an account, a JSON object a line, the newest first; or end all of them
     Sessions {
         name: String,
-        /// Really end them
-        #[arg(long, required = true)]
+        /// End them
+        #[arg(long)]
         end: bool,
     },
     /// List all accounts, a JSON object a line; one that changes meanwhile may come twice
@@ -94,9 +94,10 @@ pub(super) async fn run(command: UserCommand, config: &Config) -> ExitCode {
             ),
         },
         UserCommand::Delete { name } => change(Change::Delete, Act::DeleteUser, name).await,
-        UserCommand::Sessions { name, .. } => {
+        UserCommand::Sessions { name, end: true } => {
             change(Change::EndSessions, Act::EndUserSessions, name).await
         }
+        UserCommand::Sessions { name, end: false } => sessions(&administration, &name).await,
         UserCommand::List => list(&administration).await,
         UserCommand::Import { file } => import::run(&administration, file).await,
     }
@@ -199,6 +200,18 @@ async fn show(administration: &Administration, name: &str) -> ExitCode {
     }
 }
 
+async fn sessions(administration: &Administration, name: &str) -> ExitCode {
+    let found = match name.parse() {
+        Ok(name) => administration.sessions(&name).await,
+        Err(_) => Ok(None),
+    };
+    match found {
+        Ok(Some(sessions)) => print(&sessions.iter().map(session_line).collect::<String>()),
+        Ok(None) => fail(REFUSED, "nobody has this username"),
+        Err(failure) => failed(&failure),
+    }
+}
+
 async fn change(
     administration: &Administration,
     name: &str,
@@ -252,6 +265,15 @@ fn line(user: User) -> String {
         "disabled": user.disabled, "created_at": user.created.to_string(),
     });
     format!("{user}\n")
+}
+
+/// A session as the API shows it, but that none is the one at hand.
+fn session_line(session: &SessionRecord) -> String {
+    let session = json!({
+        "sid": session.sid.to_string(), "created_at": session.created.to_string(),
+        "last_seen_at": session.last_seen.to_string(), "user_agent": session.user_agent, "address": session.address,
+    });
+    format!("{session}\n")
 }
 
 /// An audit event of the same form as the service's: nobody is logged in here, so the user is left out.

@@ -5,7 +5,7 @@
 //! (`Sec-Fetch-Site`, or `Origin` in old ones), and another page cannot make it lie.
 
 use poem::Request;
-use poem::http::{HeaderMap, HeaderValue, Method, header};
+use poem::http::{HeaderMap, HeaderValue, header};
 
 use super::problem::{ApiError, ProblemCode};
 use super::refresh::TokenBody;
@@ -19,6 +19,9 @@ const BETWEEN: char = '~';
 
 /// Where a browser says which page it asks for.
 const SITE: &str = "sec-fetch-site";
+
+/// Where a proxy that asks `/verify` says by which method it was asked itself.
+const FORWARDED_METHOD: &str = "x-forwarded-method";
 
 /// Marks the request of a browser, and keeps the refresh token of its cookie.
 #[derive(Clone)]
@@ -40,8 +43,7 @@ pub(super) fn open(request: &mut Request, own: &str) -> Result<(), ApiError> {
         request.extensions_mut().insert(Browser { refresh: None });
         return Ok(());
     };
-    let changes = ![Method::GET, Method::HEAD, Method::OPTIONS].contains(request.method());
-    if changes && !is_own_page(headers, own) {
+    if changes_something(request) && !is_own_page(headers, own) {
         return Err(ApiError::because(
             ProblemCode::Forbidden,
             "A request with a cookie must come from a page of this origin.",
@@ -53,6 +55,13 @@ pub(super) fn open(request: &mut Request, own: &str) -> Result<(), ApiError> {
     let refresh = Some(refresh);
     request.extensions_mut().insert(Browser { refresh });
     Ok(())
+}
+
+/// Whether the request, or the one that a proxy asks about, may change something.
+fn changes_something(request: &Request) -> bool {
+    let reads = |method: &[u8]| [&b"GET"[..], b"HEAD", b"OPTIONS"].contains(&method);
+    let mut forwarded = request.headers().get_all(FORWARDED_METHOD).iter();
+    !reads(request.method().as_str().as_bytes()) || forwarded.any(|it| !reads(it.as_bytes()))
 }
 
 /// The refresh token of the cookie.

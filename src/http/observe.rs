@@ -233,7 +233,7 @@ mod tests {
 
     /// Bare poem closes the connection without an answer.
     #[tokio::test]
-    async fn a_panic_is_a_500_that_does_not_repeat_what_was_said() {
+    async fn b27_a_panic_is_a_500_that_does_not_repeat_what_was_said() {
         let panics = poem::endpoint::make_sync(|_| -> Response { panic!("{SAID}") });
         let fails = poem::endpoint::make_sync(|_| {
             Err::<Response, _>(poem::Error::from_string(SAID, StatusCode::BAD_GATEWAY))

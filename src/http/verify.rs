@@ -42,7 +42,7 @@ pub(super) struct VerifyApi;
 impl VerifyApi {
     /// Verify a token for a proxy
     ///
-    /// For forward authentication (nginx `auth_request`, Caddy `forward_auth`, Traefik `ForwardAuth`): 200 with headers for the
+    /// For forward authentication (nginx `auth_request`, Caddy `forward_auth`, HAProxy by a script, Traefik `ForwardAuth`): 200 with headers for the
     /// service behind the proxy, or 401. Any method is answered alike. Costs no Redis round trip.
     #[oai(path = "/verify", method = "get", tag = Tag::Protected, operation_id = "verify")]
     async fn get(&self, Authenticated(claims): Authenticated) -> Result<VerifyResponse, ApiError> {

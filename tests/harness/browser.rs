@@ -115,6 +115,13 @@ impl Browser {
             .await;
     }
 
+    /// Types this in place of what stands in what this selector finds.
+    pub async fn replace(&self, selector: &str, text: &str) {
+        // WebDriver §17.4.2: Control goes down, `a` marks all, and the null key lets go.
+        self.fill(selector, &format!("\u{E009}a\u{E000}{text}"))
+            .await;
+    }
+
     /// Waits until what this selector finds reads as this text, or holds it.
     pub async fn sees(&self, selector: &str, text: &str) {
         let mut last = String::new();

@@ -12,7 +12,7 @@ use portcullis::config::{
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::people::{Anonymous, User};
+use super::people::{Anonymous, PASSWORD, User, patiently};
 use super::redis::Redis;
 
 /// The secret that test replicas share, so that tests can sign tokens of their own.
@@ -210,5 +210,24 @@ impl Cluster {
     /// A registered user, logged in at the first replica.
     pub async fn user(&self, name: &str) -> User {
         User::register(&self.replicas[0], name).await
+    }
+
+    /// A logged in administrator: one whose role stands in the store before he logs in.
+    pub async fn administrator(&self, name: &str) -> User {
+        let at = self.anonymous();
+        let registered = patiently(async || at.register(name, PASSWORD).await).await;
+        assert_eq!(registered.status, 201, "{registered:?}");
+        let key = self.record(name).await;
+        let write = ["HSET", &key, "roles", "admin"];
+        self.redis.command::<i64>(&write).await;
+        User::log_in(&at, name).await
+    }
+
+    /// The key of a user's record.
+    pub async fn record(&self, name: &str) -> String {
+        let pattern = format!("*user:*:{name}");
+        let keys: Vec<String> = self.redis.command(&["KEYS", &pattern]).await;
+        let [key] = &keys[..] else { panic!("{keys:?}") };
+        key.clone()
     }
 }
