@@ -116,17 +116,15 @@ impl App {
         let mut management = tokio::spawn(management.run(self.management, stop_rest.clone()));
         let (origins, issuer) = (self.config.cors_origins, &self.services.issuer);
         let rules = BrowserRules::new(origins, self.config.cookies, issuer);
-        let public = http::public(
-            self.services,
-            self.config.trusted_proxies,
-            rules,
-            self.config.docs,
-        );
-        let public = server(
+        let trusted = self.config.trusted_proxies;
+        let public = http::public(self.services, trusted.clone(), rules, self.config.docs);
+        let mut public = server(
             public,
             self.config.max_connections,
             self.config.drain_timeout,
         );
+        public.limits.connections_of_network = self.config.max_connections_of_network;
+        public.trusted = trusted;
         let mut public = tokio::spawn(public.run(self.public, stop_serving.clone()));
         let mut private_redis = self.private_redis;
 
@@ -250,6 +248,7 @@ fn compose(
     Ok((services, revocations, following))
 }
 
+/// A server with the bounds that hold for all.
 fn server<E: Endpoint<Output = Response> + 'static>(
     endpoint: E,
     connections: usize,
@@ -257,12 +256,14 @@ fn server<E: Endpoint<Output = Response> + 'static>(
 ) -> Server<E> {
     let limits = Limits {
         connections,
+        connections_of_network: connections,
         ..Limits::default()
     };
     Server {
         endpoint: Arc::new(endpoint),
         refuse: http::refusal,
         limits,
+        trusted: Vec::new(),
         drain,
     }
 }

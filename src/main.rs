@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// Gives back what a crowd of connections took, which the allocator of the C library keeps.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     // Before any thread is started: it changes the environment.
     if let Err(mistake) = portcullis::config::read_dotenv() {

@@ -38,8 +38,15 @@ async fn u1_u2_u3_no_two_accounts_have_names_that_look_alike() {
         assert_eq!(register(&cluster, name, PASSWORD).await.status, 201);
     }
     for name in ["ADMIN", "Admin", "aDmIn"] {
-        assert_eq!(register(&cluster, name, PASSWORD).await.code(), "username_taken");
-        assert_eq!(login(&cluster, name, PASSWORD).await, 200, "it is the same name");
+        assert_eq!(
+            register(&cluster, name, PASSWORD).await.code(),
+            "username_taken"
+        );
+        assert_eq!(
+            login(&cluster, name, PASSWORD).await,
+            200,
+            "it is the same name"
+        );
     }
     for name in [
         "аdmin",
@@ -106,7 +113,10 @@ async fn u4_u5_b24_a_name_reaches_no_key_but_its_own_and_no_header() {
 #[tokio::test(flavor = "multi_thread")]
 async fn u6_u7_u8_u10_passwords_differ_by_every_character_and_bytes_beyond_the_72nd_count() {
     let cluster = Cluster::alone().await;
-    let (a, locks) = ("Ab3-".repeat(18), "\u{1f512}\u{1f511}\u{1f30b}\u{1f6a2}".repeat(16));
+    let (a, locks) = (
+        "Ab3-".repeat(18),
+        "\u{1f512}\u{1f511}\u{1f30b}\u{1f6a2}".repeat(16),
+    );
     assert_eq!((a.len(), locks.chars().count(), locks.len()), (72, 64, 256));
     let cases: &[(&str, String, Vec<String>)] = &[
         ("long", format!("{a}B"), vec![format!("{a}C"), a.clone()]),
@@ -132,7 +142,11 @@ async fn u6_u7_u8_u10_passwords_differ_by_every_character_and_bytes_beyond_the_7
         (
             "spaces",
             format!(" {} ", PAIR[0]),
-            vec![PAIR[0].to_owned(), format!(" {}", PAIR[0]), format!("{} ", PAIR[0])],
+            vec![
+                PAIR[0].to_owned(),
+                format!(" {}", PAIR[0]),
+                format!("{} ", PAIR[0]),
+            ],
         ),
         ("case", PAIR[0].to_owned(), vec![PAIR[1].to_owned()]),
     ];
@@ -254,7 +268,11 @@ async fn u16_a_login_brings_the_hash_to_the_present_cost_and_never_undoes_a_new_
     assert!(old.contains("$04$"), "{old}");
     let log_in = async |password: &str| patiently(async || at.login("alice", password).await).await;
     assert_eq!(log_in(PAIR[0]).await.status, 401);
-    assert_eq!(stored(&cluster, "alice").await, old, "a wrong one changes nothing");
+    assert_eq!(
+        stored(&cluster, "alice").await,
+        old,
+        "a wrong one changes nothing"
+    );
     let tokens = log_in(PASSWORD).await.json();
     let new = stored(&cluster, "alice").await;
     assert!(new.contains("$06$"), "{new}");

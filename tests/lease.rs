@@ -6,7 +6,11 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 
-use crate::harness::follower::Light;
+use portcullis::domain::{Timestamp, Username};
+use portcullis::store::{Entry, SessionEntry};
+
+use crate::harness::follower::{Light, store_of};
+use crate::harness::mint::opened;
 use crate::harness::sentinel::Watched;
 use crate::harness::{Redis, Replica, User, acknowledged, patiently, report_zero, rounds};
 
@@ -61,18 +65,11 @@ async fn rule_8_a_resumed_primary_is_believed_without_a_lease_and_by_its_lag_and
 #[tokio::test(flavor = "multi_thread")]
 async fn rule_9_a_newcomer_does_not_count_while_another_may_hold_a_lease_on_the_old_primary() {
     for _ in 0..rounds(1, 5) {
-        let first = Redis::on(crate::harness::free_port(), &REPLICATION).await;
-        let port = first.addr().port().to_string();
-        let following = |port: String| async move {
-            let mut options = REPLICATION.to_vec();
-            options.extend(["--replicaof", "127.0.0.1", &port]);
-            Redis::on(crate::harness::free_port(), &options).await
-        };
-        let promoted = following(port.clone()).await;
-        let hesitant = following(port).await;
-        for server in [&promoted, &hesitant] {
-            linked(server).await;
-        }
+        let Trio {
+            first,
+            promoted,
+            hesitant,
+        } = Trio::start().await;
         let settled = Replica::serve(acknowledged(&first.url(), 1)).await;
         let user = User::register(&settled, "alice").await;
         tokio::time::sleep(Duration::from_millis(300)).await;
@@ -93,8 +90,7 @@ async fn rule_9_a_newcomer_does_not_count_while_another_may_hold_a_lease_on_the_
         };
         let story = async {
             tokio::time::sleep(Duration::from_secs(5)).await;
-            let port = promoted.addr().port().to_string();
-            let () = hesitant.command(&["REPLICAOF", "127.0.0.1", &port]).await;
+            follow(&hesitant, &promoted).await;
             let moved = started.elapsed();
             tokio::time::sleep(Duration::from_secs(7)).await;
             enough.store(true, Ordering::Relaxed);
@@ -111,6 +107,56 @@ async fn rule_9_a_newcomer_does_not_count_while_another_may_hold_a_lease_on_the_
             "both primaries were believed at the same time"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rule_8_a_logout_at_the_new_primary_waits_for_leases_on_the_old_one() {
+    let (mut too_late, mut longest) = (0, Duration::ZERO);
+    let rounds = rounds(3, 20);
+    for _ in 0..rounds {
+        let Trio {
+            first,
+            promoted,
+            hesitant,
+        } = Trio::start().await;
+        let believer = Replica::serve(acknowledged(&first.url(), 1)).await;
+        let user = User::register(&believer, "alice").await;
+        let entries = [session_entry(&user)];
+        let store = store_of(&acknowledged(&promoted.url(), 1));
+
+        // The failover is complete at once; only the old primary and who holds a lease on it do not know.
+        let () = promoted.command(&["REPLICAOF", "NO", "ONE"]).await;
+        follow(&hesitant, &promoted).await;
+        linked(&hesitant).await;
+        let appended = async {
+            loop {
+                if let Ok(wait) = store.append(&entries).await {
+                    return (Instant::now(), wait);
+                }
+            }
+        };
+        let ((appended, wait), mut last) = (appended.await, None);
+        let at = user.at.towards(&believer);
+        while appended.elapsed() < wait + Duration::from_millis(500) {
+            let asked = appended.elapsed();
+            if at.dashboard_once(&user.token).await == Some(200) {
+                last = Some(asked);
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let last = last.expect("the lease should outlive the failover");
+        println!(
+            "the old primary was believed until {last:.2?} after the append, which waits {wait:?}"
+        );
+        too_late += usize::from(last > wait);
+        longest = longest.max(last);
+    }
+    assert_eq!(too_late, 0, "of {rounds}");
+    report_zero("logouts that a lease on the old primary outlived", rounds);
+    assert!(
+        longest > Duration::from_secs(1),
+        "the greatest window alone would have done: {longest:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -166,6 +212,47 @@ const REPLICATION: [&str; 8] = [
     "--repl-ping-replica-period",
     "1",
 ];
+
+/// A primary and its two replicas, of which one is to be promoted.
+struct Trio {
+    first: Redis,
+    promoted: Redis,
+    hesitant: Redis,
+}
+
+impl Trio {
+    async fn start() -> Self {
+        let first = Redis::on(crate::harness::free_port(), &REPLICATION).await;
+        let port = first.addr().port().to_string();
+        let mut options = REPLICATION.to_vec();
+        options.extend(["--replicaof", "127.0.0.1", &port]);
+        let promoted = Redis::on(crate::harness::free_port(), &options).await;
+        let hesitant = Redis::on(crate::harness::free_port(), &options).await;
+        for server in [&promoted, &hesitant] {
+            linked(server).await;
+        }
+        Self {
+            first,
+            promoted,
+            hesitant,
+        }
+    }
+}
+
+async fn follow(server: &Redis, primary: &Redis) {
+    let port = primary.addr().port().to_string();
+    let () = server.command(&["REPLICAOF", "127.0.0.1", &port]).await;
+}
+
+/// What revokes the session of a user.
+fn session_entry(user: &User) -> Entry {
+    let (_, claims) = opened(&user.token);
+    Entry::Session(SessionEntry {
+        tag: user.name.parse::<Username>().unwrap().tag(),
+        sid: claims["sid"].as_str().unwrap().parse().unwrap(),
+        until: Timestamp::from_secs(claims["exp"].as_u64().unwrap() + 600),
+    })
+}
 
 async fn linked(server: &Redis) {
     for _ in 0..300 {

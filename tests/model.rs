@@ -146,8 +146,8 @@ fn a_history_settled_without_a_lease_is_found_out() {
 }
 
 #[test]
-fn a_logout_answered_by_a_primary_that_has_not_settled_is_found_out() {
-    found_out(Flaw::AnswersBeforeSettled, 2000);
+fn a_logout_that_does_not_wait_for_leases_on_the_former_primary_is_found_out() {
+    found_out(Flaw::ForgetsOldLeases, 2000);
 }
 
 #[test]

@@ -27,6 +27,7 @@ async fn all_mistakes_are_reported_together_and_no_value_is_printed() {
         ("LOG_FORMAT", PLANTED),
         ("MANAGEMENT_LISTEN", PLANTED),
         ("MAX_CONNECTIONS", "0"),
+        ("MAX_CONNECTIONS_PER_NETWORK", "0"),
         ("PASSWORD_MIN_LENGTH", "7"),
         ("PASSWORD_PEPPER", PLANTED),
         ("PORT", "65536"),

@@ -29,6 +29,8 @@ mod browser;
 mod clients;
 mod commands;
 mod connections;
+mod credentials;
+mod crowds;
 mod deployment;
 mod document;
 mod durability;

@@ -48,6 +48,11 @@ pub(super) struct NetworkSettings {
     )]
     max_connections: Given<usize>,
 
+    /// Greatest number of client connections of one network, an IPv4 address or a /64 of IPv6, but for TRUSTED_PROXIES; half of
+    /// MAX_CONNECTIONS where not set
+    #[arg(long, env = "MAX_CONNECTIONS_PER_NETWORK", value_name = "COUNT")]
+    max_connections_per_network: Option<Given<usize>>,
+
     /// How long the server goes on serving after SIGTERM while readiness fails, for balancers to notice
     #[arg(long, env = "DRAIN_DELAY", default_value = "2s", value_name = "TIME")]
     drain_delay: Given<Span>,
@@ -86,6 +91,8 @@ pub struct HttpConfig {
     pub trusted_proxies: Vec<IpNet>,
     /// The connection cap.
     pub max_connections: usize,
+    /// The cap for one network that is no trusted proxy.
+    pub max_connections_of_network: usize,
     /// Between failing readiness and closing the door.
     pub drain_delay: Duration,
     /// For requests in flight after that.
@@ -101,6 +108,10 @@ pub struct HttpConfig {
 impl NetworkSettings {
     pub(super) fn check(self, report: &mut Report) -> HttpConfig {
         let listen = self.address(report);
+        let max_connections = report.within("MAX_CONNECTIONS", self.max_connections, 1, 1_000_000);
+        let of_network = self
+            .max_connections_per_network
+            .map(|given| report.within("MAX_CONNECTIONS_PER_NETWORK", given, 1, 1_000_000));
         HttpConfig {
             listen,
             management_listen: report
@@ -111,7 +122,8 @@ impl NetworkSettings {
                 )
                 .unwrap_or(listen),
             trusted_proxies: networks(report, self.trusted_proxies),
-            max_connections: report.within("MAX_CONNECTIONS", self.max_connections, 1, 1_000_000),
+            max_connections,
+            max_connections_of_network: of_network.unwrap_or(max_connections.div_ceil(2)),
             drain_delay: report.span(
                 "DRAIN_DELAY",
                 self.drain_delay,

@@ -9,7 +9,7 @@ use super::report::Report;
 use super::values::{Given, Span};
 
 /// The greatest freshness window: what a logout waits for where no replica has announced its own.
-const MAX_WINDOW: Duration = Duration::from_secs(1);
+pub const MAX_WINDOW: Duration = Duration::from_secs(1);
 
 /// As written.
 #[derive(Debug, Args)]

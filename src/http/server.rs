@@ -7,7 +7,9 @@
 //!   request lasts [`Limits::idle`], a response that is not read is given up after [`Limits::stall`]. (A slow request
 //!   body is for a middleware to end, which knows what the body is worth.)
 //! * There are never more than [`Limits::connections`]. At the cap the one that has been idle for the longest makes
-//!   room; if none is idle, a newcomer waits in the kernel's backlog.
+//!   room; if none is idle, a newcomer waits in the kernel's backlog. No network has more than
+//!   [`Limits::connections_of_network`] of them, but for the proxies in [`Server::trusted`]: its own longest idle one makes room,
+//!   and if none is idle, its newcomer is sent away.
 //! * A head beyond our bounds, or one that two parsers could read differently, is answered with a problem and is the
 //!   last on its connection. What hyper itself cannot parse gets its bare 400, likewise the last.
 //! * A stop lets requests finish, and no longer than it was told to.
@@ -33,6 +35,7 @@ mod wire;
 use std::{io, pin::pin, sync::Arc, time::Duration};
 
 use hyper::server::conn::http1;
+use ipnet::IpNet;
 use poem::{
     Addr, Endpoint, Response,
     http::{StatusCode, uri::Scheme},
@@ -48,6 +51,7 @@ use tokio_util::sync::CancellationToken;
 use self::{
     activity::Activity, door::Door, exchange::Exchange, head::Bounds, roster::Roster, watch::micros,
 };
+use crate::domain::Network;
 
 /// Renders the answer to a request that does not reach the endpoint: 400, 408, 414 or 431.
 pub type Refuse = fn(StatusCode) -> Response;
@@ -71,6 +75,8 @@ pub struct Limits {
     pub stall: Duration,
     /// Connections at one time, at least 1.
     pub connections: usize,
+    /// Of these, those of one network, at least 1.
+    pub connections_of_network: usize,
     /// Header fields of a request.
     pub fields: usize,
     /// Bytes of a request's header section, without the request line.
@@ -86,6 +92,7 @@ impl Default for Limits {
             idle: Duration::from_mins(1),
             stall: Duration::from_mins(1),
             connections: 4096,
+            connections_of_network: 4096,
             fields: 64,
             header_bytes: 16 * 1024,
             target_bytes: 8 * 1024,
@@ -133,6 +140,8 @@ pub struct Server<E: ?Sized> {
     pub refuse: Refuse,
     /// What a client may have.
     pub limits: Limits,
+    /// Proxies, which bring connections of many.
+    pub trusted: Vec<IpNet>,
     /// How long requests may go on after the stop.
     pub drain: Duration,
 }
@@ -163,7 +172,10 @@ impl<E: Endpoint<Output = Response> + ?Sized + 'static> Server<E> {
     ) -> io::Result<Drained> {
         let mut door = Door::new(listener)?;
         let local = LocalAddr(Addr::SocketAddr(door.address()?));
-        let mut roster = Roster::new(self.limits.connections.max(1));
+        let mut roster = Roster::new(
+            self.limits.connections.max(1),
+            self.limits.connections_of_network.max(1),
+        );
         let service = Arc::new(Service {
             http: self.limits.http(),
             endpoint: self.endpoint,
@@ -198,6 +210,13 @@ impl<E: Endpoint<Output = Response> + ?Sized + 'static> Server<E> {
             };
             if let Some((stream, address)) = guest {
                 let accepted = Instant::now();
+                let ip = address.ip().to_canonical();
+                let is_trusted = self.trusted.iter().any(|proxies| proxies.contains(&ip));
+                let network = (!is_trusted).then(|| Network::from(ip));
+                let now = micros(service.started, accepted);
+                if network.is_some_and(|network| !roster.has_room_for(network, now)) {
+                    continue;
+                }
                 let idle_from = micros(service.started, accepted + SETTLING_IN);
                 let activity = Arc::new(Activity::new(idle_from));
                 let exchange = Arc::new(Exchange {
@@ -209,7 +228,7 @@ impl<E: Endpoint<Output = Response> + ?Sized + 'static> Server<E> {
                 });
                 let (stop, stopping) = oneshot::channel();
                 let connection = connection::attend(stream, exchange, accepted, stopping);
-                roster.admit(activity, stop, connection);
+                roster.admit(network, activity, stop, connection);
             } else if door.is_stuck() {
                 // Somebody idle may hold the descriptor that is wanting.
                 roster.evict(micros(service.started, Instant::now()));

@@ -13,6 +13,7 @@ use redis::{FromRedisValue, Script};
 use super::connection::{Call, DEADLINE, Redis, StoreError, load, read, within};
 use super::entries::Entry;
 use super::inspection::{Inspection, inspect};
+use crate::config::MAX_WINDOW;
 use crate::domain::Timestamp;
 
 /// Which history a read belongs to. A restart, a failover or a promotion changes it.
@@ -140,8 +141,9 @@ impl Redis {
         ))
     }
 
-    /// Appends entries to the feed. Returns the greatest window that any replica may have: nobody may be told that the
-    /// entries hold before that time has passed.
+    /// Appends entries to the feed. Returns for how long a view without them may still count somewhere: nobody may be told that
+    /// they hold before that time has passed. That is the greatest window of a replica; and in a history that has not settled,
+    /// where primaries can be replaced, the time in which also the leases on a former primary end.
     ///
     /// # Errors
     /// Where the store cannot answer; the entries may have been appended all the same.
@@ -151,7 +153,13 @@ impl Redis {
             self.keys().windows(),
             self.keys().settled(),
         ];
-        let mut args = vec![SETTLING.as_millis().to_string()];
+        let unknown = if self.acknowledgements() > 0 {
+            SETTLING
+        } else {
+            MAX_WINDOW
+        };
+        let times = [SETTLING, unknown].map(|time| time.as_millis().to_string());
+        let mut args = times.to_vec();
         args.extend(entries.iter().map(Entry::to_string));
         self.script(&APPEND, &keys, &args)
             .await

@@ -27,6 +27,7 @@ pub fn config(redis_url: &str) -> Config {
             management_listen: any_port,
             trusted_proxies: Vec::new(),
             max_connections: 10_000,
+            max_connections_of_network: 10_000,
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(5),
             cors_origins: Vec::new(),

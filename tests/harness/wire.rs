@@ -1,11 +1,11 @@
 //! A client that says exactly what a test writes: bytes on a TCP connection, and the answers that come back.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use super::people::Answer;
@@ -24,6 +24,16 @@ impl Wire {
     pub async fn to(addr: SocketAddr) -> Self {
         Self {
             stream: TcpStream::connect(addr).await.unwrap(),
+            received: Vec::new(),
+        }
+    }
+
+    /// Connects from another of this machine's own addresses, all of 127.0.0.0/8.
+    pub async fn between(from: Ipv4Addr, addr: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((from, 0).into()).unwrap();
+        Self {
+            stream: socket.connect(addr).await.unwrap(),
             received: Vec::new(),
         }
     }

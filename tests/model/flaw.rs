@@ -15,8 +15,8 @@ pub enum Flaw {
     LeaseFromArrival,
     /// A history is settled by somebody who holds no lease in it.
     SettlesWithoutLease,
-    /// A logout is answered by a primary that has not settled.
-    AnswersBeforeSettled,
+    /// A logout in a history that has not settled waits for windows alone, not for leases on the former primary.
+    ForgetsOldLeases,
     /// A view counts as soon as everything has been read.
     NoSettling,
     /// What the feed lacks is put back after the view counts again, not before.

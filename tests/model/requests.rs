@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use portcullis::auth::revocation::window::{holds_after, may_answer};
 use portcullis::domain::Uptime;
+use portcullis::store::SETTLING;
 
 use super::clock::{MILLI, SECOND, Time};
 use super::flaw::Flaw;
@@ -119,9 +120,10 @@ impl World {
     /// Goes on with a logout.
     pub fn log_out_on(&mut self, replica: usize, doing: Doing, reply: Option<Reply>) {
         match (doing, reply) {
-            (Doing::Appending { token, .. }, Some(Reply::Appended { window, settled }))
-                if settled || self.copies == 0 || self.has(Flaw::AnswersBeforeSettled) =>
-            {
+            (Doing::Appending { token, .. }, Some(Reply::Appended { window, settled })) => {
+                let outlasts_leases =
+                    settled || self.copies == 0 || self.has(Flaw::ForgetsOldLeases);
+                let window = if outlasts_leases { window } else { SETTLING };
                 let own = self.replicas[replica].window;
                 let wait = match self.flaw {
                     Some(Flaw::NoWait) => Duration::ZERO,

@@ -287,7 +287,7 @@ pub fn concerns(flaw: Flaw, schedule: &Schedule) -> bool {
             .any(|(_, incident)| which(incident))
     };
     match flaw {
-        Flaw::NoLease | Flaw::SettlesWithoutLease | Flaw::AnswersBeforeSettled => {
+        Flaw::NoLease | Flaw::SettlesWithoutLease | Flaw::ForgetsOldLeases => {
             schedule.copies == 1 && has(|incident| matches!(incident, Incident::Failover { .. }))
         }
         Flaw::LeaseFromArrival => {

@@ -27,7 +27,8 @@
 //!    fit together is read again as a whole, and what was lost is put back ([reader]).
 //! 5. *The primary is the primary.* One that was replaced still answers. Where it can be replaced, a read counts only under
 //!    a [lease] that the replicas of Redis renew each second, and a new history only when it has settled for longer than any
-//!    lease under the old one: nobody begins that before he holds a lease in it.
+//!    lease under the old one: nobody begins that before he holds a lease in it. Until then the new primary takes logouts while
+//!    others may hold a lease on the old one, which does not have them: such a logout waits for as long as a settling.
 //!
 //! # Limits
 //!
