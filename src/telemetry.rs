@@ -3,6 +3,7 @@
 //! Logs go to standard output, a line each. Traces are sent by OTLP where the standard `OTEL_*` variables name a receiver,
 //! and are off otherwise. Metrics belong to an [`App`](crate::app::App) and are read from `/metrics`.
 
+mod budget;
 mod metrics;
 
 use std::collections::HashMap;
@@ -21,6 +22,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
 
+pub use budget::Budget;
 pub use metrics::{Act, Metrics, NAMES};
 
 use crate::config::{LogFormat, TelemetryConfig};

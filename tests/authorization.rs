@@ -239,3 +239,20 @@ async fn a_token_sent_to_a_route_that_asks_for_none_changes_nothing() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t12_neither_token_opens_what_the_other_opens() {
+    let cluster = Cluster::alone().await;
+    let user = cluster.user("alice").await;
+    let refreshed = user.at.refresh(&user.token).await;
+    assert_eq!(refreshed.code(), "invalid_token");
+    for path in ["/dashboard", "/me", "/sessions", "/verify"] {
+        let bearer = format!("Bearer {}", user.refresh_token);
+        let headers = [("authorization", bearer.as_str())];
+        let answer = user.at.send("GET", path, &headers, None).await;
+        assert_eq!(answer.code(), "invalid_token", "{path}");
+    }
+    assert_eq!(user.dashboard_at(&cluster.replicas[0]).await, 200);
+    let refreshed = user.at.refresh(&user.refresh_token).await;
+    assert_eq!(refreshed.status, 200, "neither was used up by that");
+}

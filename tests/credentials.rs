@@ -40,7 +40,7 @@ async fn u1_u2_u3_no_two_accounts_have_names_that_look_alike() {
     for name in ["ADMIN", "Admin", "aDmIn"] {
         assert_eq!(
             register(&cluster, name, PASSWORD).await.code(),
-            "username_taken"
+            "name_taken"
         );
         assert_eq!(
             login(&cluster, name, PASSWORD).await,
@@ -113,18 +113,17 @@ async fn u4_u5_b24_a_name_reaches_no_key_but_its_own_and_no_header() {
 #[tokio::test(flavor = "multi_thread")]
 async fn u6_u7_u8_u10_passwords_differ_by_every_character_and_bytes_beyond_the_72nd_count() {
     let cluster = Cluster::alone().await;
-    let (a, locks) = (
-        "Ab3-".repeat(18),
-        "\u{1f512}\u{1f511}\u{1f30b}\u{1f6a2}".repeat(16),
-    );
+    let a = "seven small otters swim over the old stone bridge near Graz at dawn 1971";
+    let signs = (0..64).map(|number| char::from_u32(0x1f300 + number * 37 % 256).unwrap());
+    let locks: String = signs.collect();
     assert_eq!((a.len(), locks.chars().count(), locks.len()), (72, 64, 256));
     let cases: &[(&str, String, Vec<String>)] = &[
-        ("long", format!("{a}B"), vec![format!("{a}C"), a.clone()]),
+        ("long", format!("{a}B"), vec![format!("{a}C"), a.to_owned()]),
         (
             "locks",
             locks.clone(),
             vec![
-                locks.replacen('\u{1f512}', "\u{1f513}", 1),
+                locks.replacen('\u{1f300}', "\u{1f513}", 1),
                 locks[..252].to_owned(),
                 format!("{}\u{1f513}", &locks[..252]),
             ],
@@ -174,8 +173,14 @@ async fn u9_a_password_without_end_is_hashed_by_nobody() {
     for length in [17_000, 1 << 20] {
         let password = "x".repeat(length);
         let at = cluster.anonymous();
-        assert_eq!(at.register("alice", &password).await.code(), "too_large");
-        assert_eq!(at.login("alice", &password).await.code(), "too_large");
+        assert_eq!(
+            at.register("alice", &password).await.code(),
+            "payload_too_large"
+        );
+        assert_eq!(
+            at.login("alice", &password).await.code(),
+            "payload_too_large"
+        );
     }
     let answer = register(&cluster, "alice", &"x".repeat(257)).await;
     assert_eq!(answer.code(), "validation_failed");
@@ -281,7 +286,8 @@ async fn u16_a_login_brings_the_hash_to_the_present_cost_and_never_undoes_a_new_
     let token = tokens["token"].as_str().unwrap().to_owned();
     store(&cluster, "alice", &old).await;
     let racing = async {
-        for _ in 0..20 {
+        // Fewer than a user has sessions: that of the change is to stand.
+        for _ in 0..8 {
             at.login("alice", PASSWORD).await;
         }
     };
@@ -294,10 +300,10 @@ async fn u16_a_login_brings_the_hash_to_the_present_cost_and_never_undoes_a_new_
         ];
         let body = json!({"current_password": PASSWORD, "new_password": PAIR[0]}).to_string();
         let change = async || at.send("PUT", "/me/password", &headers, Some(&body)).await;
-        patiently(change).await.status
+        patiently(change).await
     };
     let ((), changed) = tokio::join!(racing, changing);
-    assert_eq!(changed, 200);
+    assert_eq!(changed.status, 200, "{changed:?}");
     assert_eq!(log_in(PASSWORD).await.status, 401);
     assert_eq!(log_in(PAIR[0]).await.status, 200);
 }

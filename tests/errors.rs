@@ -316,3 +316,20 @@ async fn b9_b25_b26_no_answer_may_be_stored_sniffed_or_read_by_another_origin() 
         "no-store"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a20_probes_and_metrics_are_not_on_the_public_address_and_nothing_else_on_the_other() {
+    let cluster = Cluster::with(1, |_, config| {
+        config.revocation.alone = true;
+        config.http.docs = false;
+    })
+    .await;
+    let at = cluster.anonymous();
+    for path in ["/metrics", "/readyz", "/livez", "/docs", "/openapi.json"] {
+        assert_eq!(at.get(path).await.code(), "not_found", "{path}");
+    }
+    let management = Anonymous::at(cluster.replicas[0].management);
+    for path in ["/login", "/dashboard", "/docs", "/.well-known/jwks.json"] {
+        assert_eq!(management.get(path).await.status, 404, "{path}");
+    }
+}

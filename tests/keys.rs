@@ -278,6 +278,138 @@ async fn t2_a_public_key_is_no_secret_to_sign_with() {
     assert_eq!(alice.dashboard_at(&replica).await, 200);
 }
 
+/// A published example of a signed text, with the key that signed it.
+struct Vector {
+    token: &'static str,
+    /// What stands before the numbers of the key in PKCS#8, in hexadecimal, and the numbers, in base64url.
+    before: &'static str,
+    secret: &'static str,
+    public: &'static [&'static str],
+}
+
+/// RFC 8037, appendix A.
+const ED25519: Vector = Vector {
+    token: "eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc.hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg",
+    before: "302e020100300506032b657004220420",
+    secret: "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A",
+    public: &[],
+};
+
+/// RFC 7515, appendix A.3.
+const P256: Vector = Vector {
+    token: "eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q",
+    before: "308187020100301306072a8648ce3d020106082a8648ce3d030107046d306b0201010420",
+    secret: "jpsQnnGQmL-YBIffH1136cspYG6-0iY7X1fCE9-E9LI",
+    public: &[
+        "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
+        "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0",
+    ],
+};
+
+/// Examples that are signed with other keys, or not at all: RFC 7515, appendices A.1 and A.5.
+const OF_OTHERS: [&str; 2] = [
+    "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk",
+    "eyJhbGciOiJub25lIn0.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.",
+];
+
+impl Vector {
+    fn pem(&self) -> String {
+        let digits = self.before.as_bytes().chunks(2);
+        let byte = |two| u8::from_str_radix(std::str::from_utf8(two).unwrap(), 16).unwrap();
+        let mut der: Vec<u8> = digits.map(byte).collect();
+        der.extend(BASE64_URL_SAFE_NO_PAD.decode(self.secret).unwrap());
+        if !self.public.is_empty() {
+            // The public key: 66 bits and nothing, an uncompressed point.
+            der.extend([0xa1, 0x44, 0x03, 0x42, 0x00, 0x04]);
+            for number in self.public {
+                der.extend(BASE64_URL_SAFE_NO_PAD.decode(number).unwrap());
+            }
+        }
+        let body = base64::prelude::BASE64_STANDARD.encode(der);
+        format!("-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n")
+    }
+}
+
+/// Other writings of a signature that some verifier has taken: without content, with the wrong encoding, with a part that is
+/// too large, too short or too long.
+fn other_signatures(signature: &str) -> Vec<String> {
+    let bytes = BASE64_URL_SAFE_NO_PAD.decode(signature).unwrap();
+    // The order of Ed25519's group, little-endian: what is signed with S is signed with S + L for who does not look.
+    let order = [
+        0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde,
+        0x14, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
+    ];
+    let mut shifted = bytes.clone();
+    let mut carry = 0;
+    for (byte, add) in shifted[32..].iter_mut().zip(order) {
+        let sum = u16::from(*byte) + add + carry;
+        (*byte, carry) = (sum.to_le_bytes()[0], sum >> 8);
+    }
+    let der = |number: &[u8]| {
+        let sign = (number[0] > 127).then_some(0);
+        let digits: Vec<u8> = sign.into_iter().chain(number.iter().copied()).collect();
+        [&[2, u8::try_from(digits.len()).unwrap()][..], &digits].concat()
+    };
+    let both = [der(&bytes[..32]), der(&bytes[32..])].concat();
+    let sequence = [&[0x30, u8::try_from(both.len()).unwrap()][..], &both].concat();
+    let swapped = [&bytes[32..], &bytes[..32]].concat();
+    [
+        Vec::new(),
+        vec![0; 64],
+        vec![0xff; 64],
+        [&bytes[..32], &[0; 32]].concat(),
+        [&[0; 32], &bytes[32..]].concat(),
+        shifted,
+        swapped,
+        sequence,
+        bytes[..63].to_vec(),
+        [&bytes[..], &[0]].concat(),
+        [&[0], &bytes[..]].concat(),
+    ]
+    .iter()
+    .map(|bytes| BASE64_URL_SAFE_NO_PAD.encode(bytes))
+    .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t27_published_vectors_are_no_tokens_even_under_their_own_keys() {
+    let mut tried = 0;
+    for (vector, algorithm) in [(ED25519, "EdDSA"), (P256, "ES256")] {
+        let folder = Folder::new();
+        std::fs::create_dir(folder.path()).unwrap();
+        std::fs::write(folder.path().join("2026-01-01.pem"), vector.pem()).unwrap();
+        let redis = Redis::start().await;
+        let mut settings = config(&redis.url());
+        signs_with(&mut settings, &folder.path());
+        let replica = Replica::serve(settings).await;
+        let at = replica.anonymous();
+        let user = User::register(&replica, "alice").await;
+        let key = at.get(JWKS).await.json()["keys"][0].clone();
+        assert_eq!(key["alg"], algorithm);
+        // The control: the vector is whole, and its signature is good under the key that the replica publishes.
+        let jwk: jsonwebtoken::jwk::Jwk = serde_json::from_value(key).unwrap();
+        let public = jsonwebtoken::DecodingKey::from_jwk(&jwk).unwrap();
+        let (signed, signature) = vector.token.rsplit_once('.').unwrap();
+        let named = algorithm.parse().unwrap();
+        let is_good = jsonwebtoken::crypto::verify(signature, signed.as_bytes(), &public, named);
+        assert!(is_good.unwrap(), "{algorithm}");
+
+        let (signed, signature) = user.token.rsplit_once('.').unwrap();
+        let mut forged: Vec<String> = other_signatures(signature)
+            .iter()
+            .map(|other| format!("{signed}.{other}"))
+            .collect();
+        forged.push(vector.token.to_owned());
+        forged.extend(OF_OTHERS.map(str::to_owned));
+        for token in &forged {
+            assert_eq!(at.dashboard(token).await.code(), "invalid_token", "{token}");
+        }
+        tried += forged.len();
+        assert_eq!(user.dashboard_at(&replica).await, 200, "the control");
+    }
+    report_zero("vectors and other writings of signatures accepted", tried);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn others_verify_our_tokens_from_the_key_set_through_a_rotation() {
     let folder = Folder::new();

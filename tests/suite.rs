@@ -41,6 +41,7 @@ mod feed;
 mod forgeries;
 mod fuzz;
 mod histories;
+mod impatience;
 mod journey;
 mod keys;
 mod lanes;

@@ -1,15 +1,16 @@
 //! What operators see: log lines, metrics, traces.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use portcullis::telemetry::NAMES;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::process::{PATIENCE, Process, folder, parsed};
 use crate::harness::receiver::Receiver;
-use crate::harness::{Answer, PASSWORD, Redis, User, free_port};
+use crate::harness::{Answer, PASSWORD, Redis, User, free_port, rounds};
 
 const SECRET: (&str, &str) = ("JWT_SECRET", "3fA9kQ2pX7vLr8TnB5yWc1ZeH6uMd0Js-for-tests");
 /// How spans are sent at once, for those who wait for them.
@@ -103,6 +104,47 @@ async fn a_failure_leaves_one_line_with_its_cause() {
         assert!(!lines[0]["why"].as_str().unwrap().is_empty());
     }
     assert_eq!(phases(&replica, "waiting"), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a18_an_outage_does_not_flood_the_log() {
+    let (folder, mut redis) = (folder(), Redis::start().await);
+    let mut replica = serve(&folder, &redis, &[]).await;
+    let anyone = replica.anonymous();
+    anyone.register("alice", PASSWORD).await;
+    let user = User::log_in(&anyone, "alice").await;
+    redis.kill();
+    told(&replica, "waiting", 1).await;
+    let begun = Instant::now();
+    let mut failed = 0;
+    for _ in 0..rounds(4, 20) {
+        let asked = (0..500).map(async |number| match number % 4 {
+            0 => anyone.login("alice", PASSWORD).await.status,
+            1 => anyone.logout(&user.token).await.status,
+            _ => anyone.dashboard(&user.token).await.status,
+        });
+        let answers = join_all(asked).await;
+        assert!(answers.iter().all(|status| *status == 503));
+        failed += answers.len() as u64;
+    }
+    let seconds = begun.elapsed().as_secs() + 2;
+    // A line after all of that brings in what was left out last.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    anyone.login("alice", PASSWORD).await;
+    assert!(replica.stop().await.success());
+    let lines = replica.log().len() as u64;
+    let requests = replica.events("request");
+    let left_out: u64 = requests
+        .iter()
+        .filter_map(|line| line["left_out"].as_u64())
+        .sum();
+    println!("{failed} requests failed in {seconds} s: {lines} lines");
+    assert!(lines < 100 * seconds / 2, "{lines} lines in {seconds} s");
+    assert_eq!(
+        left_out + requests.len() as u64,
+        failed + 1,
+        "none is forgotten"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

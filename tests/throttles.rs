@@ -394,6 +394,60 @@ async fn a14_names_that_nobody_has_or_could_have_are_throttled_alike() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a21_whatever_asks_for_the_password_counts_against_the_same_limit() {
+    let limits = ThrottleConfig {
+        account: rate(10, Duration::from_mins(10)),
+        ..limits()
+    };
+    let cluster = throttled(3, limits).await;
+    registered(&cluster, "198.51.100.1", "alice").await;
+    let from = "198.51.100.1";
+    let session = login(&cluster.replicas[0], from, "alice", PASSWORD).await;
+    let bearer = format!("Bearer {}", session.json()["token"].as_str().unwrap());
+    let guesses = [
+        (
+            "POST",
+            "/login",
+            json!({"username": "alice", "password": WRONG}),
+        ),
+        (
+            "PUT",
+            "/me/password",
+            json!({"current_password": WRONG, "new_password": PASSWORD}),
+        ),
+        ("POST", "/me/delete", json!({"password": WRONG})),
+    ];
+    let before = hashes(&cluster).await;
+    let mut refused = 0;
+    for number in 0..30 {
+        let (method, path, body) = &guesses[number % 3];
+        let headers = [
+            ("content-type", "application/json"),
+            ("x-forwarded-for", from),
+            ("authorization", bearer.as_str()),
+        ];
+        let at = cluster.replicas[number % 3].anonymous();
+        let headers = if *path == "/login" {
+            &headers[..2]
+        } else {
+            &headers
+        };
+        let answer = at
+            .send(method, path, headers, Some(&body.to_string()))
+            .await;
+        assert!([401, 422, 429].contains(&answer.status), "{answer:?}");
+        refused += usize::from(answer.status == 429);
+    }
+    assert_eq!((hashes(&cluster).await - before, refused), (10, 20));
+    let right = login(&cluster.replicas[1], from, "alice", PASSWORD).await;
+    assert_eq!(
+        right.code(),
+        "throttled",
+        "also with the right one, until it refills"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_guess_whose_hash_was_refused_does_not_count() {
     let limits = ThrottleConfig {
         account: rate(3, Duration::from_hours(1)),

@@ -3,12 +3,15 @@
 //! The current password is asked for, so that a token that was left lying around does not suffice. All other sessions end;
 //! the one that asks goes on with new tokens, because those it had are refused like all earlier ones.
 
-use super::Failure;
 use super::passwords::Checked;
 use super::sessions::{NewSession, Sessions};
 use super::tokens::Grant;
+use super::{Failure, Unavailable};
 use crate::domain::{AccessClaims, Guess, Password, PasswordRule, RefreshClaims};
-use crate::store::{ChangePassword, Successor};
+use crate::store::{ChangePassword, Successor, Written};
+
+/// How often it is tried where a login hashes the same password anew meanwhile.
+const ATTEMPTS: usize = 3;
 
 /// What became of changing a password.
 #[derive(Debug)]
@@ -19,7 +22,7 @@ pub enum PasswordChange {
     Wrong,
     /// The new password breaks a rule.
     Breaks(PasswordRule),
-    /// The session that asks has ended, or the account is gone, or somebody else was faster.
+    /// The session that asks has ended, or the account is gone.
     SessionGone,
 }
 
@@ -41,32 +44,36 @@ impl Sessions {
         if let Some(rule) = judged.await? {
             return Ok(PasswordChange::Breaks(rule));
         }
-        let user = self.redis.find_user(&claims.username).await?;
-        let Some(user) = user.filter(|user| user.id == claims.sub) else {
-            return Ok(PasswordChange::SessionGone);
-        };
         let Some(current) = current else {
             return Ok(PasswordChange::Wrong);
         };
-        let check = self.passwords.check(guess, current, Some(&user.password));
-        if let Checked::Wrong = self.throttle.password(guess, check).await? {
-            return Ok(PasswordChange::Wrong);
+        for _ in 0..ATTEMPTS {
+            let user = self.redis.find_user(&claims.username).await?;
+            let Some(user) = user.filter(|user| user.id == claims.sub) else {
+                return Ok(PasswordChange::SessionGone);
+            };
+            let check = self.passwords.check(guess, current, Some(&user.password));
+            if let Checked::Wrong = self.throttle.password(guess, check).await? {
+                return Ok(PasswordChange::Wrong);
+            }
+            let change = ChangePassword {
+                new: self.passwords.hash(guess, new).await?,
+                user,
+                acting: claims.sid,
+                known: self.revocations.known(claims.sub),
+                access_ttl: self.tokens.ttl(),
+                idle: self.lifetimes.idle,
+            };
+            let redis = self.redis.clone();
+            let decided = async move { redis.change_password(&change).await };
+            let name = claims.username.clone();
+            match self.revocations.carry(name, decided).await? {
+                Written::Done(successor) => return self.go_on(claims, *successor).await,
+                Written::SessionGone => return Ok(PasswordChange::SessionGone),
+                Written::Outrun => {}
+            }
         }
-        let change = ChangePassword {
-            new: self.passwords.hash(guess, new).await?,
-            user,
-            acting: claims.sid,
-            known: self.revocations.known(claims.sub),
-            access_ttl: self.tokens.ttl(),
-            idle: self.lifetimes.idle,
-        };
-        let redis = self.redis.clone();
-        let decided = async move { redis.change_password(&change).await };
-        let name = claims.username.clone();
-        match self.revocations.carry(name, decided).await? {
-            Some(successor) => self.go_on(claims, successor).await,
-            None => Ok(PasswordChange::SessionGone),
-        }
+        Err(Failure::Unavailable(Unavailable::Deadline))
     }
 
     /// The session that has changed the password goes on.

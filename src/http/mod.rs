@@ -60,7 +60,7 @@ use crate::auth::keyring::Keys;
 use crate::auth::passwords::Passwords;
 use crate::auth::sessions::Sessions;
 use crate::domain::Clock;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Budget, Metrics};
 
 /// How the operations are grouped in the document.
 #[derive(Tags)]
@@ -148,6 +148,7 @@ pub fn public(
         routes: known,
         trusted_proxies,
         metrics: services.metrics,
+        lines: Budget::new(services.clock.clone()),
         clock: services.clock,
     }
 }

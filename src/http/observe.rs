@@ -19,7 +19,7 @@ use super::context::{Context, REQUEST_ID};
 use super::problem::{ApiError, ProblemCode};
 use super::routes::{Route, Routes};
 use crate::domain::Clock;
-use crate::telemetry::{Metrics, request_span, traceparent};
+use crate::telemetry::{Budget, Metrics, request_span, traceparent};
 
 /// A request that takes longer leaves a line in the log.
 const SLOW: Duration = Duration::from_secs(1);
@@ -33,6 +33,8 @@ pub(super) struct Observed<E> {
     pub(super) rules: Arc<BrowserRules>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Clock,
+    /// What the log takes of requests that fail or are slow.
+    pub(super) lines: Budget,
 }
 
 impl<E: Endpoint<Output: IntoResponse>> Endpoint for Observed<E> {
@@ -70,7 +72,7 @@ impl<E: Endpoint<Output: IntoResponse>> Endpoint for Observed<E> {
             took,
             cause: cause.as_deref(),
         };
-        line.write(&context);
+        line.write(&context, &self.lines);
         Ok(response)
     }
 }
@@ -177,7 +179,12 @@ struct Line<'a> {
 }
 
 impl Line<'_> {
-    fn write(&self, context: &Context) {
+    fn write(&self, context: &Context, lines: &Budget) {
+        let matters = self.status.is_server_error() || self.took > SLOW;
+        let Some(left_out) = matters.then(|| lines.spend()).flatten() else {
+            return;
+        };
+        let left_out = (left_out > 0).then_some(left_out);
         let request_id = context.request_id.as_str();
         let (method, route, status) = (self.method, self.route, self.status.as_u16());
         let millis = u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX);
@@ -185,18 +192,18 @@ impl Line<'_> {
             let why = self.cause;
             error!(
                 event = "request",
-                method, route, status, millis, why, request_id, "a fault of the service"
+                method, route, status, millis, why, request_id, left_out, "a fault of the service"
             );
         } else if self.status.is_server_error() {
             let why = self.cause;
             warn!(
                 event = "request",
-                method, route, status, millis, why, request_id, "a request has failed"
+                method, route, status, millis, why, request_id, left_out, "a request has failed"
             );
         } else if self.took > SLOW {
             warn!(
                 event = "request",
-                method, route, status, millis, request_id, "a request was slow"
+                method, route, status, millis, request_id, left_out, "a request was slow"
             );
         }
     }
@@ -219,6 +226,7 @@ mod tests {
             rules: Arc::new(BrowserRules::new(Vec::new(), false, "")),
             metrics: Arc::new(Metrics::new().unwrap()),
             clock: Clock::machine(),
+            lines: Budget::new(Clock::machine()),
         }
     }
 

@@ -26,7 +26,7 @@ pub use entries::{Entry, SessionEntry, UserEntry};
 pub use feed::{Feed, HistoryId, Page, SETTLING};
 pub use inspection::{Inspection, Persistence, Unfit};
 pub use keyspace::Keyspace;
-pub use password_change::ChangePassword;
+pub use password_change::{ChangePassword, Written};
 pub use private::{PrivateRedis, become_redis_server};
 pub use promise::Promise;
 pub use refresh::{Rotate, Rotated, Rotation, Succession, Successor};

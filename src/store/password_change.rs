@@ -30,19 +30,29 @@ pub struct ChangePassword {
     pub idle: Duration,
 }
 
+/// What became of writing a new password.
+#[derive(Debug)]
+pub enum Written {
+    /// It is the new one, and the acting session goes on with this.
+    Done(Box<Successor>),
+    /// The acting session does not stand, or the account is another by now.
+    SessionGone,
+    /// The stored hash is not the one that was verified: of another password, or of the same one, hashed anew by a login.
+    Outrun,
+}
+
 static CHANGE: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/change_password.lua")));
 
 impl Redis {
-    /// Writes a new password, and what the acting session goes on with; `None` where that session does not stand, or the
-    /// account or its password is another by now. With it comes what the feed has to be told before anyone is answered.
+    /// Writes a new password. With what became of it comes what the feed has to be told before anyone is answered.
     ///
     /// # Errors
     /// Where the store cannot answer; the password may be the new one all the same.
     pub async fn change_password(
         &self,
         change: &ChangePassword,
-    ) -> Result<(Option<Successor>, Vec<Entry>), StoreError> {
+    ) -> Result<(Written, Vec<Entry>), StoreError> {
         let (user, name) = (&change.user, &change.user.username);
         let keys = [
             self.keys().user(name),
@@ -67,7 +77,11 @@ impl Redis {
         }
         let rest = answer.split_off(2);
         let (changed, outbox): (u8, Vec<String>) = read(redis::Value::Array(answer))?;
-        let next = (changed == 1).then(|| successor(Succession::Rotated, rest));
-        Ok((next.transpose()?, Entry::parse_all(&outbox)?))
+        let written = match changed {
+            1 => Written::Done(Box::new(successor(Succession::Rotated, rest)?)),
+            2 => Written::Outrun,
+            _ => Written::SessionGone,
+        };
+        Ok((written, Entry::parse_all(&outbox)?))
     }
 }

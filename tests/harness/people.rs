@@ -278,6 +278,12 @@ impl User {
         }
     }
 
+    /// Identifies the session.
+    pub fn session(&self) -> String {
+        let (_, claims) = super::mint::opened(&self.token);
+        claims["sid"].as_str().unwrap().to_owned()
+    }
+
     /// The status of the dashboard at a replica.
     pub async fn dashboard_at(&self, replica: &Replica) -> u16 {
         let at = self.at.towards(replica);

@@ -50,34 +50,69 @@ impl Backlog {
 
 impl Worker {
     pub(super) async fn run(mut self, redis: Redis, stop: CancellationToken) {
-        let mut tasks = VecDeque::new();
+        let mut line = Line::default();
         loop {
-            if tasks.is_empty() {
+            if line.tasks.is_empty() {
                 tokio::select! {
                     () = stop.cancelled() => return,
-                    Some(task) = self.0.recv() => tasks.push_back(task),
+                    Some(task) = self.0.recv() => line.join(task),
                 }
             }
             while let Ok(task) = self.0.try_recv() {
-                if tasks.len() >= MOST {
-                    warn!(event = "backlog_full", username = %task.username, "a revocation is not remembered: say it again");
-                } else if !tasks.contains(&task) {
-                    tasks.push_back(task);
-                }
+                line.join(task);
             }
-            let Some(task) = tasks.pop_front() else {
+            let Some(task) = line.tasks.pop_front() else {
                 continue;
             };
             if complete(&redis, &task).await.is_ok() {
-                info!(event = "backlog", username = %task.username, "a revocation that was left over has reached the feed");
+                line.completed();
                 continue;
             }
             // To the end of the line: one user whose slot does not answer must not keep the others waiting.
-            tasks.push_back(task);
+            line.tasks.push_back(task);
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(PAUSE) => {}
             }
+        }
+    }
+}
+
+/// Those that wait. The log hears when the first has come and when the last has gone, not of each: in an outage they are many.
+#[derive(Default)]
+struct Line {
+    tasks: VecDeque<Task>,
+    completed: usize,
+    forgotten: usize,
+}
+
+impl Line {
+    fn join(&mut self, task: Task) {
+        if self.tasks.len() >= MOST {
+            if self.forgotten == 0 {
+                warn!(event = "backlog_full", username = %task.username, "revocations are not remembered any more: say them again");
+            }
+            self.forgotten += 1;
+        } else if !self.tasks.contains(&task) {
+            if self.tasks.is_empty() && self.completed == 0 {
+                warn!(event = "backlog", username = %task.username, "revocations do not reach the feed; they are tried again until they do");
+            }
+            self.tasks.push_back(task);
+        }
+    }
+
+    fn completed(&mut self) {
+        self.completed += 1;
+        if self.tasks.is_empty() {
+            let Self {
+                completed,
+                forgotten,
+                ..
+            } = std::mem::take(self);
+            info!(
+                event = "backlog_empty",
+                completed, forgotten, "all revocations that were left over have reached the feed"
+            );
         }
     }
 }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use tracing::warn;
 
 use super::PATIENCE;
 use super::Revocations;
@@ -251,7 +250,6 @@ impl Revocations {
     }
 
     fn left_over(&self, task: Task, why: Unavailable) -> Failure {
-        warn!(event = "revocation_left_over", username = %task.username, %why, "a revocation has not reached the feed yet");
         self.backlog.note(task);
         Failure::Unavailable(why)
     }

@@ -3,19 +3,21 @@
 -- KEYS  1 user  2 session that acts  3 sessions of the user  4 outbox of the name
 -- ARGV  1 user id  2 hash seen  3 new hash  4 username  5 sid  6 version that the feed knows  7 access lifetime (ms)
 --       8 refresh lifetime (ms)  9 how long the entry lives (ms)
--- Returns {0, outbox entries} where the acting session does not stand, or the account or its password is another by now,
--- and otherwise {1, outbox entries, number of the new refresh token, now (ms), version, roles, its expiry (ms), end of the
+-- Returns {0, outbox entries} where the acting session does not stand or the account is another by now, {2, outbox entries}
+-- where its hash is another, and otherwise {1, outbox entries, number of the new refresh token, now (ms), version, roles, its expiry (ms), end of the
 -- session (ms)}.
 local user = redis.call('HMGET', KEYS[1], 'id', 'password', 'disabled', 'version', 'sessions_from', 'roles')
 local session = redis.call('HMGET', KEYS[2], 'user', 'version', 'revoked', 'counter', 'ends', 'access_expires')
 local text = function(value) return string.format('%.0f', value) end
 local refused = function() return {0, redis.call('SMEMBERS', KEYS[4])} end
-if user[1] ~= ARGV[1] or user[2] ~= ARGV[2] or user[3] ~= '0' then return refused() end
+if user[1] ~= ARGV[1] or user[3] ~= '0' then return refused() end
 if session[1] ~= ARGV[1] or session[3] or tonumber(session[2]) < tonumber(user[5]) then return refused() end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local ends = tonumber(session[5])
 if now >= ends then return refused() end
+-- Another password, or the same one hashed anew by a login.
+if user[2] ~= ARGV[2] then return {2, redis.call('SMEMBERS', KEYS[4])} end
 
 -- The largest of what is stored, what the feed knows and the date: no version is ever used twice, also where one was lost.
 local version = text(math.max(tonumber(user[4]) + 1, tonumber(ARGV[6]) + 1, now))
