@@ -51,6 +51,11 @@ test-long: ## The same, with the full numbers in place of the smaller ones
 	@deploy/install.sh test
 	@.ci/test long
 
+soak: ## Everything at once for SECONDS=600; nothing may have grown afterwards
+	@deploy/install.sh build redis
+	@command -v cargo-nextest >/dev/null || cargo install --locked --quiet cargo-nextest
+	PORTCULLIS_SOAK=$(or $(SECONDS),600) cargo nextest run --locked --no-capture -E 'test(/^soak::/)'
+
 advisories: ## Look for known vulnerabilities in dependencies; asks the RustSec database
 	cargo deny --locked check --hide-inclusion-graph advisories
 

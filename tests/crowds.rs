@@ -85,7 +85,7 @@ async fn b18_a_network_has_its_share_of_connections_and_a_trusted_proxy_more() {
 }
 
 /// What a replica holds: descriptors, and memory in KiB.
-fn held(replica: &Process) -> (usize, usize) {
+pub fn held(replica: &Process) -> (usize, usize) {
     let folder = format!("/proc/{}", replica.pid());
     let descriptors = std::fs::read_dir(format!("{folder}/fd")).unwrap().count();
     let status = std::fs::read_to_string(format!("{folder}/status")).unwrap();

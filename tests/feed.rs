@@ -297,7 +297,7 @@ async fn rule_6_and_9_an_empty_restart_is_found_out_and_what_is_known_is_put_bac
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_script_flush_costs_no_answer() {
+async fn c14_a_script_flush_costs_no_answer() {
     let cluster = Cluster::of(2).await;
     cluster.user("alice").await;
     for _ in 0..10 {

@@ -35,7 +35,7 @@ fn section<'a>(readme: &'a str, name: &str) -> &'a str {
     clippy::disallowed_methods,
     reason = "a test reads the environment it was started in"
 )]
-fn hold(name: &str, table: &str) {
+pub fn hold(name: &str, table: &str) {
     let readme = std::fs::read_to_string(path()).unwrap();
     let there = section(&readme, name);
     if there == table {

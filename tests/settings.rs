@@ -44,9 +44,12 @@ async fn all_mistakes_are_reported_together_and_no_value_is_printed() {
         ("THROTTLE_ACCOUNT", "10"),
         ("THROTTLE_NETWORK", "0@1m"),
         ("THROTTLE_REGISTRATION", "20@25h"),
+        ("TLS_KEY", "/nowhere"),
         ("TRUSTED_PROXIES", PLANTED),
     ];
-    let names: Vec<_> = bad.iter().map(|(name, _)| *name).collect();
+    // A key alone: what is missing is named.
+    let told = |name| if name == "TLS_KEY" { "TLS_CERT" } else { name };
+    let names: Vec<_> = bad.iter().map(|(name, _)| told(*name)).collect();
     for command in [
         &[][..],
         &["serve"],
@@ -71,6 +74,7 @@ async fn all_mistakes_are_reported_together_and_no_value_is_printed() {
         "REDIS_CERT",
         "REDIS_KEY",
         "SENTINEL_PASSWORD_FILE",
+        "TLS_KEY",
     ];
     for variable in variables.filter(|name| !others.contains(name)) {
         let secret = variable.strip_suffix("_FILE").unwrap_or(variable);

@@ -202,7 +202,7 @@ async fn a4_stuffing_of_many_accounts_from_one_network_is_stopped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a16_registrations_from_one_network_are_limited() {
+async fn a13_a16_registrations_from_one_network_are_limited() {
     let limits = ThrottleConfig {
         registration: rate(20, Duration::from_mins(3)),
         ..limits()

@@ -5,13 +5,14 @@ use std::process::ExitCode;
 use super::{UNAVAILABLE, print};
 use crate::auth::keyring::Keys;
 use crate::auth::keyring::rotation::list;
-use crate::config::{Config, RedisServer, SigningKey, TokenConfig};
+use crate::config::{Config, HttpConfig, RedisServer, SigningKey, TokenConfig};
+use crate::http::server::{Tls, TlsFiles};
 use crate::store::{Keyspace, Persistence, Promise, Redis, StoreError};
 
 /// Tells what would run, and what of it cannot.
 pub(super) async fn run(config: &Config) -> ExitCode {
     let mut lines = vec![
-        format!("clients       http://{}", config.http.listen),
+        clients(&config.http),
         format!(
             "management    http://{} (/livez /readyz /metrics)",
             config.http.management_listen
@@ -37,7 +38,9 @@ pub(super) async fn run(config: &Config) -> ExitCode {
         ),
     ];
     let keys = keys(&config.tokens);
-    let keys_are_good = keys.is_ok();
+    let tls = certificate(&config.http);
+    let files_are_good = keys.is_ok() && tls.is_ok();
+    lines.extend(tls.unwrap_or_else(|why| Some(format!("tls           FAILED: {why}"))));
     lines.push(keys.unwrap_or_else(|why| format!("keys          FAILED: {why}")));
     let redis_is_good = match &config.redis.server {
         RedisServer::Private(folder) => {
@@ -60,11 +63,26 @@ pub(super) async fn run(config: &Config) -> ExitCode {
         }
     };
     let printed = print(&(lines.join("\n") + "\n"));
-    if keys_are_good && redis_is_good {
+    if files_are_good && redis_is_good {
         printed
     } else {
         ExitCode::from(UNAVAILABLE)
     }
+}
+
+fn clients(http: &HttpConfig) -> String {
+    let scheme = if http.tls.is_some() { "https" } else { "http" };
+    format!("clients       {scheme}://{}", http.listen)
+}
+
+/// The certificate and the key, where there are any, and that they belong together.
+fn certificate(http: &HttpConfig) -> Result<Option<String>, String> {
+    let Some((certificate, key)) = http.tls.clone() else {
+        return Ok(None);
+    };
+    let line = format!("tls           {}", certificate.display());
+    Tls::open(TlsFiles { certificate, key })?;
+    Ok(Some(line))
 }
 
 /// Which keys there are, and that one of them signs.

@@ -1,6 +1,7 @@
 //! Where and how clients are served.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -53,6 +54,15 @@ pub(super) struct NetworkSettings {
     #[arg(long, env = "MAX_CONNECTIONS_PER_NETWORK", value_name = "COUNT")]
     max_connections_per_network: Option<Given<usize>>,
 
+    /// Certificate in PEM, with those of the authorities between it and the root; with TLS_KEY clients are served over TLS and
+    /// in no other way. Read again when it changes
+    #[arg(long, env = "TLS_CERT", value_name = "FILE")]
+    tls_cert: Option<Given<PathBuf>>,
+
+    /// Private key of TLS_CERT in PEM
+    #[arg(long, env = "TLS_KEY", value_name = "FILE")]
+    tls_key: Option<Given<PathBuf>>,
+
     /// How long the server goes on serving after SIGTERM while readiness fails, for balancers to notice
     #[arg(long, env = "DRAIN_DELAY", default_value = "2s", value_name = "TIME")]
     drain_delay: Given<Span>,
@@ -93,6 +103,8 @@ pub struct HttpConfig {
     pub max_connections: usize,
     /// The cap for one network that is no trusted proxy.
     pub max_connections_of_network: usize,
+    /// Certificate and key for TLS.
+    pub tls: Option<(PathBuf, PathBuf)>,
     /// Between failing readiness and closing the door.
     pub drain_delay: Duration,
     /// For requests in flight after that.
@@ -124,6 +136,7 @@ impl NetworkSettings {
             trusted_proxies: networks(report, self.trusted_proxies),
             max_connections,
             max_connections_of_network: of_network.unwrap_or(max_connections.div_ceil(2)),
+            tls: tls(report, self.tls_cert, self.tls_key),
             drain_delay: report.span(
                 "DRAIN_DELAY",
                 self.drain_delay,
@@ -163,6 +176,28 @@ impl NetworkSettings {
             address.set_port(port);
         }
         address
+    }
+}
+
+/// Both files or neither.
+fn tls(
+    report: &mut Report,
+    certificate: Option<Given<PathBuf>>,
+    key: Option<Given<PathBuf>>,
+) -> Option<(PathBuf, PathBuf)> {
+    let certificate = certificate.and_then(Given::value);
+    let key = key.and_then(Given::value);
+    match (certificate, key) {
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (None, None) => None,
+        (Some(_), None) => {
+            report.mistake("TLS_KEY", "must be set beside TLS_CERT");
+            None
+        }
+        (None, Some(_)) => {
+            report.mistake("TLS_CERT", "must be set beside TLS_KEY");
+            None
+        }
     }
 }
 

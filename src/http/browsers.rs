@@ -18,6 +18,7 @@ pub struct BrowserRules {
     origins: Vec<String>,
     cookies: bool,
     own: String,
+    tls: bool,
 }
 
 /// Speaks with browsers as they want it.
@@ -51,7 +52,21 @@ impl BrowserRules {
             origins,
             cookies,
             own: format!("{scheme}://{host}"),
+            tls: false,
         }
+    }
+
+    /// The same, where browsers reach this service itself over TLS: they are to do so for a year to come (RFC 6797).
+    #[must_use]
+    pub fn over_tls(mut self, tls: bool) -> Self {
+        self.tls = tls;
+        self
+    }
+
+    /// What tells browsers to come over TLS only.
+    pub(super) fn strict_transport(&self) -> Option<HeaderValue> {
+        let year = HeaderValue::from_static("max-age=31536000");
+        self.tls.then_some(year)
     }
 
     /// The origin of the page, where it may call from elsewhere.

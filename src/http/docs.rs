@@ -135,6 +135,12 @@ fn complete(document: &mut Value) {
     if let Some(scheme) = document.pointer_mut("/components/securitySchemes/bearer") {
         scheme["bearerFormat"] = json!("JWT");
     }
+    // Of an `Option` poem-openapi tells that it may be left out, not that it may be null.
+    if let Some(cursor) =
+        document.pointer_mut("/components/schemas/SessionList/properties/next_cursor")
+    {
+        cursor["nullable"] = json!(true);
+    }
     let paths = document.get_mut("paths").and_then(Value::as_object_mut);
     for operation in members(paths).flat_map(|path| members(path.as_object_mut())) {
         let takes_token = operation.get("security").is_some();

@@ -62,6 +62,11 @@ impl<E: Endpoint<Output: IntoResponse>> Endpoint for Observed<E> {
         if let Some(origin) = origin {
             share(response.headers_mut(), origin);
         }
+        if let Some(strict) = self.rules.strict_transport() {
+            response
+                .headers_mut()
+                .insert(header::STRICT_TRANSPORT_SECURITY, strict);
+        }
         let pattern = route.map_or(&self.routes.unmatched, |route| &route.pattern);
         self.metrics
             .request(method, pattern, response.status().as_u16(), took);

@@ -14,6 +14,8 @@
 //!   last on its connection. What hyper itself cannot parse gets its bare 400, likewise the last.
 //! * A stop lets requests finish, and no longer than it was told to.
 //!
+//! * With [`Server::tls`] nothing is said in the clear; the handshake counts against the time for the first head.
+//!
 //! HTTP/1.1 only, as proxies speak it upstream: HTTP/2's own attacks do not apply. HTTP/1.0 is answered, without
 //! keep-alive. A chunked request is the last on its connection, since only hyper knows where it ends.
 //!
@@ -29,6 +31,7 @@ mod door;
 mod exchange;
 mod head;
 mod roster;
+mod tls;
 mod watch;
 mod wire;
 
@@ -52,6 +55,8 @@ use self::{
     activity::Activity, door::Door, exchange::Exchange, head::Bounds, roster::Roster, watch::micros,
 };
 use crate::domain::Network;
+
+pub use self::tls::{Tls, TlsFiles};
 
 /// Renders the answer to a request that does not reach the endpoint: 400, 408, 414 or 431.
 pub type Refuse = fn(StatusCode) -> Response;
@@ -142,6 +147,8 @@ pub struct Server<E: ?Sized> {
     pub limits: Limits,
     /// Proxies, which bring connections of many.
     pub trusted: Vec<IpNet>,
+    /// What greets clients, where they speak TLS.
+    pub tls: Option<Arc<Tls>>,
     /// How long requests may go on after the stop.
     pub drain: Duration,
 }
@@ -184,6 +191,11 @@ impl<E: Endpoint<Output = Response> + ?Sized + 'static> Server<E> {
             started: Instant::now(),
         });
 
+        let scheme = match self.tls {
+            Some(_) => Scheme::HTTPS,
+            None => Scheme::HTTP,
+        };
+
         let mut stopped = pin!(shutdown.cancelled());
         loop {
             if roster.is_full() {
@@ -224,11 +236,21 @@ impl<E: Endpoint<Output = Response> + ?Sized + 'static> Server<E> {
                     activity: Arc::clone(&activity),
                     local: local.clone(),
                     remote: RemoteAddr(Addr::SocketAddr(address)),
-                    scheme: Scheme::HTTP,
+                    scheme: scheme.clone(),
                 });
                 let (stop, stopping) = oneshot::channel();
-                let connection = connection::attend(stream, exchange, accepted, stopping);
-                roster.admit(network, activity, stop, connection);
+                match &self.tls {
+                    None => {
+                        let connection = connection::attend(stream, exchange, accepted, stopping);
+                        roster.admit(network, activity, stop, connection);
+                    }
+                    Some(tls) => {
+                        let tls = Arc::clone(tls);
+                        let connection =
+                            connection::attend_tls(stream, tls, exchange, accepted, stopping);
+                        roster.admit(network, activity, stop, connection);
+                    }
+                }
             } else if door.is_stuck() {
                 // Somebody idle may hold the descriptor that is wanting.
                 roster.evict(micros(service.started, Instant::now()));

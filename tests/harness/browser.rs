@@ -14,6 +14,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 
 use super::installed;
+use super::people::client;
 use super::process::PATIENCE;
 
 /// The member that stands for an element (WebDriver §12.1).
@@ -53,7 +54,7 @@ impl Browser {
         let mut browser = Self {
             driver,
             _output: output,
-            client: Client::builder().no_proxy().build().unwrap(),
+            client: client().build().unwrap(),
             session: format!("http://127.0.0.1:{port}/session"),
             _profile: profile,
         };

@@ -28,6 +28,7 @@ pub fn config(redis_url: &str) -> Config {
             trusted_proxies: Vec::new(),
             max_connections: 10_000,
             max_connections_of_network: 10_000,
+            tls: None,
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(5),
             cors_origins: Vec::new(),

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use reqwest::{Client, Method};
+use reqwest::{Certificate, Client, ClientBuilder, Method};
 use serde_json::{Value, json};
 
 use super::cluster::Replica;
@@ -77,12 +77,31 @@ pub struct Anonymous {
     base: String,
 }
 
+/// A client that no proxy of the environment leads astray.
+pub fn client() -> ClientBuilder {
+    // A process has one cryptography, and may have been told which before.
+    rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .ok();
+    Client::builder().no_proxy()
+}
+
 impl Anonymous {
     /// Speaks to whatever listens at `addr`.
     pub fn at(addr: SocketAddr) -> Self {
         Self {
-            client: Client::builder().no_proxy().build().unwrap(),
+            client: client().build().unwrap(),
             base: format!("http://{addr}"),
+        }
+    }
+
+    /// Speaks TLS to whatever listens at `addr`, and trusts these authorities, in PEM.
+    pub fn over_tls(addr: SocketAddr, authorities: &str) -> Self {
+        let trusted = Certificate::from_pem_bundle(authorities.as_bytes()).unwrap();
+        let client = client().tls_certs_only(trusted);
+        Self {
+            client: client.build().unwrap(),
+            base: format!("https://{addr}"),
         }
     }
 

@@ -106,6 +106,13 @@ impl Wire {
         self.received.is_empty() && timeout(time, self.read()).await.is_err()
     }
 
+    /// Whether this comes before the server closes.
+    pub async fn hears(&mut self, text: &str) -> bool {
+        while self.read().await {}
+        let received = String::from_utf8_lossy(&self.received);
+        received.contains(text)
+    }
+
     /// Reads some more; false where the server has closed, in order or not.
     async fn read(&mut self) -> bool {
         let reading = self.stream.read_buf(&mut self.received);

@@ -15,6 +15,7 @@ use hyper_util::rt::TokioIo;
 use poem::{Endpoint, Response, http::StatusCode};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
     sync::oneshot,
     time::{Instant, sleep_until, timeout},
 };
@@ -22,6 +23,7 @@ use tokio::{
 use super::{
     Refuse,
     exchange::Exchange,
+    tls::Tls,
     watch::{Verdict, Watch},
     wire::Wire,
 };
@@ -39,6 +41,29 @@ enum End {
     Expired,
     /// The client is to be told why.
     Refused(StatusCode),
+}
+
+/// Serves one connection over TLS. Until it has shaken hands it is idle, and may be asked to make room.
+pub(super) async fn attend_tls<E>(
+    stream: TcpStream,
+    tls: Arc<Tls>,
+    exchange: Arc<Exchange<E>>,
+    accepted: Instant,
+    mut stop: oneshot::Receiver<()>,
+) where
+    E: Endpoint<Output = Response> + ?Sized + 'static,
+{
+    let deadline = accepted + exchange.service.limits.header;
+    // Boxed: it is over when the connection begins.
+    let hands = Box::pin(tls.greet(stream, deadline));
+    let stream = tokio::select! {
+        biased;
+        _ = &mut stop => return,
+        stream = hands => stream,
+    };
+    if let Some(stream) = stream {
+        attend(stream, exchange, accepted, stop).await;
+    }
 }
 
 /// Serves one connection until it ends; `stop` asks it to finish what runs and to begin nothing.
