@@ -60,6 +60,7 @@ mod process;
 mod proxies;
 mod readme;
 mod refresh;
+mod rolling;
 mod rules;
 mod secrets;
 mod settings;

@@ -278,10 +278,14 @@ pub async fn patiently(act: impl AsyncFn() -> Answer) -> Answer {
 impl User {
     /// Registers and logs in at a replica.
     pub async fn register(replica: &Replica, name: &str) -> Self {
-        let at = replica.anonymous();
+        Self::register_at(&replica.anonymous(), name).await
+    }
+
+    /// Registers and logs in.
+    pub async fn register_at(at: &Anonymous, name: &str) -> Self {
         let answer = patiently(async || at.register(name, PASSWORD).await).await;
         assert_eq!(answer.status, 201, "{answer:?}");
-        Self::log_in(&at, name).await
+        Self::log_in(at, name).await
     }
 
     /// Logs in.
