@@ -118,6 +118,7 @@ impl App {
             management::routes(Arc::clone(&health), Arc::clone(&self.services.metrics));
         let management = server(management, MANAGEMENT_CONNECTIONS, Duration::from_secs(1));
         let mut management = tokio::spawn(management.run(self.management, stop_rest.clone()));
+        let metrics = Arc::clone(&self.services.metrics);
         let (origins, issuer) = (self.config.cors_origins, &self.services.issuer);
         let rules = BrowserRules::new(origins, self.config.cookies, issuer);
         let rules = rules.over_tls(self.tls.is_some());
@@ -161,6 +162,9 @@ impl App {
         if let Some(redis) = private_redis {
             redis.stop().await;
         }
+        // It waits for whoever takes them, for a moment.
+        let finished = tokio::task::spawn_blocking(move || metrics.finish());
+        finished.await.map_err(io::Error::other)?;
         if drained.cut > 0 {
             warn!(
                 event = "stopped",
@@ -194,7 +198,7 @@ fn compose(
     redis: &Redis,
 ) -> Result<(Services, Arc<Revocations>, Following), StartError> {
     let clock = Clock::machine();
-    let metrics = Arc::new(Metrics::new().map_err(StartError)?);
+    let metrics = Arc::new(Metrics::new(config.telemetry.exports).map_err(StartError)?);
     let tokens = &config.tokens;
     let secret = tokens.signing.as_ref().map(signing_secret).transpose()?;
     let refresh_tokens = RefreshTokens::new(&tokens.refresh_secrets, secret.as_ref())
@@ -212,7 +216,8 @@ fn compose(
     let (revocations, following) =
         Revocations::new(redis.clone(), config.revocation, clock.clone());
     let revocations = Arc::new(revocations);
-    metrics.watch(&revocations, &passwords);
+    let others = (redis.clone(), Arc::clone(&keys), clock.clone());
+    metrics.watch(&revocations, &passwords, others);
     let tokens = Tokens::new(
         Arc::clone(&keys),
         tokens.issuer.clone(),

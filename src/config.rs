@@ -41,7 +41,7 @@ pub use secrets::Secret;
 use storage::StorageSettings;
 pub use storage::{RedisConfig, RedisServer};
 use telemetry::TelemetrySettings;
-pub use telemetry::{LogFormat, TelemetryConfig};
+pub use telemetry::{Exports, LogFormat, TelemetryConfig};
 pub use throttles::ThrottleConfig;
 use throttles::ThrottleSettings;
 use tokens::TokenSettings;

@@ -1,9 +1,10 @@
 //! Logs, traces and metrics, behind one guard that flushes when it is dropped.
 //!
-//! Logs go to standard output, a line each. Traces are sent by OTLP where the standard `OTEL_*` variables name a receiver,
-//! and are off otherwise. Metrics belong to an [`App`](crate::app::App) and are read from `/metrics`.
+//! Logs go to standard output, a line each. Metrics belong to an [`App`](crate::app::App) and are read from `/metrics`. What is
+//! sent by OTLP besides, [`export`] says.
 
 mod budget;
+mod export;
 mod metrics;
 
 use std::collections::HashMap;
@@ -11,7 +12,8 @@ use std::io::IsTerminal;
 
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
 use opentelemetry::trace::{TraceContextExt, TracerProvider};
-use opentelemetry_sdk::Resource;
+use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
+use opentelemetry_sdk::logs::SdkLoggerProvider;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing::level_filters::LevelFilter;
@@ -23,6 +25,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
 
 pub use budget::Budget;
+pub use export::FAREWELL;
 pub use metrics::{Act, Metrics, NAMES};
 
 use crate::config::{LogFormat, TelemetryConfig};
@@ -37,6 +40,7 @@ const SPANS: &str = "portcullis::trace";
 #[derive(Debug)]
 pub struct Telemetry {
     traces: Option<SdkTracerProvider>,
+    logs: Option<SdkLoggerProvider>,
 }
 
 impl Telemetry {
@@ -70,7 +74,10 @@ impl Telemetry {
             clippy::redundant_closure_for_method_calls,
             reason = "the method's lifetime does not fit where the filter is used"
         )]
-        let events = filter.and(filter_fn(|metadata| metadata.is_event()));
+        let events = || {
+            let filter = filter.clone();
+            filter.and(filter_fn(|metadata| metadata.is_event()))
+        };
         let lines: Box<dyn Layer<Registry> + Send + Sync> = match config.format {
             LogFormat::Json => tracing_subscriber::fmt::layer()
                 .json()
@@ -88,7 +95,15 @@ impl Telemetry {
                 }
             }
         };
-        let traces = config.traces.then(tracer_provider).transpose()?;
+        let traces = config.exports.traces.then(export::traces).transpose()?;
+        let logs = config.exports.logs.then(export::logs).transpose()?;
+        let mut written = vec![lines.with_filter(events()).boxed()];
+        if let Some(provider) = &logs {
+            // What the exporter itself says must not go through it.
+            let ours = Targets::new().with_target("portcullis", LevelFilter::TRACE);
+            let sent = OpenTelemetryTracingBridge::new(provider).with_filter(events().and(ours));
+            written.push(sent.boxed());
+        }
         let exporting = traces.as_ref().map(|provider| {
             let layer = tracing_opentelemetry::layer()
                 .with_tracer(provider.tracer("portcullis"))
@@ -97,35 +112,28 @@ impl Telemetry {
             layer.with_filter(Targets::new().with_target(SPANS, LevelFilter::INFO))
         });
         tracing_subscriber::registry()
-            .with(lines.with_filter(events))
+            .with(written)
             .with(exporting)
             .init();
         report_panics();
-        Ok(Self { traces })
+        Ok(Self { traces, logs })
     }
 }
 
 impl Drop for Telemetry {
     fn drop(&mut self) {
-        if let Some(provider) = self.traces.take()
-            && let Err(failure) = provider.shutdown()
-        {
+        let traces = self
+            .traces
+            .take()
+            .map(|it| it.shutdown_with_timeout(FAREWELL));
+        if let Some(Err(failure)) = traces {
             error!(event = "traces_lost", %failure, "the last traces could not be sent");
         }
+        if let Some(logs) = self.logs.take() {
+            // They were on standard output too.
+            logs.shutdown_with_timeout(FAREWELL).ok();
+        }
     }
-}
-
-fn tracer_provider() -> Result<SdkTracerProvider, String> {
-    // The SDK's own words name the variable that it does not like.
-    let exporter = opentelemetry_otlp::SpanExporter::builder()
-        .with_tonic()
-        .build()
-        .map_err(|error| format!("OTEL_*: {error}"))?;
-    let resource = Resource::builder().with_service_name("portcullis").build();
-    Ok(SdkTracerProvider::builder()
-        .with_batch_exporter(exporter)
-        .with_resource(resource)
-        .build())
 }
 
 /// Says where, and not what: the message of a panic may hold anything.
@@ -162,6 +170,17 @@ pub fn request_span<'a>(
         span.set_parent(parent).ok();
     }
     span
+}
+
+/// The trace that a span belongs to, where there is one.
+#[must_use]
+pub fn trace_id(span: &Span) -> Option<String> {
+    if span.is_disabled() {
+        return None;
+    }
+    let context = span.context();
+    let context = context.span().span_context().clone();
+    context.is_valid().then(|| context.trace_id().to_string())
 }
 
 /// What names a span to others.

@@ -168,6 +168,8 @@ async fn nothing_secret_comes_out_of_a_replica_however_much_it_is_told_to_log() 
         ("LOG", "trace"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", &traces),
         ("OTEL_BSP_SCHEDULE_DELAY", "50"),
+        ("OTEL_LOGS_EXPORTER", "otlp"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "500"),
         ("OTEL_EXPORTER_OTLP_HEADERS", &key),
     ];
     let mut replica = Process::serve(folder.path(), &settings).await;
@@ -187,10 +189,11 @@ async fn nothing_secret_comes_out_of_a_replica_however_much_it_is_told_to_log() 
     use_everything(&replica, &mut planted, &mut output).await;
     assert!(replica.stop().await.success());
     output.process(&replica);
-    output.add("the traces", receiver.bytes());
+    output.add("what was sent by OTLP", receiver.bytes());
 
     // The proof that it was told to say much, that it did, and that what it says is found.
-    assert!(!receiver.spans().is_empty());
+    assert!(!receiver.spans().is_empty() && !receiver.logs().is_empty());
+    assert!(!receiver.metrics().is_empty());
     let levels = |level: &str| {
         replica
             .log()

@@ -30,8 +30,9 @@ pub use self::folder::KeyState;
 use self::folder::{Look, look, read};
 use self::key::Key;
 pub use self::key::{KeyKind, PublicKey, PublicParameters};
+use self::rotation::made;
 use crate::config::Secret;
-use crate::domain::AccessClaims;
+use crate::domain::{AccessClaims, Timestamp};
 
 /// How often the folder is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -41,6 +42,8 @@ pub struct Keyring {
     active: ActiveKey,
     verifying: HashMap<String, VerifyingKey>,
     published: Published,
+    /// When the active key was made.
+    made: Option<Timestamp>,
     generation: u64,
 }
 
@@ -100,6 +103,7 @@ impl Keyring {
             active: signs,
             verifying: verifying.collect(),
             published: Published { keys: public, tag },
+            made: None,
             generation: GENERATIONS.fetch_add(1, Ordering::Relaxed),
         }
     }
@@ -108,6 +112,12 @@ impl Keyring {
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// When the key that signs was made, where its name says so.
+    #[must_use]
+    pub fn made(&self) -> Option<Timestamp> {
+        self.made
     }
 
     /// What others may know of it.
@@ -263,7 +273,9 @@ fn ring(secret: Option<&Secret>, folder: Option<&PathBuf>) -> Result<Keyring, St
     let mut files = folder.map_or_else(|| Ok(Vec::new()), |folder| read(folder))?;
     let secret = secret.map(Key::from_secret).transpose()?;
     let active = files.iter().position(|file| file.state == KeyState::Active);
-    let active = active.map(|number| files.remove(number).key);
+    let active = active.map(|number| files.remove(number));
+    let made = active.as_ref().and_then(|file| made(&file.name));
+    let active = active.map(|file| file.key);
     let mut others: Vec<Key> = files.into_iter().map(|file| file.key).collect();
     let active = match (active, secret) {
         (Some(active), secret) => {
@@ -278,5 +290,8 @@ fn ring(secret: Option<&Secret>, folder: Option<&PathBuf>) -> Result<Keyring, St
             );
         }
     };
-    Ok(Keyring::of(active, others))
+    Ok(Keyring {
+        made,
+        ..Keyring::of(active, others)
+    })
 }

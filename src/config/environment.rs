@@ -1,9 +1,10 @@
-//! What is read from the environment besides the settings: a `.env` file, where programs are, and whether traces are wanted.
+//! What is read from the environment besides the settings: a `.env` file, where programs are, and what is to be sent by OTLP.
 
 use std::ffi::OsString;
 use std::path::Path;
 
 use super::Mistakes;
+use super::telemetry::Exports;
 
 /// Reads a `.env` file in the working folder, where there is one, into the environment; what is set already stays.
 ///
@@ -31,21 +32,26 @@ pub(crate) fn search_path() -> OsString {
     std::env::var_os("PATH").unwrap_or_default()
 }
 
-/// Whether the standard variables ask for traces: a receiver is named, and nothing switches them off. What else those
-/// variables say the telemetry SDK reads itself.
-pub(super) fn traces_wanted() -> bool {
+/// What the standard variables ask to be sent: a receiver is named, and nothing switches it off. Logs are on standard output
+/// anyway, and are sent only where that is chosen. What else those variables say the telemetry SDK reads itself.
+pub(super) fn exports() -> Exports {
     #[expect(
         clippy::disallowed_methods,
         reason = "this is the module that reads the environment"
     )]
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let named = [
-        "OTEL_EXPORTER_OTLP_ENDPOINT",
-        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-    ]
-    .into_iter()
-    .any(|name| variable(name).is_some());
-    let off = variable("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"))
-        || variable("OTEL_TRACES_EXPORTER").is_some_and(|value| value == "none");
-    named && !off
+    let is = |name: &str, wanted: &str| {
+        variable(name).is_some_and(|value| value.eq_ignore_ascii_case(wanted))
+    };
+    let all = variable("OTEL_EXPORTER_OTLP_ENDPOINT").is_some();
+    let on = !is("OTEL_SDK_DISABLED", "true");
+    let own = |signal: &str| variable(&format!("OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")).is_some();
+    let sent = |signal: &str| {
+        on && (all || own(signal)) && !is(&format!("OTEL_{signal}_EXPORTER"), "none")
+    };
+    Exports {
+        traces: sent("TRACES"),
+        metrics: sent("METRICS"),
+        logs: sent("LOGS") && (own("LOGS") || is("OTEL_LOGS_EXPORTER", "otlp")),
+    }
 }

@@ -1,8 +1,8 @@
-//! Logs and traces.
+//! Logs, and what is sent by OTLP.
 
 use clap::Args;
 
-use super::environment::traces_wanted;
+use super::environment::exports;
 use super::report::Report;
 use super::values::Given;
 
@@ -24,15 +24,26 @@ pub(super) struct TelemetrySettings {
     log_format: Given<LogFormat>,
 }
 
-/// Logs and traces.
+/// Logs, and what is sent by OTLP.
 #[derive(Debug, Clone)]
 pub struct TelemetryConfig {
     /// A filter of `tracing`.
     pub filter: String,
     /// How lines are written.
     pub format: LogFormat,
-    /// Whether the standard variables name a receiver for traces.
+    /// What is sent by OTLP.
+    pub exports: Exports,
+}
+
+/// What the standard variables ask to be sent by OTLP.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Exports {
+    /// Traces.
     pub traces: bool,
+    /// Metrics, beside `/metrics`.
+    pub metrics: bool,
+    /// Logs, beside standard output.
+    pub logs: bool,
 }
 
 /// How log lines are written.
@@ -51,7 +62,7 @@ impl TelemetrySettings {
             format: report
                 .value("LOG_FORMAT", "json or text", self.log_format)
                 .unwrap_or(LogFormat::Json),
-            traces: traces_wanted(),
+            exports: exports(),
         }
     }
 }

@@ -5,9 +5,12 @@
 //! stands still, not even while the machine sleeps.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
+
+use super::Malformed;
 
 /// A date in milliseconds since the Unix epoch, by Redis' clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -61,6 +64,17 @@ impl fmt::Display for Timestamp {
         let date =
             SystemTime::UNIX_EPOCH + Duration::from_secs(self.as_secs().min(253_402_300_799));
         humantime::format_rfc3339_seconds(date).fmt(f)
+    }
+}
+
+/// Reads a date as it is written: RFC 3339 in UTC.
+impl FromStr for Timestamp {
+    type Err = Malformed;
+
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        let date = humantime::parse_rfc3339(text).map_err(|_| Malformed)?;
+        let since = date.duration_since(SystemTime::UNIX_EPOCH);
+        Ok(Self::from_secs(since.map_err(|_| Malformed)?.as_secs()))
     }
 }
 

@@ -79,7 +79,10 @@ impl Audit {
             username = username.map(Username::as_str),
             target_username = target.map(Username::as_str),
             client,
-            request_id = context.map(|context| context.request_id),
+            request_id = context.as_ref().map(|context| context.request_id.as_str()),
+            trace_id = context
+                .as_ref()
+                .and_then(|context| context.trace_id.as_deref()),
             "audit"
         );
     }

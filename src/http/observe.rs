@@ -19,7 +19,7 @@ use super::context::{Context, REQUEST_ID};
 use super::problem::{ApiError, ProblemCode};
 use super::routes::{Route, Routes};
 use crate::domain::Clock;
-use crate::telemetry::{Budget, Metrics, request_span, traceparent};
+use crate::telemetry::{Budget, Metrics, request_span, trace_id, traceparent};
 
 /// A request that takes longer leaves a line in the log.
 const SLOW: Duration = Duration::from_secs(1);
@@ -42,7 +42,7 @@ impl<E: Endpoint<Output: IntoResponse>> Endpoint for Observed<E> {
 
     async fn call(&self, request: Request) -> poem::Result<Response> {
         let begun = self.clock.uptime();
-        let context = Context::of(&request, &self.trusted_proxies);
+        let mut context = Context::of(&request, &self.trusted_proxies);
         let route = self.routes.find(request.uri().path());
         let method = method_label(request.method());
         let span = request_span(
@@ -50,6 +50,7 @@ impl<E: Endpoint<Output: IntoResponse>> Endpoint for Observed<E> {
             method,
             route.map_or("", |route| &route.pattern),
         );
+        context.trace_id = trace_id(&span);
         let id = HeaderValue::from_str(&context.request_id).ok();
         let origin = self.rules.allowed_origin(request.headers());
         let answered = context
@@ -191,24 +192,41 @@ impl Line<'_> {
         };
         let left_out = (left_out > 0).then_some(left_out);
         let request_id = context.request_id.as_str();
+        let trace_id = context.trace_id.as_deref();
         let (method, route, status) = (self.method, self.route, self.status.as_u16());
         let millis = u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX);
         if self.status == StatusCode::INTERNAL_SERVER_ERROR {
             let why = self.cause;
             error!(
                 event = "request",
-                method, route, status, millis, why, request_id, left_out, "a fault of the service"
+                method,
+                route,
+                status,
+                millis,
+                why,
+                request_id,
+                trace_id,
+                left_out,
+                "a fault of the service"
             );
         } else if self.status.is_server_error() {
             let why = self.cause;
             warn!(
                 event = "request",
-                method, route, status, millis, why, request_id, left_out, "a request has failed"
+                method,
+                route,
+                status,
+                millis,
+                why,
+                request_id,
+                trace_id,
+                left_out,
+                "a request has failed"
             );
         } else if self.took > SLOW {
             warn!(
                 event = "request",
-                method, route, status, millis, request_id, left_out, "a request was slow"
+                method, route, status, millis, request_id, trace_id, left_out, "a request was slow"
             );
         }
     }
@@ -219,6 +237,7 @@ mod tests {
     use poem::http::HeaderMap;
 
     use super::*;
+    use crate::config::Exports;
 
     const SAID: &str = "S3cret-Planted-Value";
 
@@ -229,7 +248,7 @@ mod tests {
             routes: Arc::new(Routes::new(&serde_json::json!({}), &["/"])),
             trusted_proxies: Vec::new(),
             rules: Arc::new(BrowserRules::new(Vec::new(), false, "")),
-            metrics: Arc::new(Metrics::new().unwrap()),
+            metrics: Arc::new(Metrics::new(Exports::default()).unwrap()),
             clock: Clock::machine(),
             lines: Budget::new(Clock::machine()),
         }

@@ -24,6 +24,7 @@ use deadpool_redis::PoolError;
 use futures_util::future::try_join_all;
 use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, FromRedisValue, RedisError, RedisResult, Script, ServerErrorKind};
+use tracing::Instrument;
 
 use self::address::Access;
 pub(super) use self::call::{Call, evaluation, read};
@@ -210,6 +211,12 @@ impl Redis {
         Ok(shards.into_iter().map(|(_, node)| node).collect())
     }
 
+    /// Pooled connections to all primaries together: those in use, and those that wait to be used.
+    #[must_use]
+    pub fn connections(&self) -> (usize, usize) {
+        self.primaries.connections()
+    }
+
     /// A server has answered as no primary does: it is found out anew who is.
     pub(super) fn doubt(&self) {
         self.primaries.doubt();
@@ -279,6 +286,15 @@ impl Redis {
     /// Makes a call on the primary of `key`, on a pooled connection. It is made again where a Cluster says that the key is
     /// elsewhere: nothing has happened then, because in a Cluster a call is one command.
     async fn run(&self, key: &str, call: &Call) -> Result<Vec<redis::Value>, StoreError> {
+        let span = call.span();
+        let answers = self.run_on(key, call).instrument(span.clone()).await;
+        if answers.is_err() {
+            span.record("otel.status_code", "ERROR");
+        }
+        answers
+    }
+
+    async fn run_on(&self, key: &str, call: &Call) -> Result<Vec<redis::Value>, StoreError> {
         let mut node = self.primary(key).await?;
         let mut asking = false;
         for left in (0..MOVES).rev() {

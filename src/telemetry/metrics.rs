@@ -5,15 +5,19 @@ use std::time::Duration;
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Histogram, Meter, MeterProvider};
-use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Registry, TextEncoder};
 
+use super::export::{self, FAREWELL, resource};
+use crate::auth::keyring::Keys;
 use crate::auth::passwords::Passwords;
 use crate::auth::revocation::Revocations;
+use crate::config::Exports;
+use crate::domain::Clock;
+use crate::store::Redis;
 
 /// Every metric as `/metrics` shows it, and what it tells.
-pub const NAMES: [(&str, &str); 17] = [
+pub const NAMES: [(&str, &str); 21] = [
     (
         "http_server_request_duration_seconds",
         "requests by route pattern, method and class of status",
@@ -64,6 +68,19 @@ pub const NAMES: [(&str, &str); 17] = [
         "portcullis_reappended_total",
         "revocations that this replica has put back into a feed that had lost them",
     ),
+    (
+        "portcullis_redis_connections",
+        "pooled connections to Redis by state: used or idle",
+    ),
+    (
+        "portcullis_signing_key_age_seconds",
+        "age of the key that signs, by the date in its name; -1 where a secret signs",
+    ),
+    (
+        "portcullis_lost_spans_total",
+        "spans that the receiver of traces did not take",
+    ),
+    ("portcullis_build_info", "1, with the version"),
 ];
 
 /// Bounds of the buckets of request times, in seconds.
@@ -140,25 +157,27 @@ pub struct Metrics {
     password_changes: Counter<u64>,
     throttled: Counter<u64>,
     // Reads the instruments for as long as it lives.
-    _provider: SdkMeterProvider,
+    provider: SdkMeterProvider,
 }
 
 impl Metrics {
-    /// Instruments that nobody has used yet.
+    /// Instruments that nobody has used yet, which are sent by OTLP too where that is asked for.
     ///
     /// # Errors
     /// A sentence where the exporter cannot be made.
-    pub fn new() -> Result<Self, String> {
+    pub fn new(exports: Exports) -> Result<Self, String> {
         let registry = Registry::new();
         let exporter = opentelemetry_prometheus::exporter()
             .with_registry(registry.clone())
             .build()
             .map_err(|error| format!("metrics: {error}"))?;
-        let resource = Resource::builder().with_service_name("portcullis").build();
-        let provider = SdkMeterProvider::builder()
+        let mut provider = SdkMeterProvider::builder()
             .with_reader(exporter)
-            .with_resource(resource)
-            .build();
+            .with_resource(resource());
+        if exports.metrics {
+            provider = provider.with_reader(export::metrics()?);
+        }
+        let provider = provider.build();
         let meter = provider.meter("portcullis");
         let counter = |name: &'static str| meter.u64_counter(name).build();
         Ok(Self {
@@ -175,7 +194,7 @@ impl Metrics {
             password_changes: counter("portcullis.password.changes"),
             throttled: counter("portcullis.throttled"),
             meter,
-            _provider: provider,
+            provider,
         })
     }
 
@@ -218,7 +237,12 @@ impl Metrics {
     }
 
     /// Shows what these know whenever somebody looks.
-    pub fn watch(&self, revocations: &Arc<Revocations>, passwords: &Arc<Passwords>) {
+    pub fn watch(
+        &self,
+        revocations: &Arc<Revocations>,
+        passwords: &Arc<Passwords>,
+        (redis, keys, clock): (Redis, Arc<Keys>, Clock),
+    ) {
         let gauge = |name: &'static str, read: Box<dyn Fn() -> f64 + Send + Sync>| {
             self.meter
                 .f64_observable_gauge(name)
@@ -259,6 +283,28 @@ impl Metrics {
             Box::new(move || late.propagation().map_or(-1.0, |age| age.as_secs_f64())),
         );
         self.watch_passwords(passwords, &gauge, &counter);
+        gauge(
+            "portcullis.signing.key.age.seconds",
+            Box::new(move || {
+                let made = keys.ring().made();
+                made.map_or(-1.0, |made| clock.now().since(made).as_secs_f64())
+            }),
+        );
+        counter("portcullis.lost.spans", Box::new(export::lost_spans));
+        self.meter
+            .u64_observable_gauge("portcullis.redis.connections")
+            .with_callback(move |observer| {
+                let (used, idle) = redis.connections();
+                for (state, count) in [("used", used), ("idle", idle)] {
+                    observer.observe(count as u64, &[KeyValue::new("state", state)]);
+                }
+            })
+            .build();
+        let version = KeyValue::new("version", env!("CARGO_PKG_VERSION"));
+        self.meter
+            .u64_observable_gauge("portcullis.build.info")
+            .with_callback(move |observer| observer.observe(1, std::slice::from_ref(&version)))
+            .build();
     }
 
     fn watch_passwords(
@@ -297,6 +343,12 @@ impl Metrics {
             "portcullis.password.queue",
             Box::new(move || queue.pool().counts().waiting as f64),
         );
+    }
+
+    /// Sends what is left, where metrics are sent.
+    pub fn finish(&self) {
+        // Who does not take them has heard most of it before.
+        self.provider.shutdown_with_timeout(FAREWELL).ok();
     }
 
     /// All metrics in Prometheus' text format.

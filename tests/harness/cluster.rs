@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use portcullis::app::App;
 use portcullis::config::{
-    Config, HashEngine, HttpConfig, LogFormat, PasswordConfig, RedisAddress, RedisConfig,
+    Config, Exports, HashEngine, HttpConfig, LogFormat, PasswordConfig, RedisAddress, RedisConfig,
     RedisServer, RevocationConfig, Secret, SigningKey, TelemetryConfig, TokenConfig,
 };
 use tokio::sync::oneshot;
@@ -70,7 +70,7 @@ pub fn config(redis_url: &str) -> Config {
         telemetry: TelemetryConfig {
             filter: "off".to_owned(),
             format: LogFormat::Json,
-            traces: false,
+            exports: Exports::default(),
         },
     }
 }

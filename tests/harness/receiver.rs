@@ -1,27 +1,33 @@
-//! A receiver of traces: OTLP over gRPC, as a collector speaks it, which keeps all that is sent to it.
+//! A receiver of traces, metrics and logs: OTLP over gRPC, as a collector speaks it, which keeps all that is sent to it.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hyper::body::Bytes;
 use hyper::{HeaderMap, Request, Response};
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::process::PATIENCE;
 
-/// The method that exports traces.
-const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+/// The methods that export each of them.
+const TRACES: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+const METRICS: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
+const LOGS: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
 /// What precedes every message: whether it is compressed, and its length.
 const PREFIX: usize = 5;
 
 /// A running receiver.
 pub struct Receiver {
     addr: SocketAddr,
-    bodies: Arc<Mutex<Vec<Bytes>>>,
+    bodies: Arc<Mutex<Vec<(String, Bytes)>>>,
 }
 
 impl Receiver {
@@ -45,16 +51,46 @@ impl Receiver {
 
     /// All that was sent, as it was sent.
     pub fn bytes(&self) -> Vec<u8> {
-        self.bodies.lock().unwrap().concat()
+        let bodies = self.bodies.lock().unwrap();
+        bodies.iter().flat_map(|(_, body)| body.to_vec()).collect()
+    }
+
+    /// What was sent by one method, decoded.
+    fn sent<T: Message + Default>(&self, method: &str) -> Vec<T> {
+        let bodies = self.bodies.lock().unwrap();
+        let bodies = bodies.iter().filter(|(by, _)| by == method);
+        bodies
+            .map(|(_, body)| {
+                assert_eq!(body[0], 0, "not compressed");
+                T::decode(&body[PREFIX..]).unwrap()
+            })
+            .collect()
+    }
+
+    /// The names of all metrics so far.
+    pub fn metrics(&self) -> BTreeSet<String> {
+        let exports = self
+            .sent::<ExportMetricsServiceRequest>(METRICS)
+            .into_iter();
+        let scopes = exports
+            .flat_map(|export| export.resource_metrics)
+            .flat_map(|resource| resource.scope_metrics);
+        let metrics = scopes.flat_map(|scope| scope.metrics);
+        metrics.map(|metric| metric.name).collect()
+    }
+
+    /// All lines of the log so far.
+    pub fn logs(&self) -> Vec<LogRecord> {
+        let exports = self.sent::<ExportLogsServiceRequest>(LOGS).into_iter();
+        let scopes = exports
+            .flat_map(|export| export.resource_logs)
+            .flat_map(|resource| resource.scope_logs);
+        scopes.flat_map(|scope| scope.log_records).collect()
     }
 
     /// All spans so far.
     pub fn spans(&self) -> Vec<Span> {
-        let bodies = self.bodies.lock().unwrap();
-        let exports = bodies.iter().map(|body| {
-            assert_eq!(body[0], 0, "not compressed");
-            ExportTraceServiceRequest::decode(&body[PREFIX..]).unwrap()
-        });
+        let exports = self.sent::<ExportTraceServiceRequest>(TRACES).into_iter();
         let scopes = exports
             .flat_map(|export| export.resource_spans)
             .flat_map(|resource| resource.scope_spans);
@@ -77,18 +113,19 @@ impl Receiver {
     }
 }
 
-async fn serve(stream: TcpStream, kept: Arc<Mutex<Vec<Bytes>>>) {
+async fn serve(stream: TcpStream, kept: Arc<Mutex<Vec<(String, Bytes)>>>) {
     let Ok(mut connection) = h2::server::handshake(stream).await else {
         return;
     };
     while let Some(Ok((request, mut respond))) = connection.accept().await {
         let kept = Arc::clone(&kept);
         tokio::spawn(async move {
-            assert_eq!(request.uri().path(), EXPORT);
+            let method = request.uri().path().to_owned();
+            assert!([TRACES, METRICS, LOGS].contains(&&*method), "{method}");
             let Some(body) = body(request).await else {
                 return;
             };
-            kept.lock().unwrap().push(body);
+            kept.lock().unwrap().push((method, body));
             let head = Response::builder()
                 .header("content-type", "application/grpc")
                 .body(())

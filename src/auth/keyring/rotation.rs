@@ -114,6 +114,14 @@ pub fn retire(folder: &Path, which: &str) -> Result<String, String> {
     Ok(key.name)
 }
 
+/// The date in the name of a key, where that begins with one.
+pub(super) fn made(name: &str) -> Option<Timestamp> {
+    // `2026-01-31T120000`, written by [`date`]: RFC 3339 wants colons in it.
+    let (day, time) = name.get(..17)?.split_once('T')?;
+    let time = [time.get(..2)?, time.get(2..4)?, time.get(4..)?].join(":");
+    format!("{day}T{time}Z").parse().ok()
+}
+
 /// A date that sorts as time goes: `2026-01-31T120000.123Z`.
 fn date(now: Timestamp) -> String {
     let text = now.to_string().replace(':', "");

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::super::Failure;
 use super::lanes::DEFAULT_LANES;
-use super::queue::{Full, Job};
+use super::queue::{Full, Job, Trace};
 use super::threads::{Shared, lower_priority, lower_priority_or_say_so};
 use super::work::{Done, Work};
 use crate::config::HashEngine;
@@ -167,6 +167,7 @@ impl HashingPool {
             work,
             asker,
             queued: Clock::machine().uptime(),
+            trace: Trace::waiting(),
             answer,
         };
         let pace = self.shared.pace();

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tracing::{Span, info_span};
 
 use super::work::{Done, Work};
 use crate::domain::{Guess, Uptime};
@@ -23,6 +24,7 @@ pub(super) struct Job {
     pub(super) work: Work,
     pub(super) asker: Guess,
     pub(super) queued: Uptime,
+    pub(super) trace: Trace,
     pub(super) answer: oneshot::Sender<Option<Done>>,
 }
 
@@ -30,6 +32,31 @@ impl Job {
     /// Whether nobody waits for it any longer.
     pub(super) fn is_abandoned(&self) -> bool {
         self.answer.is_closed()
+    }
+}
+
+/// What a job is at, in the trace of its request: waiting, and then being computed.
+#[derive(Debug)]
+pub(super) struct Trace {
+    request: Span,
+    stage: Span,
+}
+
+impl Trace {
+    /// It waits, for the request under way.
+    pub(super) fn waiting() -> Self {
+        Self {
+            request: Span::current(),
+            stage: info_span!(target: "portcullis::trace", "password wait"),
+        }
+    }
+
+    /// It is being computed, until it is dropped.
+    pub(super) fn begin(&mut self) {
+        // Before the next one begins: a span ends when it is dropped.
+        self.stage = Span::none();
+        self.stage =
+            info_span!(target: "portcullis::trace", parent: &self.request, "password hash");
     }
 }
 
@@ -172,6 +199,7 @@ mod tests {
             work,
             asker,
             queued,
+            trace: Trace::waiting(),
             answer,
         };
         (job, answered)

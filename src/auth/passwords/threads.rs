@@ -166,7 +166,8 @@ impl Shared {
             if queue.closed {
                 return Taken::End;
             }
-            if let Some(job) = queue.take() {
+            if let Some(mut job) = queue.take() {
+                job.trace.begin();
                 let waited = Clock::machine().uptime().since(job.queued).as_nanos();
                 self.waited_nanos
                     .fetch_add(u64::try_from(waited).unwrap_or(0), Ordering::Relaxed);

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{
-    Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, Script, ServerErrorKind, Value,
+    Arg, Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, Script, ServerErrorKind, Value,
 };
+
+use tracing::{Span, field, info_span};
 
 use super::{Cause, StoreError, load};
 
@@ -50,6 +52,37 @@ impl Call {
         }
         self.wanted = wanted;
         self
+    }
+
+    /// What stands in a trace for it, as OpenTelemetry's conventions for databases have it. Keys and values are left out: they
+    /// name people.
+    pub(super) fn span(&self) -> Span {
+        let span = info_span!(
+            target: "portcullis::trace",
+            "redis",
+            otel.name = field::Empty,
+            otel.kind = "client",
+            otel.status_code = field::Empty,
+            db.system.name = "redis",
+            db.operation.name = field::Empty,
+        );
+        if !span.is_disabled() {
+            let mut commands = self.commands.cmd_iter();
+            let first = commands
+                .next()
+                .and_then(|command| command.args_iter().next());
+            let name = match (first, commands.next()) {
+                (Some(Arg::Simple(name)), None) => String::from_utf8_lossy(name).into_owned(),
+                // With a WAIT after it, or several of the same kind.
+                (Some(Arg::Simple(name)), Some(_)) => {
+                    format!("PIPELINE {}", String::from_utf8_lossy(name))
+                }
+                _ => "PIPELINE".to_owned(),
+            };
+            span.record("otel.name", &name);
+            span.record("db.operation.name", &name);
+        }
+        span
     }
 
     /// Sends the commands, and loads the script and sends them again where the server does not have it. Returns an answer for

@@ -49,6 +49,13 @@ impl Node {
         connect(&self.client).await
     }
 
+    /// Pooled connections in use, and idle ones.
+    pub(super) fn connections(&self) -> (usize, usize) {
+        let status = self.pool.status();
+        let idle = status.available.min(status.size);
+        (status.size - idle, idle)
+    }
+
     /// A connection of the pool, to a server that is a primary.
     pub(super) async fn borrow(&self) -> Result<Borrowed, StoreError> {
         let pooled = tokio::time::timeout(DEADLINE, self.pool.get())

@@ -189,6 +189,17 @@ impl Primaries {
         }))
     }
 
+    /// Pooled connections in use and idle, of all servers.
+    pub(super) fn connections(&self) -> (usize, usize) {
+        let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        nodes
+            .values()
+            .map(|node| node.connections())
+            .fold((0, 0), |(used, idle), (more, rest)| {
+                (used + more, idle + rest)
+            })
+    }
+
     fn node(&self, host: &Host) -> Result<Arc<Node>, StoreError> {
         let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(node) = nodes.get(host) {
