@@ -29,7 +29,7 @@ load: ## Run the load test SCRIPT=smoke against BASE=http://localhost:8080 (THRO
 	@deploy/install.sh load
 	@K6_NO_USAGE_REPORT=true target/tools/bin/k6 run --quiet -e BASE=$(or $(BASE),http://localhost:8080) deploy/load/$(or $(SCRIPT),smoke).js
 
-bench: ## Measure, side by side: all of it in minutes, or ONLY=size,logout,lanes,storm,followers with ROUNDS=5 of SECONDS=4; installs what is missing
+bench: ## Measure, side by side: all of it in minutes, or ONLY=size,logout,lanes,storm,guessing,followers with ROUNDS=5 of SECONDS=4; installs what is missing
 	@deploy/install.sh bench
 	cargo build --locked --release
 	@python3 -B tests/bench --only=$(ONLY) --rounds=$(or $(ROUNDS),5) --seconds=$(or $(SECONDS),4)

@@ -6,7 +6,7 @@
 #   deploy/handover.sh cluster HOST:PORT          the replica of a Cluster that listens there takes over from its primary
 #
 # REDISCLI_AUTH is the password, REDISCLI_OPTIONS what else redis-cli needs: --user admin --tls --cacert ca.crt.
-# SENTINELCLI_OPTIONS is the same for Sentinels, where they differ.
+# SENTINELCLI_OPTIONS and SENTINELCLI_AUTH are the same for Sentinels, where they differ.
 set -euo pipefail
 
 # How long writes pause at most, in seconds; if it is not done by then, all stays as it was.
@@ -29,7 +29,7 @@ ask() {
 
 ask_sentinel() {
     # shellcheck disable=SC2086
-    redis-cli -h "${sentinel%:*}" -p "${sentinel##*:}" ${SENTINELCLI_OPTIONS:-} SENTINEL "$@" | tr -d '\r'
+    REDISCLI_AUTH=${SENTINELCLI_AUTH-${REDISCLI_AUTH-}} redis-cli -h "${sentinel%:*}" -p "${sentinel##*:}" ${SENTINELCLI_OPTIONS:-} SENTINEL "$@" | tr -d '\r'
 }
 
 # The same for a command that answers OK. redis-cli succeeds also where the server refuses.

@@ -284,7 +284,7 @@ async fn who_sends_without_end_is_stopped_after_little() {
 
 /// Whether a connection answers. It is idle once the server has noted so, which is a moment after the answer; whoever comes
 /// next must come after that, or the order of the two is anybody's.
-async fn answers(wire: &mut Wire) -> bool {
+pub async fn answers(wire: &mut Wire) -> bool {
     wire.send(GET).await;
     let answer = wire.answer().await;
     tokio::time::sleep(Duration::from_millis(250)).await;

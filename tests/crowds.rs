@@ -6,23 +6,15 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 
+use crate::connections::answers;
 use crate::harness::process::{Process, folder};
 use crate::harness::{Cluster, Redis, Wire, patiently, report_zero, rounds};
 
-const GET: &str = "GET /dashboard HTTP/1.1\r\nHost: a\r\n\r\n";
 const HALF: &str = "POST /login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{";
 
 const ONE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 const OTHER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 const PROXY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
-
-/// Whether a connection answers, after which it is idle.
-async fn answers(wire: &mut Wire) -> bool {
-    wire.send(GET).await;
-    let answer = wire.answer().await;
-    tokio::time::sleep(Duration::from_millis(250)).await;
-    answer.is_some_and(|answer| answer.status == 401)
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn b18_a_network_has_its_share_of_connections_and_a_trusted_proxy_more() {

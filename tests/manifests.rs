@@ -8,9 +8,10 @@ use serde_json::Value;
 use crate::harness::program::Desk;
 use crate::harness::tools::{printed, repository, tool, yaml};
 
-const OVERLAYS: [&str; 4] = [
+const OVERLAYS: [&str; 5] = [
     "k8s",
     "k8s/overlays/local",
+    "k8s/overlays/sentinel",
     "k8s/overlays/production",
     "k8s/overlays/all-components",
 ];
@@ -273,7 +274,8 @@ fn selectors_find_what_they_are_meant_for() {
                 .iter()
                 .find(|it| selects(selector, &it["spec"]["template"]["metadata"]["labels"]));
             for port in list(&service["spec"]["ports"]) {
-                let mut ports = list(&pod(behind.unwrap())["containers"][0]["ports"]).iter();
+                let containers = list(&pod(behind.unwrap())["containers"]).iter();
+                let mut ports = containers.flat_map(|it| list(&it["ports"]));
                 assert!(
                     ports.any(|it| it["name"] == port["targetPort"]),
                     "{service}"

@@ -41,6 +41,7 @@ mod failover;
 mod feed;
 mod forgeries;
 mod fuzz;
+mod guarded_redis;
 mod histories;
 mod impatience;
 mod journey;

@@ -16,7 +16,6 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 use aws_lc_rs::digest::{SHA256, digest};
@@ -31,11 +30,9 @@ use self::folder::{Look, look, read};
 use self::key::Key;
 pub use self::key::{KeyKind, PublicKey, PublicParameters};
 use self::rotation::made;
+use super::looking::look_each_second;
 use crate::config::Secret;
 use crate::domain::{AccessClaims, Timestamp};
-
-/// How often the folder is looked at.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// A set of keys at one moment. It does not change; a changed set is a new ring with a new generation.
 pub struct Keyring {
@@ -187,23 +184,8 @@ impl Keys {
         let Some(folder) = self.folder.clone() else {
             return stop.cancelled().await;
         };
-        let mut watch = Watch::default();
-        loop {
-            let (keys, folder) = (Arc::clone(&self), folder.clone());
-            // A folder may lie on a network that hangs.
-            let looked = tokio::task::spawn_blocking(move || {
-                watch.look(&keys, &folder);
-                watch
-            });
-            tokio::select! {
-                () = stop.cancelled() => return,
-                done = looked => watch = done.unwrap_or_default(),
-            }
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(LOOK) => {}
-            }
-        }
+        let look = move |watch: &mut Watch| watch.look(&self, &folder);
+        look_each_second(Watch::default(), look, stop).await;
     }
 
     fn read(&self) -> Result<Keyring, String> {

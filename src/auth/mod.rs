@@ -7,6 +7,7 @@ pub mod accounts;
 pub mod administration;
 pub mod clients;
 pub mod keyring;
+pub mod looking;
 pub mod password_change;
 pub mod passwords;
 pub mod refresh;

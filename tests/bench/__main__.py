@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+import guessing
 import lanes
 import revocation
 import storm
@@ -23,6 +24,7 @@ SUBJECTS = {
     "logout": ("Logout", revocation.logout),
     "lanes": ("Hashes by lanes", lanes.lanes),
     "storm": ("A storm of logins", storm.storm),
+    "guessing": ("A storm of wrong passwords", guessing.guessing),
     "followers": ("Following the feed", revocation.followers),
 }
 

@@ -7,7 +7,6 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -26,8 +25,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// How often the files are looked at.
-const LOOK: Duration = Duration::from_secs(1);
+use crate::auth::looking::look_each_second;
 
 /// Where the certificate and its key are, in PEM.
 #[derive(Debug, Clone)]
@@ -103,23 +101,8 @@ impl Tls {
 
     /// Looks at the files each second until told to stop.
     pub async fn watch(self: Arc<Self>, stop: CancellationToken) {
-        let mut watch = Watch::default();
-        loop {
-            let this = Arc::clone(&self);
-            // They may lie on a network that hangs.
-            let looked = tokio::task::spawn_blocking(move || {
-                watch.look(&this);
-                watch
-            });
-            tokio::select! {
-                () = stop.cancelled() => return,
-                done = looked => watch = done.unwrap_or_default(),
-            }
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(LOOK) => {}
-            }
-        }
+        let look = move |watch: &mut Watch| watch.look(&self);
+        look_each_second(Watch::default(), look, stop).await;
     }
 }
 
