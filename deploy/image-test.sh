@@ -36,6 +36,17 @@ title=$(docker image inspect --format '{{index .Config.Labels "org.opencontainer
 [ "$title" = Portcullis ] || die "it has no labels"
 say "$size bytes, user $user"
 
+bom=$(docker create "$image")
+docker cp "$bom:/portcullis.cdx.json" "$folder/bom.json" >/dev/null
+docker rm "$bom" >/dev/null
+python3 - "$folder/bom.json" <<'PYTHON' || die "it has no bill of materials"
+import json, sys
+bom = json.load(open(sys.argv[1]))
+names = {part["name"] for part in bom["components"]}
+assert bom["bomFormat"] == "CycloneDX" and {"poem", "tokio", "jsonwebtoken", "redis"} <= names, names
+print(f"image-test: a bill of materials of {len(names)} parts")
+PYTHON
+
 redis-server deploy/redis.conf --dir "$folder" --port $redis_port --bind 127.0.0.1 >"$folder/redis.log" 2>&1 &
 redis=$!
 docker run --detach --name "$name" --network host --read-only --tmpfs /tmp:uid=65532,size=16m \
