@@ -7,6 +7,7 @@ use portcullis::domain::{SessionId, UserId};
 use portcullis::store::Entry;
 
 use crate::harness::follower::{Light, claims, entry, revoke_many};
+use crate::harness::mint::opened;
 use crate::harness::{
     Answer, Cluster, Proxy, Redis, Replica, User, Weather, config, report_zero, rounds,
 };
@@ -254,6 +255,40 @@ async fn rule_7_what_each_of_many_replicas_alone_knows_is_put_back_before_the_se
     for (_, sid) in &users {
         assert_eq!(followers[first].refuses(*sid).await, Some(true));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rule_5_an_entry_lives_longer_than_every_token_that_it_refuses() {
+    let cluster = Cluster::alone().await;
+    let user = cluster.user("alice").await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let newer = user.at.refresh(&user.refresh_token).await.json();
+    let newer = newer["token"].as_str().unwrap();
+    // The older token logs out, and the newer one lives for longer.
+    assert_eq!(user.at.logout(&user.token).await.status, 204);
+    let everywhere = User::log_in(&user.at, "alice").await;
+    let all = user.at.logout_everywhere(&everywhere.token).await;
+    assert_eq!(all.status, 204);
+
+    let expires = |token: &str| opened(token).1["exp"].as_u64().unwrap();
+    assert!(expires(newer) > expires(&user.token));
+    let feed = ["XRANGE", "portcullis:{feed}:revocations", "-", "+"];
+    let entries: Vec<(String, Vec<(String, String)>)> = cluster.redis.command(&feed).await;
+    let entries: Vec<_> = entries
+        .iter()
+        .map(|(_, fields)| fields[0].1.as_str())
+        .collect();
+    let until = |entry: &str| entry.rsplit(':').next().unwrap().parse::<u64>().unwrap() / 1000;
+    let [session, account] = &entries[..] else {
+        panic!("{entries:?}");
+    };
+    assert!(session.starts_with("s:") && account.starts_with("u:"));
+    // The leeway of verification, and two minutes.
+    let margin = 125;
+    assert!(until(session) >= expires(newer) + margin, "{entries:?}");
+    // A token may live for a day at most, whatever the setting says now.
+    let day = expires(&everywhere.token) - 3600 + 24 * 3600;
+    assert!(until(account) >= day + margin, "{entries:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

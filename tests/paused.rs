@@ -21,7 +21,8 @@ async fn no_replica_accepts_a_token_after_its_logout_answered_with_all_stopped_a
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stopped_replica_that_finds_an_old_answer_waiting_does_not_take_it_for_a_new_one() {
+async fn rule_2_a_stopped_replica_that_finds_an_old_answer_waiting_does_not_take_it_for_a_new_one()
+{
     // On a slow network nearly every stop meets a read that is under way; its answer waits until the replica goes on.
     pausing("50ms", Duration::from_millis(20), rounds(120, 1_200)).await;
 }

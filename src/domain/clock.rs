@@ -281,6 +281,19 @@ mod tests {
         assert!((15..5_000).contains(&passed), "{passed} ms");
     }
 
+    /// Rule 2 of the protocol: ages must grow while the machine sleeps, as they do by the kernel's own uptime.
+    #[test]
+    fn rule_2_uptime_is_counted_from_the_start_of_the_machine_with_all_its_sleep() {
+        let text = std::fs::read_to_string("/proc/uptime").unwrap();
+        let kernel: f64 = text.split(' ').next().unwrap().parse().unwrap();
+        let kernel = Duration::from_secs_f64(kernel);
+        let ours = Duration::from_nanos(Clock::machine().uptime().as_nanos());
+        assert!(
+            ours.abs_diff(kernel) < Duration::from_secs(5),
+            "{ours:?} {kernel:?}"
+        );
+    }
+
     #[test]
     fn uptime_never_runs_backwards() {
         let clock = Clock::machine();

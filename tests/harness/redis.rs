@@ -44,8 +44,14 @@ impl Redis {
             variables: variables.collect(),
             child: None,
         };
-        server.start_again().await;
-        server
+        // Another test may have taken the port meanwhile.
+        for _ in 0..20 {
+            if server.try_start().await {
+                return server;
+            }
+            server.port = free_port();
+        }
+        panic!("redis-server does not answer");
     }
 
     /// A server that keeps every acknowledged write, on that port, with options of its own. It may follow another one.
@@ -67,8 +73,13 @@ impl Redis {
     /// Starts the server on the same port with the data it has.
     pub async fn start_again(&mut self) {
         assert!(self.child.is_none(), "it runs already");
+        assert!(self.try_start().await, "redis-server does not answer");
+    }
+
+    /// Starts the server, and tells whether it is the one that answers on its port.
+    async fn try_start(&mut self) -> bool {
         let config = self.settings.path().join("redis.conf");
-        let child = installed("redis-server", "redis-server")
+        let mut child = installed("redis-server", "redis-server")
             .current_dir(self.folder.path())
             .arg(config)
             .args([
@@ -84,14 +95,22 @@ impl Redis {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        self.child = Some(child);
+        let own = format!("process_id:{}\r", child.id());
         for _ in 0..500 {
-            if self.try_command::<String>(&["PING"]).await.is_ok() {
-                return;
+            if child.try_wait().unwrap().is_some() {
+                return false;
+            }
+            if let Ok(server) = self.try_command::<String>(&["INFO", "server"]).await
+                && server.contains(&own)
+            {
+                self.child = Some(child);
+                return true;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("redis-server does not answer");
+        child.kill().ok();
+        child.wait().ok();
+        false
     }
 
     /// `SIGKILL`.
