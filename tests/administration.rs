@@ -234,6 +234,8 @@ async fn nobody_but_an_administrator_is_told_anything_and_he_is_told_what_is_wro
         json!({"roles": "admin"}),
         json!({"disabled": 1}),
         json!({"password": "x"}),
+        json!({"disabled": null}),
+        json!({"disabled": true, "roles": null}),
     ] {
         let malformed = ask(&root, at, "PATCH", "/users/alice", Some(body)).await;
         assert_eq!(

@@ -37,6 +37,10 @@ async fn b28_whatever_is_sent_is_answered_as_the_document_says() {
         .env("CLIENT", format!("{}:{}", CLIENT.0, CLIENT.1))
         .current_dir(folder.path())
         .stdin(Stdio::null());
+    // Always the same cases, unless many are asked for: those are others each time.
+    if rounds(0, 1) == 0 {
+        command.args(["--seed", "20261127"]);
+    }
     let output = command.output().await.unwrap();
     let (said, wrong) = (
         String::from_utf8_lossy(&output.stdout),

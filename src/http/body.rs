@@ -14,6 +14,7 @@ use poem_openapi::registry::{MetaMediaType, MetaRequest, Registry};
 use poem_openapi::types::Type;
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 
 use super::problem::{ApiError, ProblemCode};
 
@@ -21,6 +22,16 @@ use super::problem::{ApiError, ProblemCode};
 const MAX_BYTES: usize = 16 * 1024;
 /// How long a body may take to arrive.
 const DEADLINE: Duration = Duration::from_secs(10);
+
+/// A member that may be left out, and is not null where it is there: the document has no such value.
+///
+/// # Errors
+/// Where it is null, or of another type.
+pub(super) fn not_null<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(from).map(Some)
+}
 
 /// Reads bodies before anything else looks at a request, so that nobody can hold a handler with half a body.
 #[derive(Debug)]

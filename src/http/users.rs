@@ -11,7 +11,7 @@ use super::Tag;
 use super::accounts::Account;
 use super::audit::Audit;
 use super::authenticated::Administrator;
-use super::body::Json;
+use super::body::{Json, not_null};
 use super::problem::{ApiError, FieldError, ProblemCode, ProblemJson};
 use crate::auth::administration::{Administration, Authority, Changed};
 use crate::domain::{AccessClaims, Role, Username};
@@ -24,10 +24,10 @@ use crate::telemetry::Act;
 #[oai(deny_unknown_fields, example)]
 pub(super) struct UserChange {
     /// Whether the account is disabled: then it has no sessions, and nobody can log in to it
-    #[serde(default)]
+    #[serde(default, deserialize_with = "not_null")]
     pub disabled: Option<bool>,
     /// All roles of the account: words of at most 32 of a-z, 0-9, - and _, beginning with a letter; 16 at most
-    #[serde(default)]
+    #[serde(default, deserialize_with = "not_null")]
     pub roles: Option<Vec<String>>,
 }
 
