@@ -154,6 +154,26 @@ fn fill(at: &str) {
     });
 }
 
+/// Waits until the Sentinels are done with the last failover, and see two replicas that follow: before that they refuse another.
+fn quiet() {
+    wait("Sentinels that are done", || {
+        HOSTS.iter().all(|host| {
+            let told = ask(host, "26379", &["SENTINEL", "MASTER", "portcullis"]);
+            let lines: Vec<_> = told.lines().collect();
+            let field = |name: &str| {
+                let at = lines.iter().position(|line| *line == name);
+                at.map_or("", |at| lines[at + 1])
+            };
+            field("flags") == "master" && field("num-slaves") == "2"
+        }) && HOSTS
+            .map(role)
+            .iter()
+            .filter(|role| *role == "slave")
+            .count()
+            == 2
+    });
+}
+
 #[test]
 fn a_primary_that_comes_back_with_an_empty_disk_takes_nothing_from_the_others() {
     let mut pods = Pods::start();
@@ -173,13 +193,17 @@ fn a_primary_that_comes_back_with_an_empty_disk_takes_nothing_from_the_others() 
     assert_ne!(next, HOSTS[0]);
 
     // One that leaves hands over before it goes.
+    quiet();
     let left = script("leave.sh").env("ME", &next).status().unwrap();
     assert!(left.success());
-    assert_ne!(primary(HOSTS[0]), next);
+    wait("another primary", || {
+        HOSTS.iter().all(|host| primary(host) != next)
+    });
     wait("all have all", || {
         HOSTS.iter().all(|host| keys(host) == KEYS.to_string())
     });
     // One that is no primary just leaves.
+    quiet();
     let still = primary(HOSTS[0]);
     let other = HOSTS.iter().find(|host| **host != still).unwrap();
     assert!(
