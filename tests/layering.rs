@@ -78,7 +78,7 @@ const ENTRIES: [&str; 12] = [
 ];
 
 /// Variables in `deploy/` that are no settings of the program.
-const NOT_SETTINGS: [(&str, &[&str]); 6] = [
+const NOT_SETTINGS: [(&str, &[&str]); 7] = [
     (
         "of the shell and the system",
         &[
@@ -123,7 +123,26 @@ const NOT_SETTINGS: [(&str, &[&str]); 6] = [
     ("of run.sh", &["BINARY", "PROFILE", "REPLICAS"]),
     (
         "of handover.sh",
-        &["REDISCLI_AUTH", "REDISCLI_OPTIONS", "SENTINELCLI_OPTIONS"],
+        &[
+            "REDISCLI_AUTH",
+            "REDISCLI_OPTIONS",
+            "SENTINELCLI_AUTH",
+            "SENTINELCLI_OPTIONS",
+        ],
+    ),
+    (
+        "of the start scripts of redis-sentinel",
+        &[
+            "AUTH",
+            "BIND",
+            "CONFIG",
+            "DATA",
+            "FIRST_START",
+            "NAME",
+            "PATIENCE",
+            "PEERS",
+            "POD",
+        ],
     ),
 ];
 
