@@ -13,7 +13,6 @@ mod pi;
 mod pool;
 mod queue;
 mod threads;
-mod urgency;
 mod work;
 
 use aws_lc_rs::{hmac, rand};

@@ -1,8 +1,8 @@
 //! The hashing threads: bcrypt in lanes, behind a queue.
 //!
 //! Each thread advances several computations in step ([`lanes`](super::lanes)), and fills a lane that has become free from
-//! the [queue](super::queue) at once. The threads make way for the rest of the server ([`urgency`](super::urgency)),
-//! so that a storm of logins does not slow down what needs no hash. A job whose client has gone away is not run, or not run to its end.
+//! the [queue](super::queue) at once. The threads run at a lower priority than the rest of the server, so that a storm of
+//! logins does not slow down what needs no hash. A job whose client has gone away is not run, or not run to its end.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use super::super::Failure;
 use super::lanes::DEFAULT_LANES;
 use super::queue::{Full, Job, Trace};
-use super::threads::Shared;
+use super::threads::{Shared, lower_priority, lower_priority_or_say_so};
 use super::work::{Done, Work};
 use crate::config::HashEngine;
 use crate::domain::{Clock, Guess, Password, PasswordRule};
@@ -73,7 +73,11 @@ impl HashingPool {
             thread::Builder::new()
                 .name(format!("hashing-{number}"))
                 .spawn(move || {
-                    let _member = shared.crew.join();
+                    if number == 0 {
+                        lower_priority_or_say_so();
+                    } else {
+                        lower_priority().ok();
+                    }
                     match engine {
                         HashEngine::Lanes => shared.work_in_lanes(),
                         HashEngine::Crate => shared.work_by_crate(),
@@ -167,12 +171,7 @@ impl HashingPool {
             answer,
         };
         let pace = self.shared.pace();
-        let (put, waited) = {
-            let (mut queue, now) = (self.shared.lock(), job.queued);
-            let waited = queue.oldest_wait(now);
-            (queue.put(job, &pace, self.deadline), waited)
-        };
-        self.shared.crew.adapt(waited);
+        let put = self.shared.lock().put(job, &pace, self.deadline);
         if let Err(Full { retry_after }) = put {
             self.shared.shed.fetch_add(1, Ordering::Relaxed);
             let seconds = retry_after.as_millis().div_ceil(1000).max(1);

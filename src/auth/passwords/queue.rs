@@ -142,12 +142,6 @@ impl Queue {
         self.units = self.units.saturating_sub(units);
     }
 
-    /// How long the job that has waited for the longest has waited.
-    pub(super) fn oldest_wait(&self, now: Uptime) -> Duration {
-        let first = self.waiting.front();
-        first.map_or(Duration::ZERO, |job| now.since(job.queued))
-    }
-
     /// Jobs that wait.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.len()

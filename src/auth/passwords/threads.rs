@@ -4,11 +4,15 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tracing::warn;
+
 use super::lanes::{Computation, Lanes};
 use super::queue::{Job, Pace, Queue};
-use super::urgency::Crew;
 use super::work::{Done, Next, Work};
 use crate::domain::Clock;
+
+/// How much less urgent hashing is than the rest, as `nice` counts.
+const NICENESS: i32 = 10;
 
 /// Turns between two looks whether clients are still there.
 const LOOK: u32 = 64;
@@ -26,7 +30,6 @@ pub(super) struct Shared {
     pub(super) hashes: AtomicU64,
     pub(super) shed: AtomicU64,
     pub(super) waited_nanos: AtomicU64,
-    pub(super) crew: Crew,
 }
 
 /// A job in a lane.
@@ -47,7 +50,6 @@ impl Shared {
             hashes: AtomicU64::new(0),
             shed: AtomicU64::new(0),
             waited_nanos: AtomicU64::new(0),
-            crew: Crew::new(),
         }
     }
 
@@ -91,8 +93,6 @@ impl Shared {
                     |running| running.job.is_abandoned(),
                     |running| self.end(&running.job),
                 );
-                let waited = self.lock().oldest_wait(clock.uptime());
-                self.crew.adapt(waited);
             }
         }
     }
@@ -155,12 +155,7 @@ impl Shared {
                 self.learn(1, took / u32::try_from(units).unwrap_or(u32::MAX).max(1));
                 self.hashes.fetch_add(1, Ordering::Relaxed);
             }
-            let waited = {
-                let mut queue = self.lock();
-                queue.ended(units);
-                queue.oldest_wait(clock.uptime())
-            };
-            self.crew.adapt(waited);
+            self.lock().ended(units);
             job.answer.send(done).ok();
         }
     }
@@ -228,4 +223,17 @@ fn measure(busy: usize) -> u64 {
     }
     let nanos = (clock.uptime().since(begun) / TURNS).as_nanos();
     u64::try_from(nanos).unwrap_or(u64::MAX).max(1)
+}
+
+pub(super) fn lower_priority_or_say_so() {
+    if let Err(error) = lower_priority() {
+        warn!(event = "hashing_priority", %error, "the system does not let hashing threads run at a lower priority");
+    }
+}
+
+/// On Linux this affects the calling thread only.
+pub(super) fn lower_priority() -> rustix::io::Result<()> {
+    #[cfg(target_os = "linux")]
+    rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS)?;
+    Ok(())
 }
