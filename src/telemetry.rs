@@ -1,7 +1,7 @@
 //! Logs, traces and metrics, behind one guard that flushes when it is dropped.
 //!
 //! Logs go to standard output, a line each. Metrics belong to an [`App`](crate::app::App) and are read from `/metrics`. What is
-//! sent by OTLP besides, [`export`] says.
+//! sent by OTLP besides stands in `export`.
 
 mod budget;
 mod export;
