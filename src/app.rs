@@ -216,8 +216,13 @@ fn compose(
     let (revocations, following) =
         Revocations::new(redis.clone(), config.revocation, clock.clone());
     let revocations = Arc::new(revocations);
-    let others = (redis.clone(), Arc::clone(&keys), clock.clone());
-    metrics.watch(&revocations, &passwords, others);
+    metrics.watch(
+        &revocations,
+        &passwords,
+        redis.clone(),
+        Arc::clone(&keys),
+        clock.clone(),
+    );
     let tokens = Tokens::new(
         Arc::clone(&keys),
         tokens.issuer.clone(),

@@ -1,6 +1,6 @@
 //! Looking at files that others change while the program runs: keys and certificates, replaced by people and by Kubernetes.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
@@ -14,9 +14,9 @@ pub async fn look_each_second<W: Default + Send + 'static>(
     look: impl Fn(&mut W) + Send + Sync + 'static,
     stop: CancellationToken,
 ) {
-    let look = std::sync::Arc::new(look);
+    let look = Arc::new(look);
     loop {
-        let look = std::sync::Arc::clone(&look);
+        let look = Arc::clone(&look);
         let looked = tokio::task::spawn_blocking(move || {
             look(&mut seen);
             seen

@@ -282,6 +282,7 @@ mod tests {
     }
 
     /// Rule 2 of the protocol: ages must grow while the machine sleeps, as they do by the kernel's own uptime.
+    #[cfg(target_os = "linux")]
     #[test]
     fn rule_2_uptime_is_counted_from_the_start_of_the_machine_with_all_its_sleep() {
         let text = std::fs::read_to_string("/proc/uptime").unwrap();

@@ -99,7 +99,7 @@ pub fn origin(request: &Request) -> Origin {
     Origin::new(agent, client)
 }
 
-fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
+pub(super) fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
     trusted.iter().any(|network| network.contains(&address))
 }
 

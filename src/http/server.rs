@@ -13,7 +13,6 @@
 //! * A head beyond our bounds, or one that two parsers could read differently, is answered with a problem and is the
 //!   last on its connection. What hyper itself cannot parse gets its bare 400, likewise the last.
 //! * A stop lets requests finish, and no longer than it was told to.
-//!
 //! * With [`Server::tls`] nothing is said in the clear; the handshake counts against the time for the first head.
 //!
 //! HTTP/1.1 only, as proxies speak it upstream: HTTP/2's own attacks do not apply. HTTP/1.0 is answered, without
@@ -54,6 +53,7 @@ use tokio_util::sync::CancellationToken;
 use self::{
     activity::Activity, door::Door, exchange::Exchange, head::Bounds, roster::Roster, watch::micros,
 };
+use super::context::is_trusted;
 use crate::domain::Network;
 
 pub use self::tls::{Tls, TlsFiles};
@@ -223,8 +223,7 @@ impl<E: Endpoint<Output = Response> + ?Sized + 'static> Server<E> {
             if let Some((stream, address)) = guest {
                 let accepted = Instant::now();
                 let ip = address.ip().to_canonical();
-                let is_trusted = self.trusted.iter().any(|proxies| proxies.contains(&ip));
-                let network = (!is_trusted).then(|| Network::from(ip));
+                let network = (!is_trusted(ip, &self.trusted)).then(|| Network::from(ip));
                 let now = micros(service.started, accepted);
                 if network.is_some_and(|network| !roster.has_room_for(network, now)) {
                     continue;
@@ -239,6 +238,7 @@ impl<E: Endpoint<Output = Response> + ?Sized + 'static> Server<E> {
                     scheme: scheme.clone(),
                 });
                 let (stop, stopping) = oneshot::channel();
+                // Two futures, so that connections without TLS do not pay for the size of those with it.
                 match &self.tls {
                     None => {
                         let connection = connection::attend(stream, exchange, accepted, stopping);

@@ -241,7 +241,9 @@ impl Metrics {
         &self,
         revocations: &Arc<Revocations>,
         passwords: &Arc<Passwords>,
-        (redis, keys, clock): (Redis, Arc<Keys>, Clock),
+        redis: Redis,
+        keys: Arc<Keys>,
+        clock: Clock,
     ) {
         let gauge = |name: &'static str, read: Box<dyn Fn() -> f64 + Send + Sync>| {
             self.meter

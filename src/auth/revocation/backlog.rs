@@ -94,7 +94,7 @@ impl Line {
             }
             self.forgotten += 1;
         } else if !self.tasks.contains(&task) {
-            if self.tasks.is_empty() && self.completed == 0 {
+            if self.tasks.is_empty() {
                 warn!(event = "backlog", username = %task.username, "revocations do not reach the feed; they are tried again until they do");
             }
             self.tasks.push_back(task);

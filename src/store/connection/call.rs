@@ -6,7 +6,6 @@ use redis::aio::MultiplexedConnection;
 use redis::{
     Arg, Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, Script, ServerErrorKind, Value,
 };
-
 use tracing::{Span, field, info_span};
 
 use super::{Cause, StoreError, load};
