@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -23,10 +23,10 @@ use crate::auth::revocation::{Following, Revocations};
 use crate::auth::sessions::{Lifetimes, Sessions};
 use crate::auth::throttle::Throttle;
 use crate::auth::tokens::Tokens;
-use crate::config::{Config, HttpConfig, RedisAddress, RedisServer, Secret, SigningKey};
+use crate::config::{Config, HttpConfig, RedisAddress, RedisServer, Secret, SigningKey, TlsFiles};
 use crate::domain::Clock;
 use crate::http::management::{self, Health};
-use crate::http::server::{Limits, Server, Tls, TlsFiles};
+use crate::http::server::{Limits, Server, Tls};
 use crate::http::{self, BrowserRules, Services};
 use crate::store::{Keyspace, PrivateRedis, Redis};
 use crate::telemetry::Metrics;
@@ -287,9 +287,8 @@ fn server<E: Endpoint<Output = Response> + 'static>(
     }
 }
 
-fn open_tls((certificate, key): (PathBuf, PathBuf)) -> Result<Arc<Tls>, StartError> {
-    let tls = Tls::open(TlsFiles { certificate, key });
-    tls.map(Arc::new).map_err(StartError)
+fn open_tls(files: TlsFiles) -> Result<Arc<Tls>, StartError> {
+    Tls::open(files).map(Arc::new).map_err(StartError)
 }
 
 async fn renew(tls: Option<Arc<Tls>>, stop: CancellationToken) {

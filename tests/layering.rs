@@ -133,15 +133,7 @@ const NOT_SETTINGS: [(&str, &[&str]); 7] = [
     (
         "of the start scripts of redis-sentinel",
         &[
-            "AUTH",
-            "BIND",
-            "CONFIG",
-            "DATA",
-            "FIRST_START",
-            "NAME",
-            "PATIENCE",
-            "PEERS",
-            "POD",
+            "AUTH", "BIND", "CONFIG", "DATA", "NAME", "PATIENCE", "PEERS", "POD",
         ],
     ),
 ];

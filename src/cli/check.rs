@@ -6,7 +6,7 @@ use super::{UNAVAILABLE, print};
 use crate::auth::keyring::Keys;
 use crate::auth::keyring::rotation::list;
 use crate::config::{Config, HttpConfig, RedisServer, SigningKey, TokenConfig};
-use crate::http::server::{Tls, TlsFiles};
+use crate::http::server::Tls;
 use crate::store::{Keyspace, Persistence, Promise, Redis, StoreError};
 
 /// Tells what would run, and what of it cannot.
@@ -77,11 +77,11 @@ fn clients(http: &HttpConfig) -> String {
 
 /// The certificate and the key, where there are any, and that they belong together.
 fn certificate(http: &HttpConfig) -> Result<Option<String>, String> {
-    let Some((certificate, key)) = http.tls.clone() else {
+    let Some(files) = http.tls.clone() else {
         return Ok(None);
     };
-    let line = format!("tls           {}", certificate.display());
-    Tls::open(TlsFiles { certificate, key })?;
+    let line = format!("tls           {}", files.certificate.display());
+    Tls::open(files)?;
     Ok(Some(line))
 }
 

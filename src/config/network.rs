@@ -90,6 +90,15 @@ pub(super) struct NetworkSettings {
     docs: Given<Switch>,
 }
 
+/// Where the certificate and its key are, in PEM.
+#[derive(Debug, Clone)]
+pub struct TlsFiles {
+    /// The certificate, followed by those of the authorities between it and the root.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
 /// Where and how clients are served.
 #[derive(Debug, Clone)]
 pub struct HttpConfig {
@@ -104,7 +113,7 @@ pub struct HttpConfig {
     /// The cap for one network that is no trusted proxy.
     pub max_connections_of_network: usize,
     /// Certificate and key for TLS.
-    pub tls: Option<(PathBuf, PathBuf)>,
+    pub tls: Option<TlsFiles>,
     /// Between failing readiness and closing the door.
     pub drain_delay: Duration,
     /// For requests in flight after that.
@@ -184,11 +193,11 @@ fn tls(
     report: &mut Report,
     certificate: Option<Given<PathBuf>>,
     key: Option<Given<PathBuf>>,
-) -> Option<(PathBuf, PathBuf)> {
+) -> Option<TlsFiles> {
     let certificate = certificate.and_then(Given::value);
     let key = key.and_then(Given::value);
     match (certificate, key) {
-        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key }),
         (None, None) => None,
         (Some(_), None) => {
             report.mistake("TLS_KEY", "must be set beside TLS_CERT");

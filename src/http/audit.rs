@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use tracing::info;
+use tracing::{Span, info};
 
 use super::context::Context;
 use super::problem::ApiError;
 use crate::auth::Failure;
 use crate::domain::{AccessClaims, UserId, Username};
-use crate::telemetry::{Act, Metrics};
+use crate::telemetry::{Act, Metrics, trace_id};
 
 /// Writes the lines and counts them.
 #[derive(Debug, Clone)]
@@ -80,9 +80,7 @@ impl Audit {
             target_username = target.map(Username::as_str),
             client,
             request_id = context.as_ref().map(|context| context.request_id.as_str()),
-            trace_id = context
-                .as_ref()
-                .and_then(|context| context.trace_id.as_deref()),
+            trace_id = trace_id(&Span::current()),
             "audit"
         );
     }

@@ -21,8 +21,6 @@ const FORWARDED_FOR: &str = "x-forwarded-for";
 pub struct Context {
     /// Identifies it, here and in the systems around.
     pub request_id: String,
-    /// Identifies its trace, where there is one.
-    pub trace_id: Option<String>,
     /// Where it comes from, as far as proxies can be believed.
     pub client: Option<IpAddr>,
     /// The network of the client; `None` where a trusted proxy does not tell.
@@ -58,7 +56,6 @@ impl Context {
         let network = client.filter(|_| !hidden).map(Network::from);
         Self {
             request_id,
-            trace_id: None,
             client,
             network,
         }

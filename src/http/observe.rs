@@ -42,7 +42,7 @@ impl<E: Endpoint<Output: IntoResponse>> Endpoint for Observed<E> {
 
     async fn call(&self, request: Request) -> poem::Result<Response> {
         let begun = self.clock.uptime();
-        let mut context = Context::of(&request, &self.trusted_proxies);
+        let context = Context::of(&request, &self.trusted_proxies);
         let route = self.routes.find(request.uri().path());
         let method = method_label(request.method());
         let span = request_span(
@@ -50,7 +50,6 @@ impl<E: Endpoint<Output: IntoResponse>> Endpoint for Observed<E> {
             method,
             route.map_or("", |route| &route.pattern),
         );
-        context.trace_id = trace_id(&span);
         let id = HeaderValue::from_str(&context.request_id).ok();
         let origin = self.rules.allowed_origin(request.headers());
         let answered = context
@@ -78,7 +77,7 @@ impl<E: Endpoint<Output: IntoResponse>> Endpoint for Observed<E> {
             took,
             cause: cause.as_deref(),
         };
-        line.write(&context, &self.lines);
+        line.write(&context, &span, &self.lines);
         Ok(response)
     }
 }
@@ -185,49 +184,51 @@ struct Line<'a> {
 }
 
 impl Line<'_> {
-    fn write(&self, context: &Context, lines: &Budget) {
-        let matters = self.status.is_server_error() || self.took > SLOW;
-        let Some(left_out) = matters.then(|| lines.spend()).flatten() else {
+    /// What is wrong, where something is.
+    fn complaint(&self) -> Option<&'static str> {
+        if self.status == StatusCode::INTERNAL_SERVER_ERROR {
+            Some("a fault of the service")
+        } else if self.status.is_server_error() {
+            Some("a request has failed")
+        } else {
+            (self.took > SLOW).then_some("a request was slow")
+        }
+    }
+
+    fn write(&self, context: &Context, span: &Span, lines: &Budget) {
+        let Some(complaint) = self.complaint() else {
+            return;
+        };
+        let Some(left_out) = lines.spend() else {
             return;
         };
         let left_out = (left_out > 0).then_some(left_out);
         let request_id = context.request_id.as_str();
-        let trace_id = context.trace_id.as_deref();
+        let trace_id = trace_id(span);
         let (method, route, status) = (self.method, self.route, self.status.as_u16());
         let millis = u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX);
+        let why = self.cause;
+        // The level of an event is fixed where it is written.
+        macro_rules! write {
+            ($level:ident) => {
+                $level!(
+                    event = "request",
+                    method,
+                    route,
+                    status,
+                    millis,
+                    why,
+                    request_id,
+                    trace_id,
+                    left_out,
+                    "{complaint}"
+                )
+            };
+        }
         if self.status == StatusCode::INTERNAL_SERVER_ERROR {
-            let why = self.cause;
-            error!(
-                event = "request",
-                method,
-                route,
-                status,
-                millis,
-                why,
-                request_id,
-                trace_id,
-                left_out,
-                "a fault of the service"
-            );
-        } else if self.status.is_server_error() {
-            let why = self.cause;
-            warn!(
-                event = "request",
-                method,
-                route,
-                status,
-                millis,
-                why,
-                request_id,
-                trace_id,
-                left_out,
-                "a request has failed"
-            );
-        } else if self.took > SLOW {
-            warn!(
-                event = "request",
-                method, route, status, millis, request_id, trace_id, left_out, "a request was slow"
-            );
+            write!(error);
+        } else {
+            write!(warn);
         }
     }
 }

@@ -56,7 +56,7 @@ use self::{
 use super::context::is_trusted;
 use crate::domain::Network;
 
-pub use self::tls::{Tls, TlsFiles};
+pub use self::tls::Tls;
 
 /// Renders the answer to a request that does not reach the endpoint: 400, 408, 414 or 431.
 pub type Refuse = fn(StatusCode) -> Response;

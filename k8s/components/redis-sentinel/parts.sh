@@ -13,7 +13,7 @@ say() { echo "$(basename "$0"): $*"; }
 ask() {
     host=$1 port=$2
     shift 2
-    timeout 2 redis-cli -h "$host" -p "$port" "$@" 2>/dev/null | tr -d '\r' || true
+    timeout 2 redis-cli -h "$host" -p "$port" "$@" 2>/dev/null | tr -d '\r'
 }
 
 # The primary, as any Sentinel that answers knows it.

@@ -29,7 +29,7 @@ if [ -z "$primary" ]; then primary=$(primary_by_memory); fi
 waited=0
 while [ -z "$primary" ]; do
     primary=$(primary_by_role)
-    if [ -z "$primary" ] && { has_data || [ "$waited" -ge "$patience" ] || [ "${FIRST_START:-no}" = yes ]; }; then
+    if [ -z "$primary" ] && { has_data || [ "$waited" -ge "$patience" ]; }; then
         # The first pod is the first primary. One that has data is what there is.
         primary=${PEERS%% *}
         if has_data; then primary=$ME; fi

@@ -3,11 +3,7 @@
 //! Nothing falls back to plaintext: a client that speaks it fails the handshake. A new certificate that cannot be read, or that
 //! does not belong to its key, leaves the one before in use and is named in the log; connections that are open keep theirs.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{io, path::Path, sync::Arc};
 
 use arc_swap::ArcSwap;
 use rustls::{
@@ -26,15 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::auth::looking::look_each_second;
-
-/// Where the certificate and its key are, in PEM.
-#[derive(Debug, Clone)]
-pub struct TlsFiles {
-    /// The certificate, followed by those of the authorities between it and the root.
-    pub certificate: PathBuf,
-    /// Its private key.
-    pub key: PathBuf,
-}
+use crate::config::TlsFiles;
 
 /// What greets clients over TLS.
 pub struct Tls {
@@ -62,7 +50,7 @@ impl ResolvesServerCert for Present {
     }
 }
 
-/// What the files hold.
+/// What the certificate's file and the key's hold.
 type Content = (Vec<u8>, Vec<u8>);
 
 impl Tls {
@@ -109,41 +97,34 @@ impl Tls {
 /// What was seen of the files so far.
 #[derive(Default)]
 struct Watch {
-    /// What they held when they were last found good or bad.
-    seen: Option<Result<Content, String>>,
-    /// What is wrong with them, seen once: two files are not replaced in one moment.
-    doubt: Option<String>,
-    complained: bool,
+    /// At the last look.
+    last: Option<Result<Content, String>>,
+    /// When they were last taken or turned down.
+    judged: Option<Result<Content, String>>,
 }
 
 impl Watch {
+    /// Judges what has stood still for two looks: two files are not replaced in one moment.
     fn look(&mut self, tls: &Tls) {
-        let content = read(&tls.files);
-        if self.seen.as_ref() == Some(&content) && self.doubt.is_none() {
+        let content = Some(read(&tls.files));
+        let is_still = content == self.last;
+        self.last = content;
+        if !is_still || self.last == self.judged {
             return;
         }
-        let good = content
-            .as_ref()
-            .map_err(Clone::clone)
-            .and_then(|content| pair(content, &tls.provider));
-        let is_first = self.seen.is_none();
-        match good {
-            Ok(pair) => {
-                if !is_first || self.complained {
-                    info!(event = "tls", "the certificate has changed");
-                }
-                tls.present.0.store(Arc::new(pair));
-                (self.doubt, self.complained) = (None, false);
+        self.judged.clone_from(&self.last);
+        let Some(content) = &self.last else { return };
+        let found = content.as_ref().map_err(Clone::clone);
+        match found.and_then(|content| pair(content, &tls.provider)) {
+            Ok(new) if new.cert == tls.present.0.load().cert => {}
+            Ok(new) => {
+                tls.present.0.store(Arc::new(new));
+                info!(event = "tls", "the certificate has changed");
             }
-            Err(why) if self.doubt.as_ref() == Some(&why) => {
-                if !self.complained {
-                    warn!(event = "tls", %why, "the new certificate is no good; the one before stays in use");
-                }
-                (self.doubt, self.complained) = (None, true);
+            Err(why) => {
+                warn!(event = "tls", %why, "the new certificate is no good; the one before stays in use");
             }
-            Err(why) => self.doubt = Some(why),
         }
-        self.seen = Some(content);
     }
 }
 
