@@ -6,10 +6,15 @@
 //!
 //! A logout revokes its session. A logout from everywhere revokes all sessions of the account that were open when it took
 //! effect: surely those whose login had been answered before it was invoked, perhaps those that were opened beside it.
+//!
+//! A user has so many sessions at most, and the oldest makes room: a session may also end because that many were opened after it.
 
 use std::collections::HashMap;
 
 use super::history::{Operation, Outcome, Session, What};
+
+/// Sessions that a user has at one time.
+const MOST_SESSIONS: usize = 20;
 
 /// What a history must not show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,7 +125,12 @@ fn look_at_session(login: &Operation, uses: &[&Operation], name: &Name<'_>, foun
             .iter()
             .filter(|it| it.over() > login.invoked);
         let mut reasons = logouts.iter().chain(perhaps).filter(|it| it.may_count());
-        if !reasons.any(|it| it.invoked < refusal.answered) {
+        let newer = name.logins.iter().filter(|it| {
+            it.may_count() && it.over() > login.invoked && it.invoked < refusal.answered
+        });
+        // This login is one of them.
+        let has_made_room = newer.count() > MOST_SESSIONS;
+        if !has_made_room && !reasons.any(|it| it.invoked < refusal.answered) {
             found.push((Violation::RefusedWithoutReason, **refusal));
         }
     }
@@ -325,6 +335,24 @@ mod tests {
         assert_eq!(found(&before_it_was_open), [RefusedWithoutReason]);
         let had_no_effect = [op(EVERYWHERE, 4, 5, Refused)];
         assert_eq!(found(&had_no_effect), [RefusedWithoutReason]);
+    }
+
+    #[test]
+    fn a_session_that_made_room_is_refused_and_one_that_need_not_have_is_found() {
+        // Beside the first session there is one more already.
+        let newer = |count| (0..count).map(|number| op(log_in(1, Some(10 + number)), 4, 5, Done));
+        let refused = op(CHECK, 6, 7, Refused);
+        let enough = newer(MOST_SESSIONS - 1)
+            .chain([refused])
+            .collect::<Vec<_>>();
+        assert_eq!(found(&enough), []);
+        let too_few = newer(MOST_SESSIONS - 2)
+            .chain([refused])
+            .collect::<Vec<_>>();
+        assert_eq!(found(&too_few), [RefusedWithoutReason]);
+        let too_late = [op(CHECK, 2, 4, Refused)];
+        let too_late = newer(MOST_SESSIONS - 1).chain(too_late).collect::<Vec<_>>();
+        assert_eq!(found(&too_late), [RefusedWithoutReason]);
     }
 
     #[test]
