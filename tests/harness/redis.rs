@@ -102,6 +102,8 @@ impl Redis {
             }
             if let Ok(server) = self.try_command::<String>(&["INFO", "server"]).await
                 && server.contains(&own)
+                // While it loads its data it tells about itself and serves nobody.
+                && self.try_command::<String>(&["PING"]).await.is_ok()
             {
                 self.child = Some(child);
                 return true;
