@@ -54,7 +54,7 @@ impl Browser {
         let mut browser = Self {
             driver,
             _output: output,
-            client: client().build().unwrap(),
+            client: client([]),
             session: format!("http://127.0.0.1:{port}/session"),
             _profile: profile,
         };

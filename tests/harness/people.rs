@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use reqwest::{Certificate, Client, ClientBuilder, Method};
+use reqwest::{Certificate, Client, Method};
 use serde_json::{Value, json};
 
 use super::cluster::Replica;
@@ -77,20 +77,22 @@ pub struct Anonymous {
     base: String,
 }
 
-/// A client that no proxy of the environment leads astray.
-pub fn client() -> ClientBuilder {
+/// A client that no proxy of the environment leads astray, and that trusts these authorities alone: to read those of the
+/// system for each of a crowd would take most of a test's time.
+pub fn client(trusted: impl IntoIterator<Item = Certificate>) -> Client {
     // A process has one cryptography, and may have been told which before.
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .ok();
-    Client::builder().no_proxy()
+    let client = Client::builder().no_proxy().tls_certs_only(trusted);
+    client.build().unwrap()
 }
 
 impl Anonymous {
     /// Speaks to whatever listens at `addr`.
     pub fn at(addr: SocketAddr) -> Self {
         Self {
-            client: client().build().unwrap(),
+            client: client([]),
             base: format!("http://{addr}"),
         }
     }
@@ -98,9 +100,8 @@ impl Anonymous {
     /// Speaks TLS to whatever listens at `addr`, and trusts these authorities, in PEM.
     pub fn over_tls(addr: SocketAddr, authorities: &str) -> Self {
         let trusted = Certificate::from_pem_bundle(authorities.as_bytes()).unwrap();
-        let client = client().tls_certs_only(trusted);
         Self {
-            client: client.build().unwrap(),
+            client: client(trusted),
             base: format!("https://{addr}"),
         }
     }
