@@ -518,7 +518,11 @@ async fn a_real_prometheus_scrapes_a_replica() {
     let at = Anonymous::at(([127, 0, 0, 1], port).into());
     let value = async |query: &str| {
         let path = format!("/api/v1/query?query={query}");
+        // While it starts it says so, and not in JSON.
         let answer = at.try_get(&path).await.ok()?;
+        if answer.status != 200 {
+            return None;
+        }
         let first = answer.json()["data"]["result"].get(0)?["value"][1].clone();
         Some(first.as_str()?.to_owned())
     };
