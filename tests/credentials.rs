@@ -25,7 +25,7 @@ async fn stored(cluster: &Cluster, name: &str) -> String {
     cluster.redis.command(&["HGET", &key, "password"]).await
 }
 
-async fn store(cluster: &Cluster, name: &str, hash: &str) {
+pub async fn store(cluster: &Cluster, name: &str, hash: &str) {
     let key = cluster.record(name).await;
     let write = ["HSET", &key, "password", hash];
     cluster.redis.command::<i64>(&write).await;
