@@ -24,7 +24,7 @@ const OF_RECEIVER: &str = "0telPlanted.kQ2pX7vLr8TnB5yWc1";
 const GOOD: &str = "G00dPlanted! quokka lantern 71";
 const NEW: &str = "N3wPlanted! walrus compass 38";
 const WRONG: &str = "Wr0ngPlanted! quokka lantern 71";
-const WEAK: &str = "W3akPlan";
+const WEAK: &str = "W3akPlanW3akPlanW3akPlan";
 const TOO_LONG: &str = "L0ngPlanted! quokka lantern 71";
 const AS_NAME: &str = "N4mePlanted! quokka lantern 71";
 const AS_NUMBER: &str = "715517155171551";
@@ -98,6 +98,9 @@ fn writings(value: &str) -> Vec<String> {
             all.push(encoded[4..encoded.len() - 4].to_owned());
         }
     }
+    // What is shorter is found by chance, in some megabytes of numbers.
+    let shortest = all.iter().map(String::len).min();
+    assert!(shortest >= Some(12), "too short to be planted: {value}");
     all
 }
 
