@@ -33,6 +33,13 @@ impl Job {
     pub(super) fn is_abandoned(&self) -> bool {
         self.answer.is_closed()
     }
+
+    /// Tells whoever waits for it what came of it; `None` where nothing did.
+    pub(super) fn finish(self, done: Option<Done>) {
+        // Its trace ends first: that of the request may end as soon as this has been told.
+        drop(self.trace);
+        self.answer.send(done).ok();
+    }
 }
 
 /// What a job is at, in the trace of its request: waiting, and then being computed.

@@ -101,7 +101,7 @@ impl Shared {
         let Some(computation) = job.work.computation() else {
             let done = run(&job.work, Work::judge);
             self.lock().ended(job.work.units());
-            job.answer.send(done).ok();
+            job.finish(done);
             return;
         };
         self.busy.fetch_add(1, Ordering::Relaxed);
@@ -123,7 +123,7 @@ impl Shared {
         match next {
             Next::Done(done) => {
                 self.end(&running.job);
-                running.job.answer.send(Some(done)).ok();
+                running.job.finish(Some(done));
             }
             Next::Pad(computation) => {
                 let running = Running {
@@ -156,7 +156,7 @@ impl Shared {
                 self.hashes.fetch_add(1, Ordering::Relaxed);
             }
             self.lock().ended(units);
-            job.answer.send(done).ok();
+            job.finish(done);
         }
     }
 
