@@ -8,6 +8,7 @@
 //! else waits for it, and every check of a password costs the same whether there is such a user or not.
 
 mod blowfish;
+mod courtesy;
 pub mod lanes;
 mod pi;
 mod pool;

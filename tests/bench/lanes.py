@@ -30,7 +30,7 @@ def lanes(say, rounds, seconds):
                 "engine": "the crate" if crate else f"{count} lanes",
                 "hashes per CPU second": figure,
                 "of the crate's": 1.0 if crate else float(of_crate),
-                "of the native module's": round(figure / native[cost], 2),
+                "of the native module's": round(figure / native[cost], 2) if cost in native else "",
                 "one hash, of the crate's time": 1.0 if crate else float(longer),
             }
         )

@@ -1,4 +1,4 @@
-//! How many bcrypt computations a second of a core yields, by number of lanes, beside the crate: `cargo bench --bench lanes`.
+//! How many bcrypt computations a second of a core yields, by cost and number of lanes, beside the crate: `cargo bench --bench lanes`.
 
 #![expect(
     clippy::cast_precision_loss,
@@ -7,13 +7,13 @@
 
 use std::hint::black_box;
 
-use portcullis::auth::passwords::lanes::{Computation, Lanes, MOST_LANES};
+use portcullis::auth::passwords::lanes::{Computation, DEFAULT_LANES, Lanes, MOST_LANES};
 use rustix::time::{ClockId, clock_gettime};
 
 const ROUNDS: usize = 5;
 
 fn main() {
-    for cost in [10_u32, 12] {
+    for cost in 10_u32..=15 {
         let crates: Vec<_> = (0..ROUNDS)
             .map(|_| {
                 seconds(|| {
@@ -23,7 +23,10 @@ fn main() {
             .collect();
         let alone = median(crates);
         println!("cost {cost}: the crate {:.1} a CPU second", 1.0 / alone);
-        for lanes in 1..=MOST_LANES {
+        let by_number = matches!(cost, 10 | 12);
+        for lanes in
+            (1..=MOST_LANES).filter(|&lanes| by_number || [1, DEFAULT_LANES].contains(&lanes))
+        {
             let full = median((0..ROUNDS).map(|_| seconds(|| fill(lanes, cost))).collect());
             let rate = lanes as f64 / full;
             println!(

@@ -14,10 +14,9 @@ IN_FLIGHT = (0, 32, 64)
 # So many that most of them must be refused.
 CROWD = 400
 USERS = 64
-CONNECTIONS = 8
-# As many requests as there can be, and a thousand a second: what waits behind itself says little of what waits behind logins,
-# and what takes all cores for itself leaves none for logins.
-PACES = {"full": False, "a thousand a second": True}
+# As many requests as there can be, from a few connections; and rates that both systems can serve, where what waits behind logins
+# does not hide behind what waits behind itself, and logins find cores that are free.
+PACES = {"full": (8, False), "1,000 a second": (8, True), "5,000 a second": (40, True)}
 
 
 class Logins:
@@ -84,11 +83,12 @@ def storm(say, rounds, seconds):
         redis.stop()
 
 
-def beside(server, redis, count, reader, seconds, paced):
+def beside(server, redis, count, reader, seconds, pace):
+    connections, paced = pace
     logins = Logins(server, count)
     time.sleep(1)
     before, cpu, begun = logins.done, server.cpu_seconds(), time.monotonic()
-    load = run(server, redis, server.port, "/dashboard", reader, seconds, CONNECTIONS, paced)
+    load = run(server, redis, server.port, "/dashboard", reader, seconds, connections, paced)
     passed = time.monotonic() - begun
     rate, cores = (logins.done - before) / passed, (server.cpu_seconds() - cpu) / passed
     resident = server.resident_bytes()

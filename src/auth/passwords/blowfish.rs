@@ -1,7 +1,7 @@
 //! Blowfish as bcrypt uses it, on several states in step.
 //!
 //! A round of Blowfish waits for four loads whose addresses the round before has just computed: one state alone leaves most
-//! of a core idle. [`mix`] advances `N` independent states together, one round of each at a time, so that the core always
+//! of a core idle. [`mix_password`] and [`mix_salt`] advance `N` independent states together, one round of each at a time, so that the core always
 //! has loads of the others to work on. `N` is a constant of the compiled code: the loops over it are unrolled, and every
 //! state's words stay in registers.
 //!
@@ -101,14 +101,18 @@ impl Drop for State {
     }
 }
 
-/// One of bcrypt's `2^cost` turns, for `N` states in step: the password is mixed in, then the salt.
-pub(super) fn mix<const N: usize>(states: &mut [State; N]) {
+/// The first half of one of bcrypt's `2^cost` turns, for `N` states in step: the password is mixed in.
+pub(super) fn mix_password<const N: usize>(states: &mut [State; N]) {
     for state in states.iter_mut() {
         for (subkey, word) in state.subkeys.iter_mut().zip(state.key) {
             *subkey ^= word;
         }
     }
     replace(states);
+}
+
+/// The second half: the salt is mixed in.
+pub(super) fn mix_salt<const N: usize>(states: &mut [State; N]) {
     for state in states.iter_mut() {
         for (at, subkey) in state.subkeys.iter_mut().enumerate() {
             *subkey ^= state.salt[at % 4];
@@ -221,10 +225,12 @@ mod tests {
     fn states_in_step_do_not_mix() {
         let state = |byte: u8| State::new(&[byte, 0], [byte; 16]);
         let mut together = [state(1), state(2), state(3)];
-        mix(&mut together);
+        mix_password(&mut together);
+        mix_salt(&mut together);
         for (byte, together) in (1..).zip(&together) {
             let mut alone = [state(byte)];
-            mix(&mut alone);
+            mix_password(&mut alone);
+            mix_salt(&mut alone);
             assert_eq!(alone[0].digest(), together.digest());
         }
     }

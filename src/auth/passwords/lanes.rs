@@ -6,7 +6,7 @@
 
 use zeroize::Zeroizing;
 
-use super::blowfish::{State, mix};
+use super::blowfish::{State, mix_password, mix_salt};
 
 /// The most lanes that there is code for.
 pub const MOST_LANES: usize = 8;
@@ -93,8 +93,15 @@ impl<T> Lanes<T> {
     }
 
     /// Advances all lanes by one turn. Calls `finished` with each digest that is ready.
-    pub fn turn(&mut self, mut finished: impl FnMut(T, [u8; 24])) {
-        mix_all(&mut self.states);
+    pub fn turn(&mut self, finished: impl FnMut(T, [u8; 24])) {
+        self.turn_with_a_rest(|| (), finished);
+    }
+
+    /// The same, with a rest in the middle, some tens of microseconds after the beginning.
+    pub fn turn_with_a_rest(&mut self, rest: impl FnOnce(), mut finished: impl FnMut(T, [u8; 24])) {
+        in_step(&mut self.states, Half::Password);
+        rest();
+        in_step(&mut self.states, Half::Salt);
         for lane in (0..self.labels.len()).rev() {
             let label = &mut self.labels[lane];
             label.left = label.left.saturating_sub(1);
@@ -125,23 +132,32 @@ impl<T> Lanes<T> {
     }
 }
 
-/// One turn of all states; there is code for each number of them.
-fn mix_all(states: &mut [State]) {
+/// The halves of a turn.
+#[derive(Clone, Copy)]
+enum Half {
+    Password,
+    Salt,
+}
+
+/// Half a turn of all states; there is code for each number of them.
+fn in_step(states: &mut [State], half: Half) {
     /// Where there are just so many.
-    fn just<const N: usize>(states: &mut [State]) {
-        if let Ok(states) = states.try_into() {
-            mix::<N>(states);
+    fn just<const N: usize>(states: &mut [State], half: Half) {
+        match (states.try_into(), half) {
+            (Ok(states), Half::Password) => mix_password::<N>(states),
+            (Ok(states), Half::Salt) => mix_salt::<N>(states),
+            (Err(_), _) => {}
         }
     }
     match states.len() {
-        1 => just::<1>(states),
-        2 => just::<2>(states),
-        3 => just::<3>(states),
-        4 => just::<4>(states),
-        5 => just::<5>(states),
-        6 => just::<6>(states),
-        7 => just::<7>(states),
-        8 => just::<8>(states),
+        1 => just::<1>(states, half),
+        2 => just::<2>(states, half),
+        3 => just::<3>(states, half),
+        4 => just::<4>(states, half),
+        5 => just::<5>(states, half),
+        6 => just::<6>(states, half),
+        7 => just::<7>(states, half),
+        8 => just::<8>(states, half),
         _ => {}
     }
 }

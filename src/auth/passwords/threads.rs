@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tracing::warn;
 
+use super::courtesy::Courtesy;
 use super::lanes::{Computation, Lanes};
 use super::queue::{Job, Pace, Queue};
 use super::work::{Done, Next, Work};
@@ -73,6 +74,7 @@ impl Shared {
         let mut lanes = Lanes::new(self.lanes);
         let mut finished = Vec::with_capacity(self.lanes);
         let mut turns = 0_u32;
+        let mut courtesy = Courtesy::new(Clock::machine());
         loop {
             while lanes.have_room() {
                 match self.next(lanes.busy() == 0) {
@@ -82,8 +84,11 @@ impl Shared {
                 }
             }
             let (busy, begun) = (lanes.busy(), clock.uptime());
-            lanes.turn(|running, digest| finished.push((running, digest)));
-            self.learn(busy, clock.uptime().since(begun));
+            let mut resumed = begun;
+            lanes.turn_with_a_rest(
+                || resumed = courtesy.make_way(resumed),
+                |running, digest| finished.push((running, digest)),
+            );
             for (running, digest) in finished.drain(..) {
                 self.finish(running, &digest, &mut lanes);
             }
@@ -94,6 +99,8 @@ impl Shared {
                     |running| self.end(&running.job),
                 );
             }
+            let resumed = courtesy.make_way(resumed);
+            self.learn(busy, resumed.since(begun));
         }
     }
 
