@@ -18,12 +18,11 @@ build: ## Build the program as it is released: target/release/portcullis
 image: ## Build the image portcullis:local with Docker
 	docker build -f deploy/Dockerfile -t portcullis:local --build-arg REVISION=$$(git rev-parse --short HEAD) .
 
-image-test: image ## Run that image, read-only and without root, against a real Redis
+image-test: image ## Run that image, read-only and without root, against a real Redis, and the compose file with it
 	@deploy/image-test.sh
 
-compose: ## Start REPLICAS=3 of that image, HAProxy, Redis, Prometheus and Grafana with Docker
-	@umask 077; mkdir -p data/compose; test -s data/compose/jwt-secret || { head -c 48 /dev/urandom | base64 | tr -d '\n' > data/compose/jwt-secret && chmod 444 data/compose/jwt-secret; }
-	@if docker compose version >/dev/null 2>&1; then set -- docker compose; else set -- docker-compose; fi; exec "$$@" -f deploy/compose.yaml up --scale portcullis=$(or $(REPLICAS),3)
+compose: ## Start REPLICAS=3 of that image, HAProxy, Redis, a collector, Prometheus and Grafana with Docker
+	@deploy/compose.sh up --scale portcullis=$(or $(REPLICAS),3)
 
 load: ## Run the load test SCRIPT=smoke against BASE=http://localhost:8080 (THROTTLE=off make run); installs k6
 	@deploy/install.sh load

@@ -3,26 +3,29 @@
 #
 #   deploy/image-test.sh [IMAGE]     portcullis:local unless another is named
 #
-# Read-only, without capabilities or root, against a real Redis of this machine: size, user, health, end by SIGTERM.
+# Read-only, without capabilities or root, against a real Redis of this machine: size, user, health, end by SIGTERM. Then the
+# compose file with that image, where all its images are here or can be pulled: three replicas, a balancer, a logout.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 image=${1:-portcullis:local}
 most=$((25 * 1000 * 1000))
-redis_port=17379 port=17380 management=17390
+redis_port=17379 port=17380 management=17390 grafana=17391
 name=portcullis-image-test-$$
 folder=$(mktemp -d)
 
 say() { printf 'image-test: %s\n' "$*"; }
+compose() { PORTCULLIS_IMAGE=$image PORT=$port GRAFANA_PORT=$grafana deploy/compose.sh --project-name "$name" "$@"; }
 die() {
     printf 'image-test: %s\n' "$*" >&2
     docker logs "$name" 2>&1 | tail -n 10 >&2 || true
     exit 1
 }
-redis=''
+redis='' composed=''
 # shellcheck disable=SC2329 # the trap calls it
 clean_up() {
     docker rm --force "$name" >/dev/null 2>&1 || true
+    if [ -n "$composed" ]; then compose down --volumes --timeout 10 >/dev/null 2>&1 || true; fi
     if [ -n "$redis" ]; then kill "$redis" 2>/dev/null || true; wait "$redis" || true; fi
     rm -rf "$folder"
 }
@@ -36,15 +39,28 @@ title=$(docker image inspect --format '{{index .Config.Labels "org.opencontainer
 [ "$title" = Portcullis ] || die "it has no labels"
 say "$size bytes, user $user"
 
+binary=$folder/portcullis
 bom=$(docker create "$image")
+docker cp "$bom:/portcullis" "$binary" >/dev/null
 docker cp "$bom:/portcullis.cdx.json" "$folder/bom.json" >/dev/null
 docker rm "$bom" >/dev/null
-python3 - "$folder/bom.json" <<'PYTHON' || die "it has no bill of materials"
-import json, sys
+python3 - "$folder/bom.json" "$binary" <<'PYTHON' || die "it does not say what it is made of"
+import json, sys, zlib
 bom = json.load(open(sys.argv[1]))
 names = {part["name"] for part in bom["components"]}
-assert bom["bomFormat"] == "CycloneDX" and {"poem", "tokio", "jsonwebtoken", "redis"} <= names, names
-print(f"image-test: a bill of materials of {len(names)} parts")
+wanted = {"poem", "tokio", "jsonwebtoken", "redis"}
+assert bom["bomFormat"] == "CycloneDX" and wanted <= names, names
+# What cargo-auditable has left in the binary: a section of JSON, deflated.
+binary = open(sys.argv[2], "rb").read()
+table, size, count, strings = (int.from_bytes(binary[a:b], "little") for a, b in ((40, 48), (58, 60), (60, 62), (62, 64)))
+sections = [binary[table + size * number :][:size] for number in range(count)]
+place = lambda section: tuple(int.from_bytes(section[a:b], "little") for a, b in ((0, 4), (24, 32), (32, 40)))
+names_at = place(sections[strings])[1]
+text = lambda at: binary[names_at + at : binary.index(b"\0", names_at + at)]
+inside = next(binary[at : at + length] for name, at, length in map(place, sections) if text(name) == b".dep-v0")
+packages = {part["name"] for part in json.loads(zlib.decompress(inside))["packages"]}
+assert wanted <= packages, packages
+print(f"image-test: a bill of materials of {len(names)} parts, and {len(packages)} named in the binary itself")
 PYTHON
 
 redis-server deploy/redis.conf --dir "$folder" --port $redis_port --bind 127.0.0.1 >"$folder/redis.log" 2>&1 &
@@ -82,3 +98,43 @@ status=$(docker inspect --format '{{.State.ExitCode}}' "$name")
 [ "$status" = 0 ] || die "SIGTERM ended it with $status"
 ((SECONDS - begun < 40)) || die "it took $((SECONDS - begun)) s to end"
 say "ended by SIGTERM with 0 after $((SECONDS - begun)) s"
+
+mapfile -t wanted < <(compose config | sed -n 's/^ *image: //p' | sort -u)
+missing=()
+for one in "${wanted[@]}"; do
+    docker image inspect "$one" >/dev/null 2>&1 || docker pull --quiet "$one" >/dev/null 2>&1 || missing+=("$one")
+done
+if [ "${#missing[@]}" != 0 ]; then
+    say "the compose file is not tried: ${missing[*]} cannot be had here"
+    exit 0
+fi
+composed=yes
+compose up --detach --scale portcullis=3 >"$folder/compose.log" 2>&1 || die "compose: $(tail -n 5 "$folder/compose.log")"
+ask() { curl -sS -o "$folder/answer" -D "$folder/head" -w '%{http_code}' "http://127.0.0.1:$port/$1" "${@:2}" 2>/dev/null || true; }
+served_by() { sed -n 's/^x-served-by: *//Ip' "$folder/head" | tr -d '\r'; }
+for attempt in {1..60}; do
+    if [ "$(ask register -H 'content-type: application/json' -d "$body")" = 201 ]; then break; fi
+    [ "$attempt" -lt 60 ] || die "behind the balancer nobody can register: $(compose logs --tail 5)"
+    sleep 1
+done
+sleep 5
+[ "$(ask login -H 'content-type: application/json' -d "$body")" = 200 ] || die "no login behind the balancer"
+bearer="authorization: Bearer $(sed 's/.*"token":"\([^"]*\).*/\1/' "$folder/answer")"
+# asked STATUS: by each replica
+asked() {
+    local replicas=''
+    for _ in {1..30}; do
+        [ "$(ask dashboard -H "$bearer")" = "$1" ] || die "the dashboard is not $1: $(cat "$folder/answer")"
+        replicas+=$(served_by)$'\n'
+    done
+    [ "$(sort -u <<<"$replicas" | grep -c .)" = 3 ] || die "not three replicas: $(sort -u <<<"$replicas")"
+}
+asked 200
+[ "$(ask logout -X POST -H "$bearer")" = 204 ] || die "no logout behind the balancer"
+asked 401
+say "the compose file: three replicas, 30 dashboards each answered, and refused after the logout by all of them"
+for service in redis collector prometheus grafana; do
+    [ -n "$(docker ps --quiet --filter "label=com.docker.compose.project=$name" --filter "label=com.docker.compose.service=$service" --filter status=running)" ] ||
+        die "$service has ended: $(compose logs --tail 5 "$service")"
+done
+say "the others of the compose file run"

@@ -16,7 +16,7 @@ use crate::harness::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_server_is_reached_over_tls_and_a_certificate_that_is_not_good_is_refused() {
+async fn i27_one_server_is_reached_over_tls_and_a_certificate_that_is_not_good_is_refused() {
     let files = Files::new();
     let (server, port) = files.server("good", &[]).await;
     journey(files.settings(&format!("rediss://{}", at(port)), 0)).await;
@@ -212,7 +212,7 @@ async fn a_cluster_is_reached_over_tls() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_password_that_is_changed_gives_503_and_when_it_is_right_again_all_is_well_without_a_restart()
+async fn i26_a_password_that_is_changed_gives_503_and_when_it_is_right_again_all_is_well_without_a_restart()
  {
     let redis = Redis::start().await;
     let replica = Replica::serve(config(&redis.url())).await;

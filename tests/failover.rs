@@ -34,7 +34,7 @@ const EVENTS: [Event; 5] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rule_10_with_all_replicas_acknowledging_no_failover_loses_anything() {
+async fn i14_rule_10_with_all_replicas_acknowledging_no_failover_loses_anything() {
     let toll = fail_over(2).await;
     assert_eq!(toll.lost_registrations, 0, "{toll:?}");
     assert_eq!(toll.lost_passwords, 0, "{toll:?}");

@@ -114,6 +114,7 @@ const NOT_SETTINGS: [(&str, &[&str]); 7] = [
             "GF_ANALYTICS_REPORTING_ENABLED",
             "GF_AUTH_ANONYMOUS_ENABLED",
             "GRAFANA_IMAGE",
+            "GRAFANA_PORT",
             "HAPROXY_IMAGE",
             "PORTCULLIS_IMAGE",
             "PROMETHEUS_IMAGE",

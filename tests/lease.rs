@@ -18,7 +18,7 @@ use crate::harness::{Redis, Replica, User, acknowledged, patiently, report_zero,
 const QUESTIONS: usize = 20;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rule_8_a_resumed_primary_is_believed_without_a_lease_and_by_its_lag_and_not_with_one() {
+async fn i7_rule_8_a_resumed_primary_is_believed_without_a_lease_and_by_its_lag_and_not_with_one() {
     let (mut believed, mut lag_passes, mut checks) = (0, 0, 0);
     for _ in 0..rounds(1, 5) {
         let watched = Watched::start().await;

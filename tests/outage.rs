@@ -21,7 +21,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 const TOO_LONG: Duration = Duration::from_secs(6);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn redis_killed_under_load_loses_nothing_that_was_acknowledged() {
+async fn i2_redis_killed_under_load_loses_nothing_that_was_acknowledged() {
     let mut cluster = Cluster::of(REPLICAS).await;
     let load = Load::begin(&cluster);
     let times = rounds(3, 10);
@@ -42,7 +42,7 @@ async fn redis_killed_under_load_loses_nothing_that_was_acknowledged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn redis_paused_under_load_loses_nothing_that_was_acknowledged() {
+async fn i4_redis_paused_under_load_loses_nothing_that_was_acknowledged() {
     let cluster = Cluster::of(REPLICAS).await;
     let load = Load::begin(&cluster);
     let times = rounds(3, 10);

@@ -1,135 +1,18 @@
 //! Replicas come and go behind the balancer of `deploy/`: restarted in turn, killed, cut off from Redis.
 
-use std::fmt::Write as _;
-use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use rustix::process::Signal;
-use tempfile::TempDir;
 
-use crate::harness::process::{Process, folder};
-use crate::harness::tools::repository;
+use crate::harness::site::{REPLICAS, Site};
 use crate::harness::{
-    Anonymous, Dice, PASSWORD, Proxy, Redis, SECRET, User, Weather, free_port, installed,
-    patiently, report_zero, rounds,
+    Anonymous, Dice, PASSWORD, Proxy, Redis, User, Weather, patiently, report_zero, rounds,
 };
 
-const REPLICAS: usize = 3;
 const PEOPLE: usize = 12;
-
-/// Replicas on fixed ports, and HAProxy with our configuration in front of them.
-struct Site {
-    places: Vec<(TempDir, u16, u16, String)>,
-    replicas: Vec<Process>,
-    haproxy: Child,
-    port: u16,
-    _folder: TempDir,
-}
-
-impl Site {
-    /// Each replica reaches Redis at one of these addresses.
-    async fn over(urls: [String; REPLICAS]) -> Self {
-        installed("haproxy", "haproxy");
-        let places = urls.map(|url| (folder(), free_port(), free_port(), url));
-        let places: Vec<_> = places.into_iter().collect();
-        let mut replicas = Vec::new();
-        let mut backend = "backend replicas\n".to_owned();
-        for (number, place) in places.iter().enumerate() {
-            replicas.push(begin(place).await);
-            let (_, port, management, _) = place;
-            writeln!(
-                backend,
-                "    server replica-{number} 127.0.0.1:{port} check port {management}"
-            )
-            .unwrap();
-        }
-        let (folder, port) = (folder(), free_port());
-        let file = folder.path().join("replicas.cfg");
-        std::fs::write(&file, backend).unwrap();
-        let haproxy = Command::new("haproxy")
-            .args(["-db", "-f"])
-            .arg(repository("deploy/haproxy.cfg"))
-            .arg("-f")
-            .arg(&file)
-            .env("PORT", port.to_string())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let this = Self {
-            places,
-            replicas,
-            haproxy,
-            port,
-            _folder: folder,
-        };
-        for _ in 0..1000 {
-            let answer = this.anyone().try_get("/dashboard").await;
-            if answer.is_ok_and(|answer| answer.status == 401) {
-                return this;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("HAProxy does not answer");
-    }
-
-    fn address(&self) -> SocketAddr {
-        ([127, 0, 0, 1], self.port).into()
-    }
-
-    /// Somebody with connections of his own.
-    fn anyone(&self) -> Anonymous {
-        Anonymous::at(self.address())
-    }
-
-    /// Starts a replica again where it was, and waits until the balancer may have seen that.
-    async fn again(&mut self, number: usize) {
-        self.replicas[number] = begin(&self.places[number]).await;
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-
-    /// How many replicas answer through the balancer.
-    async fn seen(&self) -> usize {
-        let mut seen = std::collections::BTreeSet::new();
-        for _ in 0..30 {
-            let answer = self.anyone().get("/nowhere").await;
-            seen.insert(answer.header("x-served-by").to_owned());
-        }
-        seen.remove("");
-        seen.len()
-    }
-
-    async fn ready(&self, number: usize) -> bool {
-        self.replicas[number].probes().get("/readyz").await.status == 200
-    }
-}
-
-impl Drop for Site {
-    fn drop(&mut self) {
-        self.haproxy.kill().ok();
-        self.haproxy.wait().ok();
-    }
-}
-
-async fn begin((folder, port, management, url): &(TempDir, u16, u16, String)) -> Process {
-    let (listen, management) = (
-        format!("127.0.0.1:{port}"),
-        format!("127.0.0.1:{management}"),
-    );
-    let settings = [
-        ("REDIS_URL", url.as_str()),
-        ("JWT_SECRET", SECRET),
-        ("TRUSTED_PROXIES", "127.0.0.1"),
-        ("LISTEN", &listen),
-        ("MANAGEMENT_LISTEN", &management),
-        ("DRAIN_DELAY", "2s"),
-    ];
-    Process::serve(folder.path(), &settings).await
-}
 
 /// What people were answered.
 #[derive(Default)]
@@ -333,7 +216,7 @@ async fn a_replica_that_alone_is_cut_off_leaves_the_balancer_and_comes_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn with_redis_gone_nobody_leaves_before_ten_seconds_and_all_come_back_without_a_restart() {
     let mut redis = Redis::start().await;
-    let mut site = Site::over([redis.url(), redis.url(), redis.url()]).await;
+    let site = Site::over([redis.url(), redis.url(), redis.url()]).await;
     let user = User::register_at(&site.anyone(), "alice").await;
     redis.kill();
     let gone = Instant::now();
@@ -362,10 +245,5 @@ async fn with_redis_gone_nobody_leaves_before_ten_seconds_and_all_come_back_with
     );
     tokio::time::sleep(Duration::from_millis(1500)).await;
     assert_eq!(site.anyone().dashboard(&user.token).await.status, 200);
-    for replica in &mut site.replicas {
-        assert!(
-            replica.stop().await.success(),
-            "it is the one that was started"
-        );
-    }
+    site.end().await;
 }

@@ -17,7 +17,7 @@ use crate::harness::{Anonymous, PASSWORD, Replica, User, acknowledged, patiently
 const FEED: &str = "portcullis:{feed}:revocations";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cluster_serves_the_whole_journey_while_slots_move_and_a_primary_fails() {
+async fn i15_i16_a_cluster_serves_the_whole_journey_while_slots_move_and_a_primary_fails() {
     let mut shards = Shards::start().await;
     let replicas = Replica::serve_all(2, &acknowledged(&shards.url(), 1)).await;
     journey(&replicas).await;

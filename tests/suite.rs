@@ -38,6 +38,7 @@ mod durability;
 mod encryption;
 mod errors;
 mod failover;
+mod faults;
 mod feed;
 mod forgeries;
 mod fuzz;

@@ -540,7 +540,7 @@ async fn a_real_prometheus_scrapes_a_replica() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_receiver_that_is_absent_or_deaf_changes_nothing_for_requests() {
+async fn i23_a_receiver_that_is_absent_or_deaf_changes_nothing_for_requests() {
     let (folder, redis) = (folder(), Redis::start().await);
     // The second takes connections and never answers.
     let deaf = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -14,6 +14,7 @@ pub mod receiver;
 mod redis;
 pub mod sentinel;
 pub mod shards;
+pub mod site;
 pub mod tools;
 mod wire;
 
