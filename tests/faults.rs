@@ -340,7 +340,8 @@ async fn i22_without_descriptors_idle_connections_make_room_and_nothing_spins() 
         }
     }
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let share = (processor_time(pid) - worked).as_secs_f64() / begun.elapsed().as_secs_f64();
+    let worked = processor_time(pid).saturating_sub(worked);
+    let share = worked.as_secs_f64() / begun.elapsed().as_secs_f64();
     println!(
         "with {} connections and descriptors for 20 it took {:.1} % of a core",
         crowd.len(),
