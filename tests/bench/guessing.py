@@ -57,7 +57,7 @@ AIMS = {
 
 def guessing(say, rounds, seconds):
     """The dashboard at a thousand a second beside guessers, with the throttles as they are by default and without any."""
-    redis = Redis()
+    redis = Redis(in_memory=True)
     servers = {
         "on": Replica(redis, THROTTLE="on"),
         "off": Replica(redis),

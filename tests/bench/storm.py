@@ -58,7 +58,7 @@ class Logins:
 
 def storm(say, rounds, seconds):
     """The dashboard beside 0, 32 and 64 logins in flight, in turns, and beside those of Fastify."""
-    redis = Redis()
+    redis = Redis(in_memory=True)
     systems = {"Portcullis": Replica(redis), "Fastify, native bcrypt": Fastify(redis)}
     try:
         for server in systems.values():
