@@ -45,12 +45,14 @@ def main():
     if not PROGRAM.exists():
         sys.exit("bench: the program is not built: run  make build")
 
-    result = {"machine": machine(), "begun": time.strftime("%Y-%m-%d"), "rounds": wanted.rounds, "subjects": {}}
+    result = {"machine": machine(), "subjects": {}}
+    commit = version("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD")
+    run = {"commit": commit, "begun": time.strftime("%Y-%m-%d"), "rounds": wanted.rounds, "seconds": wanted.seconds}
     for name in only:
         title, measure = SUBJECTS[name]
         begun = time.monotonic()
         say = lambda what: print(f"bench: {name}, {time.monotonic() - begun:4.0f} s: {what}", file=sys.stderr, flush=True)
-        result["subjects"][name] = {"title": title, "rows": measure(say, wanted.rounds, wanted.seconds)}
+        result["subjects"][name] = {"title": title, **run, "rows": measure(say, wanted.rounds, wanted.seconds)}
     folder = ROOT / "target/bench"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
@@ -59,28 +61,30 @@ def main():
     print(text)
 
 
+def version(*words):
+    return subprocess.run(words, capture_output=True, text=True, check=False).stdout.split("\n")[0]
+
+
 def machine():
     cpu = next(
         (row.split(":", 1)[1].strip() for row in Path("/proc/cpuinfo").read_text().splitlines() if row.startswith("model name")),
         platform.machine(),
     )
-    version = lambda *words: subprocess.run(words, capture_output=True, text=True, check=False).stdout.split("\n")[0]
     return {
         "cpu": cpu,
         "cores": len([row for row in Path("/proc/cpuinfo").read_text().splitlines() if row.startswith("processor")]),
         "system": platform.platform(),
         "redis": version("redis-server", "--version"),
         "rust": version("rustc", "--version"),
-        "commit": version("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"),
     }
 
 
 def markdown(result):
     about = result["machine"]
-    lines = [f"{about['cpu']}, {about['cores']} cores, {about['system']}; {result['rounds']} rounds, medians."]
+    lines = [f"{about['cpu']}, {about['cores']} cores, {about['system']}; medians."]
     for subject in result["subjects"].values():
         rows = subject["rows"]
-        lines += ["", f"## {subject['title']}", ""]
+        lines += ["", f"## {subject['title']}", "", f"{subject['rounds']} rounds of {subject['seconds']} s, commit {subject['commit']}.", ""]
         lines.append("| " + " | ".join(rows[0]) + " |")
         lines.append("|" + "---|" * len(rows[0]))
         for row in rows:
