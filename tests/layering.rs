@@ -123,6 +123,10 @@ const NOT_SETTINGS: [(&str, &[&str]); 7] = [
     ),
     ("of run.sh", &["BINARY", "PROFILE", "REPLICAS"]),
     (
+        "of make load and make bench",
+        &["BASE", "DURATION", "ONLY", "SCRIPT"],
+    ),
+    (
         "of handover.sh",
         &[
             "REDISCLI_AUTH",
