@@ -78,7 +78,7 @@ const ENTRIES: [&str; 12] = [
 ];
 
 /// Variables in `deploy/` that are no settings of the program.
-const NOT_SETTINGS: [(&str, &[&str]); 7] = [
+const NOT_SETTINGS: [(&str, &[&str]); 8] = [
     (
         "of the shell and the system",
         &[
