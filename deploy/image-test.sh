@@ -25,7 +25,7 @@ redis='' composed=''
 # shellcheck disable=SC2329 # the trap calls it
 clean_up() {
     docker rm --force "$name" >/dev/null 2>&1 || true
-    if [ -n "$composed" ]; then compose down --volumes --timeout 10 >/dev/null 2>&1 || true; fi
+    if [ -n "$composed" ]; then compose down --volumes --timeout 10 >"$folder/down.log" 2>&1 || cat "$folder/down.log" >&2; fi
     if [ -n "$redis" ]; then kill "$redis" 2>/dev/null || true; wait "$redis" || true; fi
     rm -rf "$folder"
 }
@@ -44,20 +44,15 @@ bom=$(docker create "$image")
 docker cp "$bom:/portcullis" "$binary" >/dev/null
 docker cp "$bom:/portcullis.cdx.json" "$folder/bom.json" >/dev/null
 docker rm "$bom" >/dev/null
-python3 - "$folder/bom.json" "$binary" <<'PYTHON' || die "it does not say what it is made of"
+objcopy --dump-section .dep-v0="$folder/dependencies" "$binary" /dev/null || die "the binary does not name its dependencies"
+python3 - "$folder/bom.json" "$folder/dependencies" <<'PYTHON' || die "it does not say what it is made of"
 import json, sys, zlib
 bom = json.load(open(sys.argv[1]))
 names = {part["name"] for part in bom["components"]}
 wanted = {"poem", "tokio", "jsonwebtoken", "redis"}
 assert bom["bomFormat"] == "CycloneDX" and wanted <= names, names
-# What cargo-auditable has left in the binary: a section of JSON, deflated.
-binary = open(sys.argv[2], "rb").read()
-table, size, count, strings = (int.from_bytes(binary[a:b], "little") for a, b in ((40, 48), (58, 60), (60, 62), (62, 64)))
-sections = [binary[table + size * number :][:size] for number in range(count)]
-place = lambda section: tuple(int.from_bytes(section[a:b], "little") for a, b in ((0, 4), (24, 32), (32, 40)))
-names_at = place(sections[strings])[1]
-text = lambda at: binary[names_at + at : binary.index(b"\0", names_at + at)]
-inside = next(binary[at : at + length] for name, at, length in map(place, sections) if text(name) == b".dep-v0")
+# What cargo-auditable has left in the binary: JSON, deflated.
+inside = open(sys.argv[2], "rb").read()
 packages = {part["name"] for part in json.loads(zlib.decompress(inside))["packages"]}
 assert wanted <= packages, packages
 print(f"image-test: a bill of materials of {len(names)} parts, and {len(packages)} named in the binary itself")
@@ -110,7 +105,8 @@ if [ "${#missing[@]}" != 0 ]; then
 fi
 composed=yes
 compose up --detach --scale portcullis=3 >"$folder/compose.log" 2>&1 || die "compose: $(tail -n 5 "$folder/compose.log")"
-ask() { curl -sS -o "$folder/answer" -D "$folder/head" -w '%{http_code}' "http://127.0.0.1:$port/$1" "${@:2}" 2>/dev/null || true; }
+# ask PATH OPTION…: the status; 000 while nobody answers
+ask() { curl -s -o "$folder/answer" -D "$folder/head" -w '%{http_code}' "http://127.0.0.1:$port/$1" "${@:2}"; }
 served_by() { sed -n 's/^x-served-by: *//Ip' "$folder/head" | tr -d '\r'; }
 for attempt in {1..60}; do
     if [ "$(ask register -H 'content-type: application/json' -d "$body")" = 201 ]; then break; fi

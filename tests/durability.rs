@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures_util::future::join_all;
 use tempfile::TempDir;
 
+use crate::harness::tools::compile;
 use crate::harness::{
-    Anonymous, Answer, Dice, PASSWORD, Redis, Replica, config, installed, patiently, report_zero,
-    rounds,
+    Anonymous, Answer, Dice, PASSWORD, Redis, Replica, config, patiently, report_zero, rounds,
 };
 
 /// People who register, log in and log out until the power goes.
@@ -184,16 +184,7 @@ struct Disk(TempDir);
 impl Disk {
     fn new() -> Self {
         let disk = Self(tempfile::tempdir().unwrap());
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/durability/power_cut.c");
-        let compiled = installed("cc", "gcc")
-            .args(["-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-o"])
-            .arg(disk.library())
-            .arg(source)
-            .arg("-ldl")
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&compiled.stderr);
-        assert!(compiled.status.success(), "{said}");
+        compile("tests/durability/power_cut.c", disk.library().as_ref());
         disk
     }
 

@@ -4,22 +4,21 @@
 //! Redis killed and paused under load is in `outage`, a paused or replaced primary in `lease` and `failover`, a Cluster in
 //! `sharding`, certificates in `encryption`, replicas that end in `rolling`.
 
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
+mod bad_hour;
+mod people;
+
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use rustix::process::{Resource, Rlimit, Signal};
-use tempfile::TempDir;
 
+use self::bad_hour::BadHour;
+use self::people::{People, in_time};
 use crate::harness::site::{REPLICAS, Site, Variables};
 use crate::harness::{
-    Anonymous, Answer, Cluster, PASSWORD, Proxy, REDIS_PASSWORD, Redis, User, Weather, Wire,
-    free_port, installed, patiently, report_zero, rounds,
+    Anonymous, Cluster, PASSWORD, Proxy, REDIS_PASSWORD, Redis, User, Weather, Wire, free_port,
+    patiently, report_zero, rounds,
 };
-
-/// No request may take longer: several times the deadline of a request (1 s for Redis in all), since all share one machine.
-const TOO_LONG: Duration = Duration::from_secs(6);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i1_replicas_that_start_without_redis_live_and_serve_when_it_comes() {
@@ -44,7 +43,7 @@ async fn i1_replicas_that_start_without_redis_live_and_serve_when_it_comes() {
 async fn i3_with_redis_in_a_black_hole_everything_is_503_in_time() {
     let redis = Redis::start().await;
     let proxy = Proxy::to(redis.addr()).await;
-    let site = Site::over([proxy.url(), proxy.url(), proxy.url()]).await;
+    let site = Site::at(&proxy.url()).await;
     let people = People::of(&site).await;
     proxy.set(Weather {
         black_hole: true,
@@ -63,7 +62,7 @@ async fn i3_with_redis_in_a_black_hole_everything_is_503_in_time() {
 async fn i5_a_network_that_is_slow_and_uneven_costs_no_request() {
     let redis = Redis::start().await;
     let proxy = Proxy::to(redis.addr()).await;
-    let site = Site::over([proxy.url(), proxy.url(), proxy.url()]).await;
+    let site = Site::at(&proxy.url()).await;
     // Up to 35 ms each way: more than the freshness window in all.
     proxy.set(Weather {
         delay: Duration::from_millis(35),
@@ -92,21 +91,13 @@ async fn i5_a_network_that_is_slow_and_uneven_costs_no_request() {
 #[tokio::test(flavor = "multi_thread")]
 async fn i6_a_primary_that_was_demoted_is_believed_nothing_until_it_is_one_again() {
     let redis = Redis::start().await;
-    let site = Site::over([redis.url(), redis.url(), redis.url()]).await;
+    let site = Site::at(&redis.url()).await;
     let people = People::of(&site).await;
     // Of a primary that is not there, so that it keeps what it has.
     let nobody = free_port().to_string();
     let () = redis.command(&["REPLICAOF", "127.0.0.1", &nobody]).await;
-    site.wait("nobody believes it", async || {
-        people
-            .reader
-            .at
-            .dashboard(&people.reader.token)
-            .await
-            .status
-            == 503
-    })
-    .await;
+    site.wait("nobody believes it", async || people.look().await == 503)
+        .await;
     let tally = people.ask_often(rounds(5, 20)).await;
     tally.check([503, 503, 503, 503, 503]);
     let () = redis.command(&["REPLICAOF", "NO", "ONE"]).await;
@@ -117,7 +108,7 @@ async fn i6_a_primary_that_was_demoted_is_believed_nothing_until_it_is_one_again
 #[tokio::test(flavor = "multi_thread")]
 async fn i8_a_full_redis_takes_logouts_and_answers_checks_and_refuses_the_rest() {
     let redis = Redis::start().await;
-    let site = Site::over([redis.url(), redis.url(), redis.url()]).await;
+    let site = Site::at(&redis.url()).await;
     let people = People::of(&site).await;
     let () = redis.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
     let tally = people.ask_often(3).await;
@@ -131,7 +122,7 @@ async fn i8_a_full_redis_takes_logouts_and_answers_checks_and_refuses_the_rest()
 #[tokio::test(flavor = "multi_thread")]
 async fn i9_a_redis_that_begins_to_evict_is_not_used_any_longer() {
     let redis = Redis::start().await;
-    let site = Site::over([redis.url(), redis.url(), redis.url()]).await;
+    let site = Site::at(&redis.url()).await;
     let people = People::of(&site).await;
     let policy = async |policy| {
         let () = redis
@@ -176,7 +167,7 @@ async fn i12_a_full_disk_loses_nothing_that_was_acknowledged() {
         let variables = bad.preloaded("BAD_DISK");
         let variables = variables.each_ref().map(|(name, value)| (*name, &**value));
         let mut redis = Redis::under(&variables, &options).await;
-        let site = Site::over([redis.url(), redis.url(), redis.url()]).await;
+        let site = Site::at(&redis.url()).await;
         let people = People::of(&site).await;
         bad.begin("");
         // The first write finds it out.
@@ -200,7 +191,7 @@ async fn i12_a_full_disk_loses_nothing_that_was_acknowledged() {
 async fn i13_more_requests_than_connections_to_a_slow_redis_are_200_or_503_and_then_200() {
     let redis = Redis::start().await;
     let proxy = Proxy::to(redis.addr()).await;
-    let site = Site::over([proxy.url(), proxy.url(), proxy.url()]).await;
+    let site = Site::at(&proxy.url()).await;
     let people = People::of(&site).await;
     proxy.set(Weather {
         delay: Duration::from_millis(100),
@@ -229,7 +220,7 @@ async fn i13_more_requests_than_connections_to_a_slow_redis_are_200_or_503_and_t
 #[tokio::test(flavor = "multi_thread")]
 async fn i19_a_replica_that_hangs_leaves_the_balancer_and_comes_back_with_what_it_missed() {
     let redis = Redis::start().await;
-    let site = Site::over([redis.url(), redis.url(), redis.url()]).await;
+    let site = Site::at(&redis.url()).await;
     let people = People::of(&site).await;
     site.replicas[1].signal(Signal::STOP);
     let stopped = Instant::now();
@@ -311,7 +302,7 @@ async fn i20_i21_replicas_whose_clocks_are_off_or_jump_sign_and_verify_by_that_o
 #[tokio::test(flavor = "multi_thread")]
 async fn i22_without_descriptors_idle_connections_make_room_and_nothing_spins() {
     let redis = Redis::start().await;
-    let site = Site::over([redis.url(), redis.url(), redis.url()]).await;
+    let site = Site::at(&redis.url()).await;
     let people = People::of(&site).await;
     let replica = &site.replicas[0];
     let pid = replica.pid();
@@ -370,16 +361,8 @@ async fn i24_with_the_name_of_redis_gone_all_is_503_and_well_again_when_it_is_ba
     let _: u64 = redis
         .command(&["CLIENT", "KILL", "USER", "portcullis"])
         .await;
-    site.wait("it is missed", async || {
-        people
-            .reader
-            .at
-            .dashboard(&people.reader.token)
-            .await
-            .status
-            == 503
-    })
-    .await;
+    site.wait("it is missed", async || people.look().await == 503)
+        .await;
     let tally = people.ask_often(3).await;
     tally.check([503, 503, 503, 503, 503]);
     bad.end();
@@ -406,12 +389,7 @@ async fn i25_twenty_replicas_that_reconnect_at_once_are_ready_and_crowd_nobody_o
             .replicas
             .iter()
             .map(|replica| user.dashboard_at(replica));
-        let mut checks = join_all(checks).await;
-        for (status, replica) in checks.iter_mut().zip(&cluster.replicas) {
-            while *status == 503 {
-                *status = user.dashboard_at(replica).await;
-            }
-        }
+        let checks = join_all(checks).await;
         assert!(checks.iter().all(|status| *status == 200), "{checks:?}");
         let ready = back.elapsed();
         let clients: String = cluster.redis.command(&["INFO", "clients"]).await;
@@ -427,126 +405,6 @@ async fn i25_twenty_replicas_that_reconnect_at_once_are_ready_and_crowd_nobody_o
     }
 }
 
-/// A status for each of what people do: register, log in, refresh, look at the dashboard, log out.
-type Statuses = [u16; 5];
-
-/// People who are logged in before the bad hour begins.
-struct People {
-    reader: User,
-    leaver: User,
-    asked: AtomicUsize,
-}
-
-impl People {
-    async fn of(site: &Site) -> Self {
-        let reader = User::register_at(&site.anyone(), "reader").await;
-        let leaver = User::register_at(&site.anyone(), "leaver").await;
-        Self {
-            reader,
-            leaver,
-            asked: AtomicUsize::new(0),
-        }
-    }
-
-    /// Does everything so many times; each time as many people as replicas at once.
-    async fn ask_often(&self, times: usize) -> Tally {
-        // Views of the revocations may be fresh for a window more.
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        let mut tally = Tally::default();
-        for time in 0..times {
-            let asks = (0..REPLICAS).map(|number| self.ask(time == 0 && number == 0));
-            for (statuses, longest) in join_all(asks).await {
-                tally.statuses.push(statuses);
-                tally.longest = tally.longest.max(longest);
-            }
-        }
-        tally
-    }
-
-    /// Does everything; logs out only where that was not tried before, since it cannot be tried twice.
-    async fn ask(&self, leaves: bool) -> (Vec<(usize, u16)>, Duration) {
-        let at = &self.reader.at;
-        let mut seen = Vec::new();
-        let mut longest = Duration::ZERO;
-        let mut lap = Instant::now();
-        let mut take = |what: usize, answer: &Answer| {
-            if answer.status == 503 {
-                answer.code();
-            }
-            seen.push((what, answer.status));
-            longest = longest.max(lap.elapsed());
-            lap = Instant::now();
-        };
-        let name = format!("late-{}", self.asked.fetch_add(1, Ordering::Relaxed));
-        take(0, &in_time(at.register(&name, PASSWORD)).await);
-        take(1, &in_time(at.login("reader", PASSWORD)).await);
-        take(2, &in_time(at.refresh(&self.reader.refresh_token)).await);
-        take(3, &in_time(at.dashboard(&self.reader.token)).await);
-        if leaves {
-            take(4, &in_time(at.logout(&self.leaver.token)).await);
-        }
-        (seen, longest)
-    }
-
-    /// Waits until all is well, and looks whether nothing that was acknowledged is lost: those who were there are there, and
-    /// whoever logged out, or tried to and was told 503, is not let in once he has said it again.
-    async fn see_all_well(&self, site: &Site) {
-        site.all_ready().await;
-        let again = User::log_in(&self.reader.at, "reader").await;
-        let said = patiently(async || self.leaver.at.logout(&self.leaver.token).await).await;
-        assert_eq!(said.status, 204);
-        for replica in &site.replicas {
-            let at = again.at.towards_addr(replica.addr);
-            assert_eq!(at.dashboard(&again.token).await.status, 200);
-            assert_eq!(at.dashboard(&self.reader.token).await.status, 200);
-            assert_eq!(at.dashboard(&self.leaver.token).await.status, 401);
-        }
-        let refreshed = self.reader.at.refresh(&self.reader.refresh_token).await;
-        assert_eq!(refreshed.status, 200, "{refreshed:?}");
-    }
-}
-
-/// What people were answered in a bad hour.
-#[derive(Default)]
-struct Tally {
-    statuses: Vec<Vec<(usize, u16)>>,
-    longest: Duration,
-}
-
-impl Tally {
-    fn check(&self, wanted: Statuses) {
-        let all: Vec<_> = self.statuses.iter().flatten().collect();
-        println!(
-            "{} answers, the slowest after {:.2?}",
-            all.len(),
-            self.longest
-        );
-        let names = ["register", "login", "refresh", "dashboard", "logout"];
-        for &&(what, status) in &all {
-            assert_eq!(status, wanted[what], "{}: {all:?}", names[what]);
-        }
-        assert!(self.longest < TOO_LONG, "{:?}", self.longest);
-    }
-}
-
-impl Site {
-    /// What all probes must answer: of life, and of readiness.
-    async fn probed(&self, livez: u16, readyz: u16) {
-        for replica in &self.replicas {
-            let probes = replica.probes();
-            assert_eq!(probes.get("/livez").await.status, livez);
-            assert_eq!(probes.get("/readyz").await.status, readyz);
-        }
-    }
-}
-
-/// An answer, which must come: nobody is left waiting.
-async fn in_time(answer: impl Future<Output = Answer>) -> Answer {
-    tokio::time::timeout(TOO_LONG * 2, answer)
-        .await
-        .expect("no answer")
-}
-
 /// What the threads of a process have used of the processors.
 fn processor_time(pid: u32) -> Duration {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
@@ -555,56 +413,4 @@ fn processor_time(pid: u32) -> Duration {
         text.split(' ').next()?.parse::<u64>().ok()
     });
     Duration::from_nanos(nanos.sum())
-}
-
-/// A file that says how bad it is, for the program into which `bad_hour.c` is preloaded.
-struct BadHour {
-    folder: TempDir,
-}
-
-impl BadHour {
-    fn new() -> Self {
-        let this = Self {
-            folder: tempfile::tempdir().unwrap(),
-        };
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faults/bad_hour.c");
-        let compiled = installed("cc", "gcc")
-            .args(["-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-o"])
-            .arg(this.library())
-            .arg(source)
-            .arg("-ldl")
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&compiled.stderr);
-        assert!(compiled.status.success(), "{said}");
-        this
-    }
-
-    fn library(&self) -> PathBuf {
-        self.folder.path().join("bad_hour.so")
-    }
-
-    fn file(&self) -> PathBuf {
-        self.folder.path().join("now")
-    }
-
-    /// The variables of a program that has this bad hour.
-    fn preloaded(&self, kind: &'static str) -> [(&'static str, String); 2] {
-        let text = |path: PathBuf| path.display().to_string();
-        [
-            ("LD_PRELOAD", text(self.library())),
-            (kind, text(self.file())),
-        ]
-    }
-
-    fn begin(&self, how: &str) {
-        // In one step: whoever looks at it sees a whole one.
-        let next = self.folder.path().join("next");
-        std::fs::write(&next, how).unwrap();
-        std::fs::rename(next, self.file()).unwrap();
-    }
-
-    fn end(&self) {
-        std::fs::remove_file(self.file()).unwrap();
-    }
 }

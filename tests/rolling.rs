@@ -100,7 +100,7 @@ async fn beside(site: &mut Site, answers: &Answers, happens: impl AsyncFnOnce(&m
 #[tokio::test(flavor = "multi_thread")]
 async fn i17_replicas_are_restarted_in_turn_twice_over_and_no_request_fails() {
     let redis = Redis::start().await;
-    let mut site = Site::over([redis.url(), redis.url(), redis.url()]).await;
+    let mut site = Site::at(&redis.url()).await;
     let answers = Answers::default();
     let wanted = rounds(30_000, 100_000);
     beside(&mut site, &answers, async |site| {
@@ -132,7 +132,7 @@ async fn i17_replicas_are_restarted_in_turn_twice_over_and_no_request_fails() {
 #[tokio::test(flavor = "multi_thread")]
 async fn i18_a_killed_replica_costs_what_was_in_flight_on_it_and_nothing_that_was_acknowledged() {
     let redis = Redis::start().await;
-    let mut site = Site::over([redis.url(), redis.url(), redis.url()]).await;
+    let mut site = Site::at(&redis.url()).await;
     let answers = Answers::default();
     let kills = rounds(5, 20);
     let mut when = Vec::new();
@@ -216,7 +216,7 @@ async fn a_replica_that_alone_is_cut_off_leaves_the_balancer_and_comes_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn with_redis_gone_nobody_leaves_before_ten_seconds_and_all_come_back_without_a_restart() {
     let mut redis = Redis::start().await;
-    let site = Site::over([redis.url(), redis.url(), redis.url()]).await;
+    let site = Site::at(&redis.url()).await;
     let user = User::register_at(&site.anyone(), "alice").await;
     redis.kill();
     let gone = Instant::now();

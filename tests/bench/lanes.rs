@@ -1,4 +1,5 @@
-//! How many bcrypt computations a second of a core yields, by cost and number of lanes, beside the crate: `cargo bench --bench lanes`.
+//! How many bcrypt computations a second of a core yields, by cost and number of lanes, beside the crate:
+//! `cargo bench --bench lanes`.
 
 #![expect(
     clippy::cast_precision_loss,

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::cluster::SECRET;
 use super::installed;
 use super::people::Anonymous;
-use super::process::{Process, folder};
+use super::process::{PATIENCE, Process, folder};
 use super::redis::free_port;
 use super::tools::repository;
 
@@ -43,6 +43,11 @@ impl Site {
         let site = Self::begin(urls.map(|url| vec![("REDIS_URL", url)])).await;
         site.all_ready().await;
         site
+    }
+
+    /// A site whose replicas all reach Redis at this address, each ready.
+    pub async fn at(url: &str) -> Self {
+        Self::over([(); REPLICAS].map(|()| url.to_owned())).await
     }
 
     /// A site whose replicas listen, and may not be ready.
@@ -117,7 +122,7 @@ impl Site {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        let held = tokio::time::timeout(Duration::from_mins(1), wait).await;
+        let held = tokio::time::timeout(PATIENCE, wait).await;
         assert!(held.is_ok(), "it never holds that {what}");
     }
 
@@ -151,6 +156,15 @@ impl Site {
     /// Whether a replica says that it is ready.
     pub async fn ready(&self, number: usize) -> bool {
         self.replicas[number].probes().get("/readyz").await.status == 200
+    }
+
+    /// What all probes must answer: of life, and of readiness.
+    pub async fn probed(&self, livez: u16, readyz: u16) {
+        for replica in &self.replicas {
+            let probes = replica.probes();
+            assert_eq!(probes.get("/livez").await.status, livez);
+            assert_eq!(probes.get("/readyz").await.status, readyz);
+        }
     }
 
     /// Ends the replicas, which must be those that were started.

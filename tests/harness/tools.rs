@@ -33,6 +33,13 @@ pub fn printed(command: &mut Command) -> String {
     out.into_owned() + &err
 }
 
+/// Compiles a C file of the tests into a library that is preloaded into a program.
+pub fn compile(source: &str, library: &Path) {
+    let mut compiler = super::installed("cc", "gcc");
+    compiler.args(["-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-o"]);
+    printed(compiler.arg(library).arg(repository(source)).arg("-ldl"));
+}
+
 /// The documents of a YAML file.
 pub fn yaml(path: &Path) -> Vec<serde_json::Value> {
     let script =

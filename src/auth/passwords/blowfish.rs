@@ -1,8 +1,8 @@
 //! Blowfish as bcrypt uses it, on several states in step.
 //!
 //! A round of Blowfish waits for four loads whose addresses the round before has just computed: one state alone leaves most
-//! of a core idle. [`mix_password`] and [`mix_salt`] advance `N` independent states together, one round of each at a time, so that the core always
-//! has loads of the others to work on. `N` is a constant of the compiled code: the loops over it are unrolled, and every
+//! of a core idle. [`mix_password`] and [`mix_salt`] advance `N` independent states together, one round of each at a time, so
+//! that the core always has loads of the others to work on. `N` is a constant of the compiled code: the loops over it are unrolled, and every
 //! state's words stay in registers.
 //!
 //! Nothing here decides anything by the data but where it loads from, as with every bcrypt.
