@@ -220,6 +220,45 @@ async fn rule_6_and_7_what_a_flush_has_lost_is_put_back_by_twenty_replicas_witho
     report_zero("revoked sessions that a newcomer does not know", lost);
 }
 
+/// For how long the present history settles, as whoever first saw it has written down.
+async fn settling(redis: &Redis) -> Duration {
+    let ask = "local time = redis.call('TIME')
+        local now = time[1] * 1000 + math.floor(time[2] / 1000)
+        return {redis.call('GET', KEYS[1]) or '', redis.call('INFO', 'server'), now}";
+    loop {
+        let (settled, server, now): (String, String, u64) = redis
+            .command(&["EVAL", ask, "1", "portcullis:{feed}:settled"])
+            .await;
+        let (history, from) = settled.split_once(' ').unwrap_or_default();
+        let run = history.split(':').next().unwrap();
+        if !run.is_empty() && server.contains(run) {
+            return Duration::from_millis(from.parse::<u64>().unwrap().saturating_sub(now));
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rule_9_a_history_settles_for_less_time_where_a_restart_has_cut_everybody_off() {
+    let short = Duration::from_millis(1000)..=Duration::from_millis(1500);
+    let long = Duration::from_millis(2500)..=Duration::from_secs(3);
+    for persistent in ["yes", "no"] {
+        let mut redis = Redis::with(&["--appendonly", persistent]).await;
+        let follower = Light::follow(&redis.url());
+        follower.fresh().await;
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        redis.command::<()>(&["FLUSHALL"]).await;
+        let flushed = settling(&redis).await;
+        follower.fresh().await;
+        redis.kill();
+        redis.start_again().await;
+        let restarted = settling(&redis).await;
+        println!("flushed: {flushed:.1?}, restarted (appendonly {persistent}): {restarted:.1?}");
+        assert!(long.contains(&flushed), "{flushed:?}");
+        assert!(short.contains(&restarted), "{restarted:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn rule_7_what_each_of_many_replicas_alone_knows_is_put_back_before_the_settling_ends() {
     let redis = Redis::start().await;

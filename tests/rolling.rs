@@ -241,7 +241,7 @@ async fn with_redis_gone_nobody_leaves_before_ten_seconds_and_all_come_back_with
     }
     let ready = back.elapsed();
     println!(
-        "all had left after {left:.1?} and were ready {ready:.1?} after Redis was back, of which 3 s are settling"
+        "all had left after {left:.1?} and were ready {ready:.1?} after Redis was back, of which 1.5 s are settling"
     );
     tokio::time::sleep(Duration::from_millis(1500)).await;
     assert_eq!(site.anyone().dashboard(&user.token).await.status, 200);

@@ -49,7 +49,7 @@ pub struct Page {
     pub time: Timestamp,
     /// How many entries this history has ever had; `None` where the feed is missing.
     pub added: Option<u64>,
-    /// Since when this history is settled, if somebody has settled it.
+    /// From when on this history is settled, if somebody has begun that.
     pub settled: Option<Timestamp>,
     /// Whether some replica is putting lost entries back at this moment.
     pub reappending: bool,
@@ -87,6 +87,11 @@ static SETTLE: LazyLock<Script> =
 /// How long everybody is given to put back what he knows after a discontinuity: longer than any view or lease of the old
 /// history can last.
 pub const SETTLING: Duration = Duration::from_secs(3);
+
+/// The same after a restart of a Redis that nobody replaces: there are no leases, and who follows was cut off by it and knows,
+/// where he would find out about a `FLUSHALL` only by his next read. Longer than any view lasts, and than anybody waits before
+/// he tries to connect again.
+pub const SETTLING_AFTER_RESTART: Duration = Duration::from_millis(1500);
 
 /// Entries a page; few enough that one page never blocks Redis for a millisecond.
 const PAGE: usize = 1000;
@@ -158,8 +163,7 @@ impl Redis {
         } else {
             MAX_WINDOW
         };
-        let times = [SETTLING, unknown].map(|time| time.as_millis().to_string());
-        let mut args = times.to_vec();
+        let mut args = vec![unknown.as_millis().to_string()];
         args.extend(entries.iter().map(Entry::to_string));
         self.script(&APPEND, &keys, &args)
             .await
@@ -277,7 +281,13 @@ impl Feed {
     /// Where the store cannot answer.
     pub async fn settle(&mut self, history: &HistoryId) -> Result<(), StoreError> {
         let keys = [self.redis.keys().feed(), self.redis.keys().settled()];
-        let args = [history.to_string()];
+        let after_restart = if self.redis.acknowledgements() > 0 {
+            SETTLING
+        } else {
+            SETTLING_AFTER_RESTART
+        };
+        let [long, short] = [SETTLING, after_restart].map(|time| time.as_millis().to_string());
+        let args = [history.to_string(), long, short];
         self.script(&SETTLE, &keys, &args).await
     }
 
@@ -300,7 +310,7 @@ impl Feed {
         let history = HistoryId::new(run_id.clone(), replication_id.clone());
         let settled = settled
             .strip_prefix(&history.to_string())
-            .and_then(|since| since.trim_start().parse().ok())
+            .and_then(|from| from.trim_start().parse().ok())
             .map(Timestamp::from_millis);
         let missing = end.is_empty();
         let entries = Entry::parse_all(lines.lines())?;

@@ -11,7 +11,7 @@
 //! | `throttle:known:{tag}:name:network` | string | nothing: the account has logged in from there | 30 days |
 //! | `{feed}:revocations` | stream | revocation entries, read by every replica | no lifetime of its own |
 //! | `{feed}:windows` | sorted set | announced windows by date | no lifetime of its own; each window five minutes |
-//! | `{feed}:settled` | string | which history of the feed is settled since when | as long as the history |
+//! | `{feed}:settled` | string | which history of the feed is settled from when on | as long as the history |
 //! | `{feed}:beat` | string | nothing: that its writing was acknowledged shows that the primary is one | a minute |
 //! | `{feed}:reappend` | string | which replica is putting lost entries back | seconds |
 //!

@@ -185,7 +185,7 @@ impl World {
         let (run, replication) = (self.number(), self.number());
         let mut numbers = [replication, run].into_iter();
         let mut next = || numbers.next_back().unwrap();
-        self.servers[number].start(&mut next, lost);
+        self.servers[number].start(&mut next, lost, self.now);
         for copy in 0..self.servers.len() {
             if copy != number {
                 self.follow_later(copy, SECOND);

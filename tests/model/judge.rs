@@ -2,7 +2,7 @@
 //!
 //! The promise: once a logout has answered, no request that arrives later at any replica is answered 200. What Redis has
 //! lost is excused only if nobody alive who knew it could put it back within the settling time: no replica that knew it was
-//! connected to that primary, well, from [`REACH`] before the end of the settling on.
+//! connected to that primary, well, from [`REACH`] before the end of the settling on ([`REACH_AFTER_RESTART`]).
 
 use std::fmt;
 
@@ -15,6 +15,8 @@ use super::world::World;
 /// How long before the end of the settling a replica must have reached Redis to put back in time what it knows: it may have
 /// read just before the loss and read once a second, and somebody else may hold the lock.
 const REACH: Time = 2400 * MILLI;
+/// The same where Redis was restarted: whoever connects again reads at once.
+const REACH_AFTER_RESTART: Time = 1000 * MILLI;
 
 /// A request that was answered 200 after its token's logout had answered.
 #[derive(Debug, Clone)]
@@ -53,7 +55,8 @@ pub struct Judge {
     pub patient: bool,
     accused: Vec<Violation>,
     tokens: Vec<Token>,
-    marked: [Time; 3],
+    /// When somebody last began the settling of each server's history, and how much of it is enough.
+    marked: [(Time, Time); 3],
 }
 
 struct Token {
@@ -88,7 +91,7 @@ impl Judge {
             patient: false,
             accused: Vec::new(),
             tokens: (0..tokens).map(token).collect(),
-            marked: [0; 3],
+            marked: [(0, 0); 3],
         }
     }
 
@@ -129,8 +132,13 @@ impl Judge {
     }
 
     /// Somebody began the settling of a history.
-    pub fn marked(&mut self, server: usize, now: Time) {
-        self.marked[server] = now;
+    pub fn marked(&mut self, server: usize, now: Time, settles: Time) {
+        let reach = if settles < REACH {
+            REACH_AFTER_RESTART
+        } else {
+            REACH
+        };
+        self.marked[server] = (now, reach);
     }
 
     /// A request was answered. Returns whether that breaks the promise.
@@ -172,10 +180,8 @@ impl World {
             return;
         }
         self.judge.settled += 1;
-        let (began, replicas) = (
-            self.judge.marked[number].max(server.trouble_until),
-            &self.replicas,
-        );
+        let (began, reach) = self.judge.marked[number];
+        let (began, replicas) = (began.max(server.trouble_until), &self.replicas);
         for token in &mut self.judge.tokens {
             if server.data.has(&Entry::Session(token.entry)) {
                 continue;
@@ -191,7 +197,7 @@ impl World {
                         .max(began)
                         .max(replica.trouble_until)
                 });
-                since.is_some_and(|since| since + REACH <= now)
+                since.is_some_and(|since| since + reach <= now)
             });
             if !reached && !token.excused && token.begun {
                 token.excused = true;

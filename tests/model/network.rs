@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use portcullis::store::SETTLING;
+use portcullis::store::{SETTLING, SETTLING_AFTER_RESTART};
 
 use super::clock::{MILLI, Time};
 use super::flaw::Flaw;
@@ -96,6 +96,12 @@ impl World {
         let here = Here {
             history: &server.history(),
             date: server.clock.date(self.now),
+            just_started: server.uptime(self.now) <= 1,
+            after_restart: if self.copies > 0 {
+                SETTLING
+            } else {
+                SETTLING_AFTER_RESTART
+            },
             windows_of_any_history: self.flaw == Some(Flaw::WindowsOfAnyHistory),
         };
         let (writes, copies) = (command.writes(), command.copies());
@@ -109,8 +115,8 @@ impl World {
         if server.data.settled() != settled.as_ref()
             && let Some(mark) = server.data.settled().cloned()
         {
-            let at = server.clock.reaches(mark.1.plus(SETTLING), self.now);
-            self.judge.marked(number, self.now);
+            let at = server.clock.reaches(mark.1, self.now);
+            self.judge.marked(number, self.now, at - self.now);
             self.at(
                 at,
                 Event::Settled {

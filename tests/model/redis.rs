@@ -76,6 +76,10 @@ impl Command {
 pub struct Here<'a> {
     pub history: &'a HistoryId,
     pub date: Timestamp,
+    /// Whether this process runs for a moment only.
+    pub just_started: bool,
+    /// How long a history settles that a restart began.
+    pub after_restart: Duration,
     /// The flaw of an append that tells windows announced in any history.
     pub windows_of_any_history: bool,
 }
@@ -133,7 +137,7 @@ impl Data {
             Command::Connect => {}
             Command::Announce(window) => self.announce(window, here.date),
             Command::Read { last } => return self.read(&last, here),
-            Command::Settle(history) => self.settle(history, here.date),
+            Command::Settle(history) => self.settle(history, here),
             Command::Lock { replica } => return Reply::Locked(self.take_lock(replica, here.date)),
             Command::PutBack(entries) => {
                 self.append(entries, here);
@@ -182,12 +186,12 @@ impl Data {
     }
 
     fn has_settled(&self, here: &Here) -> bool {
-        self.settled.as_ref().is_some_and(|(history, since)| {
-            history == here.history && here.date >= since.plus(SETTLING)
-        })
+        self.settled
+            .as_ref()
+            .is_some_and(|(history, from)| history == here.history && here.date >= *from)
     }
 
-    fn settle(&mut self, seen: HistoryId, now: Timestamp) {
+    fn settle(&mut self, seen: HistoryId, here: &Here) {
         let done = self
             .settled
             .as_ref()
@@ -196,7 +200,14 @@ impl Data {
             return;
         }
         self.feed.get_or_insert_default();
-        self.settled = Some((seen, now));
+        // Where nobody can be promoted only a restart makes another history.
+        let restarted = here.just_started || self.settled.is_some() && !done;
+        let settling = if restarted {
+            here.after_restart
+        } else {
+            SETTLING
+        };
+        self.settled = Some((seen, here.date.plus(settling)));
     }
 
     fn take_lock(&mut self, replica: usize, now: Timestamp) -> bool {
@@ -226,7 +237,7 @@ impl Data {
             history: here.history.clone(),
             time: here.date,
             added: feed.map(|feed| feed.added),
-            settled: settled.filter(|_| feed.is_some()).map(|(_, since)| *since),
+            settled: settled.filter(|_| feed.is_some()).map(|(_, from)| *from),
             // Safety must not depend on the lock, so here nobody waits for whoever holds it.
             reappending: false,
             last: page

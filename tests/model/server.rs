@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use portcullis::store::HistoryId;
 
-use super::clock::{Drift, Time};
+use super::clock::{Drift, SECOND, Time};
 use super::redis::{Data, Reply};
 use super::world::Line;
 
@@ -24,6 +24,8 @@ pub struct Server {
     /// Who copies from it, each with the number of the connection and when what was last sent on it arrives.
     pub copies: Vec<(usize, u64, Time)>,
     run: u64,
+    /// When that process began.
+    started: Time,
     replication: u64,
     pub data: Data,
     /// How many writes it has seen.
@@ -52,6 +54,7 @@ impl Server {
             follows: None,
             copies: Vec::new(),
             run: number,
+            started: 0,
             replication: 0,
             data: Data::default(),
             offset: 0,
@@ -82,12 +85,18 @@ impl Server {
         }
     }
 
+    /// How long the process runs, in whole seconds.
+    pub fn uptime(&self, now: Time) -> u64 {
+        (now - self.started) / SECOND
+    }
+
     /// Begins a process, with a state so many writes back.
-    pub fn start(&mut self, numbers: &mut impl FnMut() -> u64, lost: usize) {
+    pub fn start(&mut self, numbers: &mut impl FnMut() -> u64, lost: usize, now: Time) {
         for _ in 0..lost {
             self.data = self.past.pop_back().unwrap_or_default();
         }
         (self.up, self.run, self.replication) = (true, numbers(), numbers());
+        self.started = now;
     }
 
     pub fn stop(&mut self) {

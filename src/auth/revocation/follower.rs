@@ -40,7 +40,7 @@ const BATCH: usize = 5000;
 /// How long the lock of those who put entries back is held without being renewed.
 const LOCK: Duration = Duration::from_secs(1);
 /// The longest pause between two attempts to reach Redis.
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
 /// Follows the feed for one replica.
 pub(super) struct Follower {

@@ -18,13 +18,13 @@ use std::time::Duration;
 
 use super::denylist::Subject;
 use crate::domain::Timestamp;
-use crate::store::{Entry, HistoryId, Page, SETTLING};
+use crate::store::{Entry, HistoryId, Page};
 
 /// Follows the feed page by page.
 #[derive(Debug)]
 pub struct Reader {
-    /// How long a history must have been settled before it counts.
-    settling: Duration,
+    /// Whether no other replica can know this Redis: then a history counts without having settled.
+    alone: bool,
     state: State,
 }
 
@@ -78,7 +78,7 @@ impl Reader {
     #[must_use]
     pub fn new(alone: bool) -> Self {
         Self {
-            settling: if alone { Duration::ZERO } else { SETTLING },
+            alone,
             state: State::Reading(None),
         }
     }
@@ -170,7 +170,11 @@ impl Reader {
                 for entry in &page.entries {
                     lacking.remove(&Subject::of(entry));
                 }
-                let left = settled.plus(self.settling).since(page.time);
+                let left = if self.alone {
+                    Duration::ZERO
+                } else {
+                    settled.since(page.time)
+                };
                 if !page.at_end {
                     Next::More
                 } else if !lacking.is_empty() {

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- Appends entries to the feed and tells how long the slowest replica's window may be.
 -- KEYS  1 feed  2 windows  3 settled
--- ARGV  1 how long a history settles (ms)  2 the wait (ms) where windows are not known  3… entries
--- Returns the greatest window (ms) announced in the last five minutes; ARGV 2 if there is none, or if this history has not
+-- ARGV  1 the wait (ms) where windows are not known  2… entries
+-- Returns the greatest window (ms) announced in the last five minutes; ARGV 1 if there is none, or if this history has not
 -- settled yet.
 --
 -- A feed that is missing has lost its history. No replica may trust it until the others had time to put back what they
@@ -13,16 +13,16 @@
 -- old, and whoever counts in it has announced his window in it.
 local function field(section, name) return string.match(redis.call('INFO', section), name .. ':([^\r\n]+)') end
 if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('DEL', KEYS[3]) end
-for i = 3, #ARGV do redis.call('XADD', KEYS[1], '*', 'e', ARGV[i]) end
+for i = 2, #ARGV do redis.call('XADD', KEYS[1], '*', 'e', ARGV[i]) end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local history = field('server', 'run_id') .. ':' .. field('replication', 'master_replid') .. ' '
 local settled = redis.call('GET', KEYS[3]) or ''
-if string.sub(settled, 1, #history) ~= history then return tonumber(ARGV[2]) end
-if now < string.sub(settled, #history + 1) + ARGV[1] then return tonumber(ARGV[2]) end
+if string.sub(settled, 1, #history) ~= history then return tonumber(ARGV[1]) end
+if now < tonumber(string.sub(settled, #history + 1)) then return tonumber(ARGV[1]) end
 local greatest = -1
 for _, window in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], now - 300000, '+inf')) do
   greatest = math.max(greatest, tonumber(window))
 end
-if greatest < 0 then return tonumber(ARGV[2]) end
+if greatest < 0 then return tonumber(ARGV[1]) end
 return greatest
