@@ -240,7 +240,7 @@ async fn settling(redis: &Redis) -> Duration {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rule_9_a_history_settles_for_less_time_where_a_restart_has_cut_everybody_off() {
-    let short = Duration::from_millis(1000)..=Duration::from_millis(1500);
+    let short = Duration::from_secs(1)..=Duration::from_millis(1500);
     let long = Duration::from_millis(2500)..=Duration::from_secs(3);
     for persistent in ["yes", "no"] {
         let mut redis = Redis::with(&["--appendonly", persistent]).await;

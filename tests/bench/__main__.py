@@ -13,19 +13,29 @@ import sys
 import time
 from pathlib import Path
 
+import growth
 import guessing
 import lanes
+import logins
+import requests
 import revocation
+import start
 import storm
+import traced
 from parts import PROGRAM, ROOT
 
 SUBJECTS = {
+    "requests": ("A dashboard", requests.requests),
+    "traced": ("Traces", traced.traced),
     "size": ("With revocations held", revocation.size),
     "logout": ("Logout", revocation.logout),
     "lanes": ("Hashes by lanes", lanes.lanes),
+    "logins": ("Logins and refreshes", logins.logins),
     "storm": ("A storm of logins", storm.storm),
     "guessing": ("A storm of wrong passwords", guessing.guessing),
     "followers": ("Following the feed", revocation.followers),
+    "growth": ("More replicas", growth.growth),
+    "start": ("Start and memory", start.start),
 }
 
 

@@ -1,6 +1,7 @@
 """Load on one route by wrk, and what it cost the server."""
 
 import re
+import resource
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ class Run:
     server_cpu_per_100k: float
     redis_cpu_per_100k: float
     redis_commands_per_request: float
+    load_cores: float
     not_ok: int
 
 
@@ -33,9 +35,11 @@ def run(server, redis, port, path, headers, seconds, connections=32, paced=False
     for name, value in headers.items():
         words += ["-H", f"{name}: {value}"]
     cpu, redis_cpu, commands = server.cpu_seconds(), redis.cpu(), redis.commands()
+    before = load_cpu()
     text = subprocess.run(
         [*words, f"http://127.0.0.1:{port}{path}"], check=True, capture_output=True, text=True
     ).stdout
+    own = load_cpu() - before
     cpu, redis_cpu = server.cpu_seconds() - cpu, redis.cpu() - redis_cpu
     commands = redis.commands() - commands
     requests = int(find(r"(\d+) requests in", text))
@@ -49,8 +53,15 @@ def run(server, redis, port, path, headers, seconds, connections=32, paced=False
         server_cpu_per_100k=cpu / requests * 100_000,
         redis_cpu_per_100k=redis_cpu / requests * 100_000,
         redis_commands_per_request=commands / requests,
+        load_cores=own / seconds,
         not_ok=int(refused[1] if refused else 0) + sum(map(int, failed.groups() if failed else [])),
     )
+
+
+def load_cpu():
+    """What all loads so far have taken."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def find(pattern, text):

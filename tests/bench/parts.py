@@ -24,6 +24,12 @@ def free_port():
         return listener.getsockname()[1]
 
 
+def listens(port):
+    """Whether somebody takes connections there."""
+    with socket.socket() as caller:
+        return caller.connect_ex(("127.0.0.1", port)) == 0
+
+
 class Process:
     """A process that ends with the benchmark, whatever happens."""
 
@@ -65,6 +71,21 @@ class Process:
                 continue
             total += int(fields[11]) + int(fields[12])
         return total / TICKS
+
+    def age(self):
+        """Seconds since its start."""
+        return time.monotonic() - self.started
+
+    def peak_bytes(self):
+        """The most that each of the family ever had, together."""
+        total = 0
+        for pid in self._family():
+            try:
+                status = Path(f"/proc/{pid}/status").read_text()
+            except OSError:
+                continue
+            total += next((int(row.split()[1]) for row in status.splitlines() if row.startswith("VmHWM")), 0) * 1024
+        return total
 
     def resident_bytes(self):
         total = 0
@@ -171,7 +192,7 @@ class Replica(Process):
     def wait_until_ready(self):
         """Seconds from its start."""
         wait_until(self.is_ready, "the replica is ready", pause=0.002)
-        return time.monotonic() - self.started
+        return self.age()
 
     def is_ready(self):
         return request("GET", self.management, "/readyz")[0] == 200

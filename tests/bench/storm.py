@@ -8,7 +8,7 @@ from statistics import median
 
 from load import run
 from parts import PASSWORD, Redis, Replica
-from peers import Fastify
+from peers import Peer
 
 IN_FLIGHT = (0, 32, 64)
 # So many that most of them must be refused.
@@ -59,7 +59,7 @@ class Logins:
 def storm(say, rounds, seconds):
     """The dashboard beside 0, 32 and 64 logins in flight, in turns, and beside those of Fastify."""
     redis = Redis(in_memory=True)
-    systems = {"Portcullis": Replica(redis), "Fastify, native bcrypt": Fastify(redis)}
+    systems = {"Portcullis": Replica(redis), "Fastify, native bcrypt": Peer("fastify", redis)}
     try:
         for server in systems.values():
             server.wait_until_ready()

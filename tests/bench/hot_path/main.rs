@@ -1,0 +1,84 @@
+//! The hot path in pieces.
+//!
+//! `cargo bench --bench hot_path` tells how long each takes. `hot_path count PIECE` does one of them often enough for
+//! callgrind to count its instructions, which `tests/bench/instructions.py` compares with what they were.
+
+#![expect(
+    clippy::expect_used,
+    reason = "a benchmark that cannot go on should say where"
+)]
+
+mod pieces;
+
+use std::hint::black_box;
+use std::process::ExitCode;
+
+use divan::Bencher;
+use divan::counter::ItemsCount;
+use portcullis::auth::passwords::lanes::{Computation, Lanes, MOST_LANES};
+
+use self::pieces::{COUNTED, PIECES, Work};
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// How often a piece is done before it is counted, and how often it is counted then.
+const WARM_UP: usize = 20;
+const BATCHES: usize = 5;
+/// How often it is done in what is counted as one.
+const TIMES: usize = 20;
+
+fn main() -> ExitCode {
+    let words: Vec<_> = std::env::args().skip(1).collect();
+    match &words[..] {
+        [word] if word == "pieces" => {
+            println!("{TIMES} {}", COUNTED.join(","));
+        }
+        [word, name] if word == "count" => {
+            let Some((_, prepare)) = PIECES.iter().find(|(known, _)| known == name) else {
+                eprintln!("hot_path: no such piece");
+                return ExitCode::FAILURE;
+            };
+            let mut work = prepare();
+            (0..WARM_UP).for_each(|_| work());
+            for _ in 0..BATCHES {
+                measured_batch(&mut work);
+            }
+        }
+        _ => divan::main(),
+    }
+    ExitCode::SUCCESS
+}
+
+/// What callgrind counts, by this name.
+#[inline(never)]
+fn measured_batch(work: &mut Work) {
+    for _ in 0..TIMES {
+        black_box(&mut *work)();
+    }
+}
+
+#[divan::bench(args = PIECES.map(|(name, _)| name))]
+fn piece(bencher: Bencher<'_, '_>, name: &str) {
+    let (_, prepare) = PIECES[PIECES
+        .iter()
+        .position(|(known, _)| *known == name)
+        .expect("a piece")];
+    bencher.bench_local(prepare());
+}
+
+/// Hashes of cost 10, so many at a time in one thread.
+#[divan::bench(args = 1..=MOST_LANES, sample_count = 10)]
+fn hashes(bencher: Bencher<'_, '_>, lanes: usize) {
+    let bencher = bencher.counter(ItemsCount::new(lanes));
+    let computation = Computation::new(b"teal-otter-harbour-42\0", [7; 16], 1 << 10);
+    bencher.bench_local(|| {
+        let mut all = Lanes::new(lanes);
+        for number in 0..lanes {
+            all.begin(&computation, number).expect("room");
+        }
+        while all.busy() > 0 {
+            all.turn(|_, hash| assert_ne!(black_box(hash), [0; 24]));
+        }
+    });
+}

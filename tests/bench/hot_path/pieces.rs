@@ -1,0 +1,339 @@
+//! The pieces of a request that are measured, each as something that can be done again and again in one thread.
+
+use std::hint::black_box;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args as _, FromArgMatches as _};
+use poem::http::StatusCode;
+use portcullis::app::App;
+use portcullis::auth::keyring::rotation::generate;
+use portcullis::auth::keyring::{KeyKind, Keys};
+use portcullis::auth::passwords::Checked;
+use portcullis::auth::revocation::denylist::Denylist;
+use portcullis::auth::throttle::Throttle;
+use portcullis::auth::tokens::{Grant, Tokens};
+use portcullis::config::{Config, RedisServer, Secret, Settings};
+use portcullis::domain::{AttemptedName, Clock, Guess, SessionId, Timestamp, UserId, Username};
+use portcullis::http::refusal;
+use portcullis::store::{Entry, Keyspace, Redis, SessionEntry};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
+
+/// One of them, ready to be done.
+pub(super) type Work = Box<dyn FnMut()>;
+
+/// Their names, and how each is prepared.
+pub(super) const PIECES: [(&str, fn() -> Work); 11] = [
+    ("dashboard", || {
+        over_http("GET /dashboard", Bearer::Good, 200)
+    }),
+    ("refusal", || over_http("GET /dashboard", Bearer::None, 401)),
+    ("problem", problem),
+    ("known token", known_token),
+    ("HS256 token", || new_token(None)),
+    ("EdDSA token", || new_token(Some(KeyKind::Ed25519))),
+    ("ES256 token", || new_token(Some(KeyKind::P256))),
+    ("RS256 token", || new_token(Some(KeyKind::Rsa))),
+    ("denylist of 100,000", || denylist(100_000)),
+    ("denylist of 1,000,000", || denylist(1_000_000)),
+    ("throttle", throttle),
+];
+
+/// Those that depend on nothing but this program, so that the instructions they take can be counted.
+pub(super) const COUNTED: [&str; 7] = [
+    "dashboard",
+    "refusal",
+    "problem",
+    "known token",
+    "HS256 token",
+    "EdDSA token",
+    "denylist of 100,000",
+];
+
+const SECRET: &str = "bench-4f2c9a7be1d84a60b3c5f7d9e8a1b2c3";
+const PASSWORD: &str = "teal-otter-harbour-42";
+
+enum Bearer {
+    Good,
+    None,
+}
+
+/// One request on a connection that is kept, from its first byte to the last of its answer: client, server and all between
+/// them in this thread.
+fn over_http(line: &str, bearer: Bearer, status: u16) -> Work {
+    let site = Site::start();
+    let mut client = site.connect();
+    let token = match bearer {
+        Bearer::Good => site.runtime.block_on(token(&mut client)),
+        Bearer::None => String::new(),
+    };
+    let header = match bearer {
+        Bearer::Good => format!("authorization: Bearer {token}\r\n"),
+        Bearer::None => String::new(),
+    };
+    let request = format!("{line} HTTP/1.1\r\nhost: localhost\r\n{header}\r\n").into_bytes();
+    let begins = format!("HTTP/1.1 {status} ");
+    let mut answer = vec![0; 16 * 1024];
+    let length = site
+        .runtime
+        .block_on(ask(&mut client, &request, &mut answer));
+    assert!(answer.starts_with(begins.as_bytes()), "another status");
+    Box::new(move || {
+        let read = site.runtime.block_on(async {
+            client.write_all(&request).await.expect("written");
+            client
+                .read_exact(&mut answer[..length])
+                .await
+                .expect("read")
+        });
+        assert!(
+            answer[..read].starts_with(begins.as_bytes()),
+            "another status"
+        );
+    })
+}
+
+/// An answer to what no route sees.
+fn problem() -> Work {
+    Box::new(|| drop(black_box(refusal(StatusCode::REQUEST_TIMEOUT))))
+}
+
+/// A token that was verified before.
+fn known_token() -> Work {
+    let (tokens, token) = desk(None, Duration::from_hours(1), Clock::machine().now());
+    Box::new(move || assert!(black_box(tokens.verify(&token)).is_ok(), "it is good"))
+}
+
+/// A token that nobody has verified before: one that has expired, which is found out last and never remembered.
+fn new_token(kind: Option<KeyKind>) -> Work {
+    let (tokens, token) = desk(
+        kind,
+        Duration::from_secs(60),
+        Timestamp::from_secs(1_767_225_600),
+    );
+    Box::new(move || assert!(black_box(tokens.verify(&token)).is_err(), "it is old"))
+}
+
+/// A session that is not among so many that were revoked.
+fn denylist(held: usize) -> Work {
+    let denylist = Denylist::default();
+    let now = Clock::machine().now();
+    let (user, tag) = (UserId::new(), name().tag());
+    for _ in 0..held {
+        let entry = SessionEntry {
+            tag,
+            sid: SessionId::random(),
+            until: now.plus(Duration::from_hours(1)),
+        };
+        denylist.insert(&Entry::Session(entry), now);
+    }
+    let sid = SessionId::random();
+    Box::new(move || assert!(!denylist.refuses(black_box(sid), user, 1)))
+}
+
+/// What an attempt at a password costs before and after its hash: the throttles ask Redis.
+fn throttle() -> Work {
+    let server = Server::start();
+    let runtime = runtime();
+    let config = settings(&server, &["--throttle", "on"]);
+    let RedisServer::At(address) = &config.redis.server else {
+        unreachable!("a Redis that was named");
+    };
+    let throttle = runtime.block_on(async {
+        let redis =
+            Redis::new(address, Keyspace::new("portcullis:".to_owned())).expect("an address");
+        Throttle::new(redis, config.throttles)
+    });
+    let guess = Guess {
+        name: AttemptedName::of("alice"),
+        from: Some(std::net::IpAddr::from([192, 0, 2, 7]).into()),
+    };
+    Box::new(move || {
+        let _ = &server;
+        let checked = throttle.password(guess, async { Ok(Checked::Right) });
+        assert!(matches!(runtime.block_on(checked), Ok(Checked::Right)));
+    })
+}
+
+/// A replica in this thread, with a Redis of its own. Its views live as long as they may, so that it reads seldom.
+struct Site {
+    runtime: Runtime,
+    address: SocketAddr,
+    _redis: Server,
+}
+
+impl Site {
+    fn start() -> Self {
+        let redis = Server::start();
+        let config = settings(&redis, &["--revocation-window", "1s", "--throttle", "off"]);
+        let runtime = runtime();
+        let address = runtime.block_on(async {
+            let app = App::build(config).await.expect("a replica");
+            let address = app.local_addr().expect("an address");
+            tokio::spawn(app.run(std::future::pending()));
+            address
+        });
+        Self {
+            runtime,
+            address,
+            _redis: redis,
+        }
+    }
+
+    fn connect(&self) -> TcpStream {
+        self.runtime
+            .block_on(TcpStream::connect(self.address))
+            .expect("a connection")
+    }
+}
+
+/// A token of somebody who has just registered, once the replica can give one.
+async fn token(client: &mut TcpStream) -> String {
+    let body = format!(r#"{{"username":"alice","password":"{PASSWORD}"}}"#);
+    let mut answer = vec![0; 16 * 1024];
+    for _ in 0..1000 {
+        for path in ["register", "login"] {
+            let head = "host: localhost\r\ncontent-type: application/json";
+            let length = body.len();
+            let request = format!(
+                "POST /{path} HTTP/1.1\r\n{head}\r\ncontent-length: {length}\r\n\r\n{body}"
+            );
+            let read = ask(client, request.as_bytes(), &mut answer).await;
+            let text = String::from_utf8_lossy(&answer[..read]);
+            if let Some((_, rest)) = text.split_once(r#""token":""#) {
+                return rest.split('"').next().unwrap_or_default().to_owned();
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("nobody logs in");
+}
+
+/// Sends a request and reads its answer; returns the length of that.
+async fn ask(client: &mut TcpStream, request: &[u8], answer: &mut [u8]) -> usize {
+    client.write_all(request).await.expect("written");
+    let mut read = 0;
+    loop {
+        read += client.read(&mut answer[read..]).await.expect("read");
+        let text = String::from_utf8_lossy(&answer[..read]);
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: "));
+            let length: usize = length.map_or(0, |length| length.parse().expect("a length"));
+            if body.len() == length {
+                return read;
+            }
+        }
+    }
+}
+
+/// A token, and what verifies it.
+fn desk(kind: Option<KeyKind>, ttl: Duration, issued: Timestamp) -> (Tokens, String) {
+    let folder = TempDir::new().expect("a folder");
+    let keys = match kind {
+        None => Keys::open(Some(Secret::new(SECRET.to_owned())), None),
+        Some(kind) => {
+            generate(folder.path(), kind, issued).expect("a key");
+            Keys::open(None, Some(folder.path().to_owned()))
+        }
+    };
+    let tokens = Tokens::new(
+        Arc::new(keys.expect("keys")),
+        "http://localhost:8080".to_owned(),
+        "portcullis".to_owned(),
+        ttl,
+        Clock::machine(),
+    );
+    let grant = Grant {
+        user: UserId::new(),
+        username: name(),
+        roles: Vec::new(),
+        version: 1,
+        sid: SessionId::random(),
+        issued,
+        ends: issued.plus(Duration::from_hours(24)),
+    };
+    let token = tokens.issue(grant).expect("a token");
+    (tokens, token)
+}
+
+fn name() -> Username {
+    "alice".parse().expect("a name")
+}
+
+fn settings(redis: &Server, more: &[&str]) -> Config {
+    let folder = redis.folder.path();
+    let (url, secret) = (folder.join("url"), folder.join("secret"));
+    std::fs::write(&url, format!("redis://127.0.0.1:{}", redis.port)).expect("a file");
+    std::fs::write(&secret, SECRET).expect("a file");
+    let own = [
+        "--listen=127.0.0.1:0",
+        "--management-listen=127.0.0.1:0",
+        "--bcrypt-cost=4",
+        "--hash-threads=1",
+    ];
+    let files = [
+        format!("--redis-url-file={}", url.display()),
+        format!("--jwt-secret-file={}", secret.display()),
+    ];
+    let files = files.iter().map(String::as_str);
+    let words = own.into_iter().chain(files).chain(more.iter().copied());
+    let words = std::iter::once("hot_path").chain(words);
+    let line = Settings::augment_args(clap::Command::new("hot_path")).get_matches_from(words);
+    let settings = Settings::from_arg_matches(&line).expect("settings");
+    settings.check().expect("good settings")
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime")
+}
+
+/// A `redis-server` that ends with it.
+struct Server {
+    child: Child,
+    port: u16,
+    folder: TempDir,
+}
+
+impl Server {
+    fn start() -> Self {
+        let folder = TempDir::new().expect("a folder");
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        let port = free.expect("a port").port();
+        let child = Command::new("redis-server")
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
+            .args(["--save", "", "--appendonly", "no", "--dir"])
+            .arg(folder.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server (package redis-server) starts");
+        let server = Self {
+            child,
+            port,
+            folder,
+        };
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        server
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let ended: io::Result<()> = self.child.kill();
+        if ended.is_ok() {
+            self.child.wait().ok();
+        }
+    }
+}
