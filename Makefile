@@ -1,7 +1,7 @@
 # What one does with this repository. `make` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help run build image image-test compose load bench fuzz test test-long advisories openapi fmt
+.PHONY: help run build image image-test compose load bench instructions fuzz test test-long advisories openapi fmt
 
 # Where rustup puts cargo, before the next login has it in PATH.
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
@@ -32,6 +32,10 @@ bench: ## Measure, side by side: all of it in minutes, or ONLY=size,logout,lanes
 	@deploy/install.sh bench
 	cargo build --locked --release
 	@python3 -B tests/bench --only=$(ONLY) --rounds=$(or $(ROUNDS),5) --seconds=$(or $(SECONDS),4)
+
+instructions: ## Write down anew how many instructions the pieces of the hot path take: tests/bench/instructions.json
+	@deploy/install.sh test
+	@python3 -B tests/bench/instructions.py --update
 
 # Coverage, as libFuzzer wants it, from the stable compiler.
 sancov = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares

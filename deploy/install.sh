@@ -50,6 +50,7 @@ test     pyjwt          pip:pyjwt[crypto]@2.15.1                   pip:pyjwt[cry
 test     docker-compose docker-compose                           docker-compose
 test     nginx          nginx                                     nginx
 test     caddy          caddy                                     caddy
+test     valgrind       valgrind                                  -
 test     promtool       prometheus                                prometheus
 test     cargo-deny     crate:cargo-deny@0.20.2                   crate:cargo-deny@0.20.2
 TABLE
@@ -81,6 +82,10 @@ have() {
     # A module of Python that Debian packages apart.
     if [ "$1" = ensurepip ]; then
         python3 -c 'import ensurepip, venv' 2>/dev/null
+        return
+    fi
+    # What it counts is compared on Linux only.
+    if [ "$1" = valgrind ] && [ "$(uname -s)" != Linux ]; then
         return
     fi
     # Libraries that tests use, not programs.

@@ -97,24 +97,23 @@ impl Telemetry {
         };
         let traces = config.exports.traces.then(export::traces).transpose()?;
         let logs = config.exports.logs.then(export::logs).transpose()?;
-        let mut written = vec![lines.with_filter(events()).boxed()];
+        let mut layers = vec![lines.with_filter(events()).boxed()];
         if let Some(provider) = &logs {
             // What the exporter itself says must not go through it.
             let ours = Targets::new().with_target("portcullis", LevelFilter::TRACE);
             let sent = OpenTelemetryTracingBridge::new(provider).with_filter(events().and(ours));
-            written.push(sent.boxed());
+            layers.push(sent.boxed());
         }
-        let exporting = traces.as_ref().map(|provider| {
+        // Only where it is wanted: a layer that is not there would let spans be made for nobody.
+        if let Some(provider) = &traces {
             let layer = tracing_opentelemetry::layer()
                 .with_tracer(provider.tracer("portcullis"))
                 .with_location(false)
                 .with_threads(false);
-            layer.with_filter(Targets::new().with_target(SPANS, LevelFilter::INFO))
-        });
-        tracing_subscriber::registry()
-            .with(written)
-            .with(exporting)
-            .init();
+            let spans = Targets::new().with_target(SPANS, LevelFilter::INFO);
+            layers.push(layer.with_filter(spans).boxed());
+        }
+        tracing_subscriber::registry().with(layers).init();
         report_panics();
         Ok(Self { traces, logs })
     }

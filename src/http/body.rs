@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use hyper::body::Bytes;
 use poem::http::HeaderMap;
 use poem::http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use poem::{Body, Endpoint, Request, RequestBody};
@@ -42,28 +43,29 @@ impl<E: Endpoint> Endpoint for WholeBodies<E> {
 
     async fn call(&self, mut request: Request) -> poem::Result<E::Output> {
         let headers = request.headers();
-        let declared = headers.get(CONTENT_LENGTH);
-        if declared.is_some() || headers.contains_key(TRANSFER_ENCODING) {
-            let length = declared.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-            if length.is_some_and(|length| length > MAX_BYTES as u64) {
-                return Err(ApiError::new(ProblemCode::PayloadTooLarge).closing().into());
-            }
-            let reading = request.take_body().into_bytes_limit(MAX_BYTES);
-            let bytes = match tokio::time::timeout(DEADLINE, reading).await {
-                Ok(Ok(bytes)) => bytes,
-                Ok(Err(poem::error::ReadBodyError::PayloadTooLarge)) => {
-                    return Err(ApiError::new(ProblemCode::PayloadTooLarge).closing().into());
-                }
-                Ok(Err(_)) => {
-                    return Err(ApiError::new(ProblemCode::MalformedRequest)
-                        .closing()
-                        .into());
-                }
-                Err(_) => return Err(ApiError::new(ProblemCode::RequestTimeout).closing().into()),
-            };
-            request.set_body(Body::from_bytes(bytes));
+        if headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING) {
+            // Boxed: most requests have no body, and would carry the room for reading one through every layer.
+            let bytes = Box::pin(whole_body(&mut request)).await;
+            request.set_body(Body::from_bytes(bytes.map_err(ApiError::closing)?));
         }
         self.0.call(request).await
+    }
+}
+
+async fn whole_body(request: &mut Request) -> Result<Bytes, ApiError> {
+    let declared = request.headers().get(CONTENT_LENGTH);
+    let length = declared.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > MAX_BYTES as u64) {
+        return Err(ApiError::new(ProblemCode::PayloadTooLarge));
+    }
+    let reading = request.take_body().into_bytes_limit(MAX_BYTES);
+    match tokio::time::timeout(DEADLINE, reading).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(poem::error::ReadBodyError::PayloadTooLarge)) => {
+            Err(ApiError::new(ProblemCode::PayloadTooLarge))
+        }
+        Ok(Err(_)) => Err(ApiError::new(ProblemCode::MalformedRequest)),
+        Err(_) => Err(ApiError::new(ProblemCode::RequestTimeout)),
     }
 }
 

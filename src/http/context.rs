@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use poem::Request;
 use poem::http::{HeaderMap, header};
 use poem::web::RemoteAddr;
+use tokio::task::futures::TaskLocalFuture;
 use uuid::Uuid;
 
 use crate::domain::{Network, Origin};
@@ -62,8 +63,8 @@ impl Context {
     }
 
     /// Runs `work` with this at hand.
-    pub async fn scope<F: Future>(self, work: F) -> F::Output {
-        CONTEXT.scope(self, work).await
+    pub fn scope<F: Future>(self, work: F) -> TaskLocalFuture<Self, F> {
+        CONTEXT.scope(self, work)
     }
 
     /// What is known of the request under way.

@@ -1,15 +1,16 @@
 //! `GET /dashboard`: what a protected route looks like.
 
-use poem_openapi::payload::Json as Answer;
 use poem_openapi::{ApiResponse, Object, OpenApi};
+use serde::Serialize;
 
 use super::Tag;
+use super::answer::Answer;
 use super::authenticated::Authenticated;
 use super::problem::ApiError;
 use crate::domain::{Role, Timestamp};
 
 /// A page for one user.
-#[derive(Debug, Object)]
+#[derive(Debug, Object, Serialize)]
 #[oai(example)]
 pub struct DashboardBody {
     /// A greeting
@@ -19,7 +20,7 @@ pub struct DashboardBody {
 }
 
 /// What the token says.
-#[derive(Debug, Object)]
+#[derive(Debug, Object, Serialize)]
 pub(super) struct DashboardData {
     /// Identifies the account
     user_id: String,

@@ -4,6 +4,7 @@
 //! said by the types it takes.
 
 mod accounts;
+mod answer;
 mod audit;
 mod authenticated;
 mod body;
@@ -100,6 +101,13 @@ pub struct Services {
     pub clock: Clock,
 }
 
+/// What extractors ask about who is asking.
+#[derive(Debug, Clone)]
+struct Asked {
+    sessions: Arc<Sessions>,
+    clients: Arc<Clients>,
+}
+
 type Api = (
     AccountsApi,
     PasswordApi,
@@ -136,9 +144,10 @@ pub fn public(
 
     // From the inside out: the sessions that the bearer extractor asks; whole bodies; what browsers want; and around it, what turns
     // everything into an answer and measures it.
-    let routes = routes
-        .with(AddData::new(services.sessions))
-        .with(AddData::new(services.clients));
+    let routes = routes.with(AddData::new(Asked {
+        sessions: services.sessions,
+        clients: services.clients,
+    }));
     Observed {
         inner: Browsers {
             inner: WholeBodies(routes),

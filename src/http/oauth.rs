@@ -1,7 +1,5 @@
 //! How OAuth is spoken: forms from clients with credentials, and errors as RFC 6749 §5.2 has them.
 
-use std::sync::Arc;
-
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use poem::http::HeaderMap;
@@ -12,9 +10,9 @@ use poem_openapi::types::Type;
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions, Object};
 use serde::de::DeserializeOwned;
 
+use super::Asked;
 use super::body::{bytes, described, is_of};
 use super::problem::{ApiError, ProblemCode};
-use crate::auth::clients::Clients;
 
 /// The name of the security scheme in the document.
 const SCHEME: &str = "client";
@@ -101,11 +99,11 @@ impl<'a, T: DeserializeOwned + Type + Send> ApiExtractor<'a> for FromClient<T> {
         body: &mut RequestBody,
         _: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        let clients = request
-            .data::<Arc<Clients>>()
+        let asked = request
+            .data::<Asked>()
             .ok_or(ApiError::new(ProblemCode::Internal))?;
-        let known =
-            credentials(request.headers()).is_some_and(|(id, secret)| clients.knows(&id, &secret));
+        let known = credentials(request.headers())
+            .is_some_and(|(id, secret)| asked.clients.knows(&id, &secret));
         if !known {
             return Ok(Self(Err(Refused::Client)));
         }

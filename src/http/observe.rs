@@ -21,6 +21,8 @@ use super::routes::{Route, Routes};
 use crate::domain::Clock;
 use crate::telemetry::{Budget, Metrics, request_span, trace_id, traceparent};
 
+/// How many headers an answer is given here, at most.
+const HEADERS: usize = 10;
 /// A request that takes longer leaves a line in the log.
 const SLOW: Duration = Duration::from_secs(1);
 
@@ -85,10 +87,9 @@ impl<E: Endpoint<Output: IntoResponse>> Endpoint for Observed<E> {
 impl<E: Endpoint<Output: IntoResponse>> Observed<E> {
     /// The answer, and why it is a failure where that is known.
     async fn answer(&self, request: Request, route: Option<&Route>) -> (Response, Option<String>) {
-        let error = match AssertUnwindSafe(self.inner.call(request))
-            .catch_unwind()
-            .await
-        {
+        // Boxed once, here where it is largest: the layers around it would carry it on, each in a copy.
+        let inner = Box::pin(self.inner.call(request));
+        let error = match AssertUnwindSafe(inner).catch_unwind().await {
             Ok(Ok(response)) => return (response.into_response(), None),
             Ok(Err(error)) => translate(&error, route),
             // The hook has logged where; what was said may hold anything and is dropped.
@@ -104,6 +105,7 @@ impl<E: Endpoint<Output: IntoResponse>> Observed<E> {
             span.record("otel.status_code", "ERROR");
         }
         let headers = response.headers_mut();
+        headers.reserve(HEADERS);
         if let Some(id) = id {
             headers.insert(REQUEST_ID, id);
         }

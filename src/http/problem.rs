@@ -12,6 +12,7 @@ use poem_openapi::registry::{
 };
 use poem_openapi::types::{ToJSON, Type};
 use poem_openapi::{ApiResponse, Enum, Object};
+use serde::Serialize;
 
 use super::context;
 use crate::auth::Failure;
@@ -20,8 +21,9 @@ use crate::auth::Failure;
 const RETRY_AFTER: u64 = 2;
 
 /// What went wrong, for programs. The list is closed: a client may match on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Serialize)]
 #[oai(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum ProblemCode {
     /// 400: the body is not of the form that the operation takes.
     MalformedRequest,
@@ -124,11 +126,12 @@ impl ProblemCode {
 }
 
 /// An error (RFC 9457).
-#[derive(Debug, Clone, Object)]
+#[derive(Debug, Clone, Object, Serialize)]
 #[oai(skip_serializing_if_is_none)]
 pub(super) struct Problem {
     /// Always `about:blank`: the code says what is special.
     #[oai(rename = "type")]
+    #[serde(rename = "type")]
     kind: String,
     /// The status in words.
     title: String,
@@ -141,11 +144,12 @@ pub(super) struct Problem {
     /// Identifies the request, also in the log.
     request_id: String,
     /// With 422: every value that breaks a rule.
+    #[serde(skip_serializing_if = "Option::is_none")]
     errors: Option<Vec<FieldError>>,
 }
 
 /// A value that breaks a rule.
-#[derive(Debug, Clone, PartialEq, Eq, Object)]
+#[derive(Debug, Clone, PartialEq, Eq, Object, Serialize)]
 pub(super) struct FieldError {
     /// Where it is in the body (RFC 6901).
     pub pointer: String,
@@ -409,6 +413,6 @@ impl IntoResponse for ProblemJson {
     fn into_response(self) -> Response {
         Response::builder()
             .content_type(Self::CONTENT_TYPE)
-            .body(self.0.to_json_string())
+            .body(serde_json::to_vec(&self.0).unwrap_or_default())
     }
 }

@@ -17,6 +17,7 @@ import growth
 import guessing
 import lanes
 import logins
+import records
 import requests
 import revocation
 import start
@@ -34,6 +35,7 @@ SUBJECTS = {
     "storm": ("A storm of logins", storm.storm),
     "guessing": ("A storm of wrong passwords", guessing.guessing),
     "followers": ("Following the feed", revocation.followers),
+    "records": ("What Redis holds and does", records.records),
     "growth": ("More replicas", growth.growth),
     "start": ("Start and memory", start.start),
 }

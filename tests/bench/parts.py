@@ -174,6 +174,8 @@ class Redis(Process):
 class Replica(Process):
     """One replica as it is released, with hashes of the least cost that is allowed where it is open to others."""
 
+    has_users = True
+
     def __init__(self, redis, **settings):
         self.port, self.management = free_port(), free_port()
         variables = {

@@ -19,13 +19,14 @@ def requests(say, rounds, seconds):
         revokes = {}
         for name, server in systems.items():
             server.wait_until_ready()
-            revokes[name] = looked_at(server) if name != LIMIT else "asks for no token"
+            revokes[name] = looked_at(server) if server.has_users else "asks for no token"
             say(f"{name}: a logout: {revokes[name]}")
         runs = {name: [] for name in systems}
         for number in range(rounds):
             for name, server in systems.items():
-                token = server.token("reader") if name != LIMIT else None
-                headers = {"authorization": f"Bearer {token}"} if token else {}
+                # Bare poem gets our own token, and does not look at it: the same bytes.
+                token = (server if server.has_users else systems["Portcullis"]).token("reader")
+                headers = {"authorization": f"Bearer {token}"}
                 one = run(server, redis, server.port, "/dashboard", headers, seconds)
                 assert one.not_ok == 0, f"{name}: {one.not_ok} requests failed"
                 runs[name].append(one)

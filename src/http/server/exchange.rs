@@ -99,11 +99,26 @@ fn is_malformed(version: Version, headers: &HeaderMap) -> bool {
     !(host_is_right && coding_is_right)
 }
 
-/// Whether these are the characters of a host and port (RFC 3986 §3.2.2), at least one.
+/// The characters of a host and port (RFC 3986 §3.2.2).
+const IN_HOSTS: [bool; 256] = {
+    let mut allowed = [false; 256];
+    let mut byte = 0_u8;
+    while byte.is_ascii() {
+        allowed[byte as usize] = byte.is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let marks = b"-._~%!$&'()*+,;=:[]";
+    let mut mark = 0;
+    while mark < marks.len() {
+        allowed[marks[mark] as usize] = true;
+        mark += 1;
+    }
+    allowed
+};
+
+/// Whether these are the characters of a host and port, at least one.
 fn is_host(value: &[u8]) -> bool {
-    let is_allowed =
-        |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(byte);
-    !value.is_empty() && value.iter().all(is_allowed)
+    !value.is_empty() && value.iter().all(|&byte| IN_HOSTS[usize::from(byte)])
 }
 
 /// A response body that tells when hyper has taken all of it, by being dropped.

@@ -69,7 +69,7 @@ impl HeadScan {
     /// Reads on; after `End` the next piece begins a new head.
     pub(super) fn feed(&mut self, piece: &[u8]) -> Scan {
         let mut rest = piece;
-        while let Some(lf) = rest.iter().position(|&byte| byte == b'\n') {
+        while let Some(lf) = memchr::memchr(b'\n', rest) {
             let (line, after) = rest.split_at(lf + 1);
             let before_lf = if lf > 0 { line[lf - 1] } else { self.last };
             self.take(line);

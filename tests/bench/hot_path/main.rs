@@ -22,28 +22,24 @@ use self::pieces::{COUNTED, PIECES, Work};
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// How often a piece is done before it is counted, and how often it is counted then.
+/// How often a piece is done before it is counted, and how often then.
 const WARM_UP: usize = 20;
-const BATCHES: usize = 5;
-/// How often it is done in what is counted as one.
-const TIMES: usize = 20;
+const COUNTED_TIMES: usize = 100;
 
 fn main() -> ExitCode {
     let words: Vec<_> = std::env::args().skip(1).collect();
     match &words[..] {
-        [word] if word == "pieces" => {
-            println!("{TIMES} {}", COUNTED.join(","));
+        [command] if command == "pieces" => {
+            println!("{COUNTED_TIMES}\n{}", COUNTED.join("\n"));
         }
-        [word, name] if word == "count" => {
+        [command, name] if command == "count" => {
             let Some((_, prepare)) = PIECES.iter().find(|(known, _)| known == name) else {
                 eprintln!("hot_path: no such piece");
                 return ExitCode::FAILURE;
             };
             let mut work = prepare();
             (0..WARM_UP).for_each(|_| work());
-            for _ in 0..BATCHES {
-                measured_batch(&mut work);
-            }
+            measured_batch(&mut work);
         }
         _ => divan::main(),
     }
@@ -53,7 +49,7 @@ fn main() -> ExitCode {
 /// What callgrind counts, by this name.
 #[inline(never)]
 fn measured_batch(work: &mut Work) {
-    for _ in 0..TIMES {
+    for _ in 0..COUNTED_TIMES {
         black_box(&mut *work)();
     }
 }

@@ -28,8 +28,11 @@ use tokio::runtime::Runtime;
 /// One of them, ready to be done.
 pub(super) type Work = Box<dyn FnMut()>;
 
-/// Their names, and how each is prepared.
-pub(super) const PIECES: [(&str, fn() -> Work); 11] = [
+/// The name of one, and how it is prepared.
+type Piece = (&'static str, fn() -> Work);
+
+/// All of them.
+pub(super) const PIECES: [Piece; 11] = [
     ("dashboard", || {
         over_http("GET /dashboard", Bearer::Good, 200)
     }),
@@ -59,6 +62,7 @@ pub(super) const COUNTED: [&str; 7] = [
 const SECRET: &str = "bench-4f2c9a7be1d84a60b3c5f7d9e8a1b2c3";
 const PASSWORD: &str = "teal-otter-harbour-42";
 
+#[derive(Clone, Copy)]
 enum Bearer {
     Good,
     None,
@@ -114,27 +118,43 @@ fn known_token() -> Work {
 fn new_token(kind: Option<KeyKind>) -> Work {
     let (tokens, token) = desk(
         kind,
-        Duration::from_secs(60),
+        Duration::from_mins(1),
         Timestamp::from_secs(1_767_225_600),
     );
     Box::new(move || assert!(black_box(tokens.verify(&token)).is_err(), "it is old"))
 }
 
-/// A session that is not among so many that were revoked.
+/// Sessions that are not among so many that were revoked, a hundred of them.
 fn denylist(held: usize) -> Work {
     let denylist = Denylist::default();
     let now = Clock::machine().now();
     let (user, tag) = (UserId::new(), name().tag());
-    for _ in 0..held {
+    for number in 0..held {
         let entry = SessionEntry {
             tag,
-            sid: SessionId::random(),
+            sid: session(number),
             until: now.plus(Duration::from_hours(1)),
         };
         denylist.insert(&Entry::Session(entry), now);
     }
-    let sid = SessionId::random();
-    Box::new(move || assert!(!denylist.refuses(black_box(sid), user, 1)))
+    let others: Vec<_> = (held..held + 100).map(session).collect();
+    Box::new(move || {
+        let refused = others
+            .iter()
+            .any(|sid| denylist.refuses(black_box(*sid), user, 1));
+        assert!(!refused, "it was not revoked");
+    })
+}
+
+/// The same each time, and spread like a random one (a step of SplitMix64).
+fn session(number: usize) -> SessionId {
+    let half = |number: usize| {
+        let mut bits = (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        u128::from(bits ^ (bits >> 31))
+    };
+    SessionId::from_bits(half(2 * number + 1) << 64 | half(2 * number + 2))
 }
 
 /// What an attempt at a password costs before and after its hash: the throttles ask Redis.

@@ -102,9 +102,8 @@ impl Site {
     /// What a good token says that is not on the denylist.
     pub async fn authenticate(&self, header: Option<&str>) -> redis::RedisResult<Option<Claims>> {
         let token = header.and_then(|header| header.strip_prefix("Bearer "));
-        let claims = token.and_then(|token| {
-            decode::<Claims>(token, &self.decoding, &self.validation).ok()
-        });
+        let claims =
+            token.and_then(|token| decode::<Claims>(token, &self.decoding, &self.validation).ok());
         let Some(claims) = claims.map(|token| token.claims) else {
             return Ok(None);
         };
@@ -137,7 +136,10 @@ fn denied(claims: &Claims) -> String {
 }
 
 fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("a date").as_secs()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("a date")
+        .as_secs()
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {

@@ -25,8 +25,13 @@ impl FromRequest for Authenticated {
             let header = request.headers().get(header::AUTHORIZATION);
             let header = header.and_then(|header| header.to_str().ok());
             let site = request.app_data::<Data<Site>>().expect("the site");
-            let claims = site.authenticate(header).await.map_err(ErrorServiceUnavailable)?;
-            claims.map(Self).ok_or_else(|| ErrorUnauthorized("unauthorized"))
+            let claims = site
+                .authenticate(header)
+                .await
+                .map_err(ErrorServiceUnavailable)?;
+            claims
+                .map(Self)
+                .ok_or_else(|| ErrorUnauthorized("unauthorized"))
         })
     }
 }
@@ -49,13 +54,24 @@ async fn main() -> std::io::Result<()> {
 
 #[post("/register")]
 async fn register(site: Data<Site>, user: Json<Credentials>) -> Result<HttpResponse, Error> {
-    let free = site.register(user.into_inner()).await.map_err(ErrorServiceUnavailable)?;
-    Ok(if free { HttpResponse::Created() } else { HttpResponse::Conflict() }.finish())
+    let free = site
+        .register(user.into_inner())
+        .await
+        .map_err(ErrorServiceUnavailable)?;
+    Ok(if free {
+        HttpResponse::Created()
+    } else {
+        HttpResponse::Conflict()
+    }
+    .finish())
 }
 
 #[post("/login")]
 async fn log_in(site: Data<Site>, user: Json<Credentials>) -> Result<HttpResponse, Error> {
-    let token = site.log_in(user.into_inner()).await.map_err(ErrorServiceUnavailable)?;
+    let token = site
+        .log_in(user.into_inner())
+        .await
+        .map_err(ErrorServiceUnavailable)?;
     let token = token.ok_or_else(|| ErrorUnauthorized("unauthorized"))?;
     Ok(HttpResponse::Ok().json(json!({ "token": token })))
 }
@@ -66,7 +82,12 @@ async fn dashboard(Authenticated(claims): Authenticated) -> Json<Welcome> {
 }
 
 #[post("/logout")]
-async fn log_out(site: Data<Site>, Authenticated(claims): Authenticated) -> Result<HttpResponse, Error> {
-    site.log_out(&claims).await.map_err(ErrorServiceUnavailable)?;
+async fn log_out(
+    site: Data<Site>,
+    Authenticated(claims): Authenticated,
+) -> Result<HttpResponse, Error> {
+    site.log_out(&claims)
+        .await
+        .map_err(ErrorServiceUnavailable)?;
     Ok(HttpResponse::NoContent().finish())
 }

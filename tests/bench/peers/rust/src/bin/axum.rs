@@ -32,16 +32,28 @@ async fn main() {
         .route("/dashboard", get(dashboard))
         .route("/logout", post(log_out))
         .with_state(Site::open().await);
-    let listener = tokio::net::TcpListener::bind(address()).await.expect("the port");
+    let listener = tokio::net::TcpListener::bind(address())
+        .await
+        .expect("the port");
     axum::serve(listener, routes).await.expect("a server");
 }
 
-async fn register(State(site): State<Site>, Json(user): Json<Credentials>) -> Result<StatusCode, StatusCode> {
+async fn register(
+    State(site): State<Site>,
+    Json(user): Json<Credentials>,
+) -> Result<StatusCode, StatusCode> {
     let free = site.register(user).await.map_err(failed)?;
-    Ok(if free { StatusCode::CREATED } else { StatusCode::CONFLICT })
+    Ok(if free {
+        StatusCode::CREATED
+    } else {
+        StatusCode::CONFLICT
+    })
 }
 
-async fn log_in(State(site): State<Site>, Json(user): Json<Credentials>) -> Result<Json<Value>, StatusCode> {
+async fn log_in(
+    State(site): State<Site>,
+    Json(user): Json<Credentials>,
+) -> Result<Json<Value>, StatusCode> {
     let token = site.log_in(user).await.map_err(failed)?;
     let token = token.ok_or(StatusCode::UNAUTHORIZED)?;
     Ok(Json(json!({ "token": token })))
@@ -51,7 +63,10 @@ async fn dashboard(Authenticated(claims): Authenticated) -> Json<Welcome> {
     Json(Welcome::to(claims.username))
 }
 
-async fn log_out(State(site): State<Site>, Authenticated(claims): Authenticated) -> Result<StatusCode, StatusCode> {
+async fn log_out(
+    State(site): State<Site>,
+    Authenticated(claims): Authenticated,
+) -> Result<StatusCode, StatusCode> {
     site.log_out(&claims).await.map_err(failed)?;
     Ok(StatusCode::NO_CONTENT)
 }
