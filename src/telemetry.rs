@@ -6,6 +6,7 @@
 mod budget;
 mod export;
 mod metrics;
+mod sampling;
 
 use std::collections::HashMap;
 use std::io::IsTerminal;
@@ -95,7 +96,11 @@ impl Telemetry {
                 }
             }
         };
-        let traces = config.exports.traces.then(export::traces).transpose()?;
+        let traces = config
+            .exports
+            .traces
+            .then(|| export::traces(config.exports.traced_share));
+        let traces = traces.transpose()?;
         let logs = config.exports.logs.then(export::logs).transpose()?;
         let mut layers = vec![lines.with_filter(events()).boxed()];
         if let Some(provider) = &logs {
@@ -150,6 +155,16 @@ pub fn request_span<'a>(
     method: &'static str,
     route: &str,
 ) -> Span {
+    let parent = header(PARENT).map(|parent| {
+        TraceContextPropagator::new().extract(&Caller {
+            parent: Some(parent),
+            state: header(STATE),
+        })
+    });
+    let parent = parent.filter(|parent| parent.span().span_context().is_valid());
+    if parent.is_none() && !sampling::is_chosen() {
+        return Span::none();
+    }
     let span = info_span!(
         target: "portcullis::trace",
         "request",
@@ -160,11 +175,9 @@ pub fn request_span<'a>(
         http.route = route,
         http.response.status_code = tracing::field::Empty,
     );
-    if !span.is_disabled() {
-        let parent = TraceContextPropagator::new().extract(&Caller {
-            parent: header(PARENT),
-            state: header(STATE),
-        });
+    if let Some(parent) = parent
+        && !span.is_disabled()
+    {
         // Fails only where traces are not exported; then there is no parent to set.
         span.set_parent(parent).ok();
     }

@@ -412,6 +412,47 @@ async fn a_span_is_a_child_of_the_callers_and_the_answer_names_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_share_of_requests_is_traced_and_every_one_whose_caller_is() {
+    let (folder, redis) = (folder(), Redis::start().await);
+    let receiver = Receiver::start().await;
+    let url = receiver.url();
+    let endpoint = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", url.as_str());
+    let sampler = ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio");
+    for (share, least, most) in [("0", 0, 0), ("0.5", 60, 140), ("1", 200, 200)] {
+        let share = ("OTEL_TRACES_SAMPLER_ARG", share);
+        let settings = [endpoint, AT_ONCE, sampler, share];
+        let mut replica = serve(&folder, &redis, &settings).await;
+        let mut named = 0;
+        for number in 0..200 {
+            // A parent that is none leaves it to us.
+            let headers: &[_] = if number % 2 == 0 {
+                &[]
+            } else {
+                &[("traceparent", "00-nonsense-01")]
+            };
+            let answer = replica.anonymous().send("GET", "/me", headers, None).await;
+            named += usize::from(answer.header("traceparent") != "");
+        }
+        println!("{named} of 200 requests have a trace by {share:?}");
+        assert!((least..=most).contains(&named), "{named} by {share:?}");
+
+        let answer = call(&replica, "/dashboard").await;
+        assert!(
+            answer
+                .header("traceparent")
+                .starts_with(&format!("00-{TRACE}-"))
+        );
+        assert!(replica.stop().await.success());
+        let sent = receiver.spans();
+        let id = &answer.header("traceparent")[36..52];
+        assert!(sent.iter().any(|span| hex(&span.span_id) == id));
+        let requests = sent.iter().filter(|span| span.name == "GET /me").count();
+        println!("{requests} spans of them were sent so far");
+        assert!(requests >= named);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_trace_of_a_login_shows_the_wait_for_a_hash_the_hash_and_redis() {
     let (folder, redis, receiver) = (folder(), Redis::start().await, Receiver::start().await);
     let url = receiver.url();

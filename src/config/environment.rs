@@ -51,7 +51,31 @@ pub(super) fn exports() -> Exports {
     };
     Exports {
         traces: sent("TRACES"),
+        traced_share: is("OTEL_TRACES_SAMPLER", "parentbased_traceidratio")
+            .then(|| share(variable("OTEL_TRACES_SAMPLER_ARG").as_deref())),
         metrics: sent("METRICS"),
         logs: sent("LOGS") && (own("LOGS") || is("OTEL_LOGS_EXPORTER", "otlp")),
+    }
+}
+
+/// A share from 0 to 1. What is none is all, as it is to the SDK.
+fn share(text: Option<&str>) -> f64 {
+    let share = text.and_then(|text| text.trim().parse().ok());
+    let share = share.filter(|share| (0.0..=1.0).contains(share));
+    share.unwrap_or(1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_that_is_none_is_all() {
+        let is = |text, wanted: f64| (share(text) - wanted).abs() < f64::EPSILON;
+        assert!(is(Some("0.25"), 0.25));
+        assert!(is(Some(" 0 "), 0.0));
+        for text in [None, Some("2"), Some("-1"), Some("NaN"), Some("some")] {
+            assert!(is(text, 1.0), "{text:?}");
+        }
     }
 }

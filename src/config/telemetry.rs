@@ -40,6 +40,8 @@ pub struct TelemetryConfig {
 pub struct Exports {
     /// Traces.
     pub traces: bool,
+    /// The share of requests that are traced where nobody has decided it for us, from 0 to 1; `None` leaves that to the SDK.
+    pub traced_share: Option<f64>,
     /// Metrics, beside `/metrics`.
     pub metrics: bool,
     /// Logs, beside standard output.

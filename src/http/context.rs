@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use poem::Request;
-use poem::http::{HeaderMap, header};
+use poem::http::{HeaderMap, HeaderName, header};
 use poem::web::RemoteAddr;
 use tokio::task::futures::TaskLocalFuture;
 use uuid::Uuid;
@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::domain::{Network, Origin};
 
 /// The header that carries request ids in and out.
-pub const REQUEST_ID: &str = "x-request-id";
+pub static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The header in which a proxy tells for whom it asks.
 const FORWARDED_FOR: &str = "x-forwarded-for";
@@ -38,7 +38,7 @@ impl Context {
     pub fn of(request: &Request, trusted: &[IpNet]) -> Self {
         let given = request
             .headers()
-            .get(REQUEST_ID)
+            .get(&REQUEST_ID)
             .and_then(|id| id.to_str().ok());
         let plain = |id: &&str| {
             (1..=64).contains(&id.len())

@@ -23,6 +23,7 @@ use crate::telemetry::{Budget, Metrics, request_span, trace_id, traceparent};
 
 /// How many headers an answer is given here, at most.
 const HEADERS: usize = 10;
+static RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 /// A request that takes longer leaves a line in the log.
 const SLOW: Duration = Duration::from_secs(1);
 
@@ -107,7 +108,7 @@ impl<E: Endpoint<Output: IntoResponse>> Observed<E> {
         let headers = response.headers_mut();
         headers.reserve(HEADERS);
         if let Some(id) = id {
-            headers.insert(REQUEST_ID, id);
+            headers.insert(&REQUEST_ID, id);
         }
         if let Some(value) = traceparent(span).and_then(|value| HeaderValue::try_from(value).ok()) {
             headers.insert("traceparent", value);
@@ -124,10 +125,7 @@ impl<E: Endpoint<Output: IntoResponse>> Observed<E> {
                 "default-src 'none'; frame-ancestors 'none'",
             ),
             (header::REFERRER_POLICY, "no-referrer"),
-            (
-                HeaderName::from_static("cross-origin-resource-policy"),
-                "same-origin",
-            ),
+            (RESOURCE_POLICY.clone(), "same-origin"),
         ] {
             headers
                 .entry(name)
@@ -260,7 +258,7 @@ mod tests {
     async fn answer<E: Endpoint<Output: IntoResponse>>(
         inner: E,
     ) -> (StatusCode, HeaderMap, String) {
-        let request = Request::builder().uri_str("/").header(REQUEST_ID, "given");
+        let request = Request::builder().uri_str("/").header(&REQUEST_ID, "given");
         let mut response = observed(inner).get_response(request.finish()).await;
         let body = response.take_body().into_string().await.unwrap();
         (response.status(), response.headers().clone(), body)
@@ -276,7 +274,7 @@ mod tests {
         for (status, headers, body) in [answer(panics).await, answer(fails).await] {
             assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
             assert_eq!(headers["content-type"], "application/problem+json");
-            assert_eq!(headers[REQUEST_ID], "given");
+            assert_eq!(headers[&REQUEST_ID], "given");
             let problem: serde_json::Value = serde_json::from_str(&body).unwrap();
             assert_eq!(problem["code"], "internal");
             assert_eq!(problem["request_id"], "given");

@@ -6,12 +6,13 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::sampling;
 use opentelemetry_otlp::{LogExporter, MetricExporter, SpanExporter};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::logs::SdkLoggerProvider;
 use opentelemetry_sdk::metrics::PeriodicReader;
-use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData};
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, SpanData};
 
 /// How long a replica that ends waits for its receiver.
 pub const FAREWELL: Duration = Duration::from_secs(1);
@@ -59,13 +60,18 @@ impl opentelemetry_sdk::trace::SpanExporter for Counting {
 
 /// # Errors
 /// A sentence: the SDK's own words name the variable that it does not like.
-pub(super) fn traces() -> Result<SdkTracerProvider, String> {
+pub(super) fn traces(share: Option<f64>) -> Result<SdkTracerProvider, String> {
     let exporter = SpanExporter::builder().with_tonic().build();
     let exporter = exporter.map_err(|error| format!("OTEL_*: {error}"))?;
-    Ok(SdkTracerProvider::builder()
+    let mut provider = SdkTracerProvider::builder()
         .with_batch_exporter(Counting(exporter))
-        .with_resource(resource())
-        .build())
+        .with_resource(resource());
+    if let Some(share) = share {
+        sampling::trace(share);
+        // What has a span by then has been chosen, by us or by the caller.
+        provider = provider.with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOn)));
+    }
+    Ok(provider.build())
 }
 
 /// # Errors

@@ -54,7 +54,7 @@ def measure(redis, replicas, token, seconds, busy):
     if busy:
         # One after the other: each stays busy for ten seconds after it was asked.
         for replica in replicas:
-            load = run(replica, redis, replica.port, "/dashboard", {"authorization": f"Bearer {token}"}, 1, paced=True)
+            load = run(replica, redis, replica.port, "/dashboard", {"authorization": f"Bearer {token}"}, seconds, paced=True)
             assert load.not_ok == 0, f"{load.not_ok} requests failed"
             asked += load.requests
     else:

@@ -209,7 +209,7 @@ class Replica(Process):
 
 def request(method, port, path, body=None, token=None):
     """One request on a connection of its own: status and body; status 0 where nobody answers."""
-    headers = {"content-type": "application/json"}
+    headers = {"content-type": "application/json"} if body is not None else {}
     if token:
         headers["authorization"] = f"Bearer {token}"
     data = json.dumps(body).encode() if body is not None else None

@@ -52,18 +52,23 @@ pub(super) struct Trace {
 impl Trace {
     /// It waits, for the request under way.
     pub(super) fn waiting() -> Self {
-        Self {
-            request: Span::current(),
-            stage: info_span!(target: "portcullis::trace", "password wait"),
-        }
+        let request = Span::current();
+        let stage = if request.is_none() {
+            Span::none()
+        } else {
+            info_span!(target: "portcullis::trace", "password wait")
+        };
+        Self { request, stage }
     }
 
     /// It is being computed, until it is dropped.
     pub(super) fn begin(&mut self) {
         // Before the next one begins: a span ends when it is dropped.
         self.stage = Span::none();
-        self.stage =
-            info_span!(target: "portcullis::trace", parent: &self.request, "password hash");
+        if !self.request.is_none() {
+            self.stage =
+                info_span!(target: "portcullis::trace", parent: &self.request, "password hash");
+        }
     }
 }
 

@@ -55,7 +55,11 @@ impl Call {
 
     /// What stands in a trace for it, as OpenTelemetry's conventions for databases have it. Keys and values are left out: they
     /// name people.
+    /// Only a request that has a trace has it: what is done in the background would be traces of one span.
     pub(super) fn span(&self) -> Span {
+        if Span::current().is_none() {
+            return Span::none();
+        }
         let span = info_span!(
             target: "portcullis::trace",
             "redis",
