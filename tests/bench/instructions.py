@@ -42,7 +42,7 @@ def main():
     for name, instructions in counted.items():
         was = known.get(name)
         change = f"{100 * (instructions / was - 1):+6.2f} %" if was else "new"
-        print(f"{name:20} {instructions:9,} instructions, {change}{'   <--' if name in wrong else ''}")
+        print(f"{name:32} {instructions:9,} instructions, {change}{'   <--' if name in wrong else ''}")
     gone = sorted(set(known) - set(counted))
     if wrong or gone:
         sys.exit(

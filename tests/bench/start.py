@@ -12,7 +12,7 @@ from peers import KINDS, Peer
 IMAGE = "portcullis:local"
 
 
-def start(say, rounds, seconds):
+def start(say, rounds, _):
     """Start to ready beside a Redis that is settled, memory idle and after load."""
     redis = Redis(in_memory=True)
     # Somebody has settled the feed before.
@@ -29,7 +29,7 @@ def start(say, rounds, seconds):
                     time.sleep(2)
                     idle.append(server.resident_bytes())
                     token = server.token()
-                    run(server, redis, server.port, "/dashboard", {"authorization": f"Bearer {token}"}, seconds)
+                    run(server, redis, server.port, "/dashboard", {"authorization": f"Bearer {token}"}, 1)
                     loaded.append(server.peak_bytes())
                 finally:
                     server.stop()
