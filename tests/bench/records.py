@@ -24,6 +24,10 @@ def records(say, rounds, seconds):
         rows, tokens = [], []
         weigh = lambda *what: rows.append(row(redis, say, *what))
         with ThreadPoolExecutor(AT_ONCE) as crowd:
+            # Connections and buffers are there before anything is weighed.
+            before = range(USERS, USERS + AT_ONCE)
+            list(crowd.map(lambda number: register(replica, number), before))
+            list(crowd.map(lambda number: log_out(replica, log_in(replica, number)), before))
             everybody, logins = range(USERS), [number % USERS for number in range(USERS * SESSIONS_EACH)]
             weigh("registration", USERS, lambda: list(crowd.map(lambda number: register(replica, number), everybody)))
             weigh("login", len(logins), lambda: tokens.extend(crowd.map(lambda number: log_in(replica, number), logins)))
