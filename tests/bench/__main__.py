@@ -1,4 +1,5 @@
-"""Benchmarks of Portcullis on this machine: `make bench`, or a part of it by `make bench ONLY=logout`.
+"""Benchmarks of Portcullis on this machine, beside what one would use otherwise: `make bench`, or a part of it by
+`make bench ONLY=logout`.
 
 Everything that is compared runs in one go, in turns, for several rounds; figures are medians, and of two in the same round
 the ratio. Results go to `target/bench/`: `result.json` and `result.md`.
@@ -88,6 +89,9 @@ def machine():
         "system": platform.platform(),
         "redis": version("redis-server", "--version"),
         "rust": version("rustc", "--version"),
+        "node": version("node", "--version"),
+        "python": platform.python_version(),
+        "load": version("wrk", "--version").split("[")[0].strip(),
     }
 
 

@@ -55,7 +55,7 @@ def logins(record):
 
 
 def size(record):
-    head = ["revocations held", "dashboards a second", "p50", "p99", "CPU of the replica, 100,000 requests", "Redis commands a request", "bytes an entry: replica, Redis", "start to ready"]
+    head = ["revocations held", "dashboards a second", "p50", "p99", "CPU of the replica, 100,000 requests", "Redis commands a request", "bytes an entry: replica, Redis", "MiB of the replica", "start to ready"]
     cells = lambda row: [
         f"{row['revocations held']:,}" if row["revocations held"] else "none",
         f"{row['requests/s']:,}" + (f" ({row['of none']:.2f} ×)" if row["revocations held"] else ""),
@@ -64,6 +64,7 @@ def size(record):
         f"{row['server CPU s per 100k']:.2f} s",
         f"{row['Redis commands a request']:.3f}",
         f"{row['bytes an entry, replica']:.0f}, {row['bytes an entry, Redis']:.0f}" if row["revocations held"] else "",
+        f"{row['MiB resident']:.0f}",
         f"{row['start to ready s']:.2f} s",
     ]
     return table(head, [cells(row) for row in rows(record, "size")])
@@ -82,8 +83,8 @@ def traced(record):
 
 
 def growth(record):
-    head = ["replicas", "are", "Redis commands/s", "of each", "of a core of Redis"]
-    cells = lambda row: [f"{row['replicas']}", row["are"], f"{row['Redis commands/s']:,.0f}", f"{row['of each replica']:.1f}", f"{row['Redis core, %']:.2f} %"]
+    head = ["replicas", "are", "Redis commands/s", "of each", "of a core of Redis", "replicas that half a core carries"]
+    cells = lambda row: [f"{row['replicas']}", row["are"], f"{row['Redis commands/s']:,.0f}", f"{row['of each replica']:.1f}", f"{row['Redis core, %']:.2f} %", f"{row['replicas at half a core']:,}"]
     return table(head, [cells(row) for row in rows(record, "growth")])
 
 
