@@ -29,7 +29,7 @@ def bars(axis, colours, names, values, title, written):
     """One bar for each system, ours in its own colour, the figure at its end."""
     paint = [colours["ours"] if name == OURS else colours["theirs"] for name in names]
     axis.barh(names, values, color=paint)
-    axis.invert_yaxis()
+    axis.set_ylim(len(names) - 0.5, -0.5)
     axis.set_title(title, loc="left", fontsize=10)
     axis.set_xticks([])
     for number, value in enumerate(values):

@@ -2,7 +2,7 @@
 
     python3 tests/bench/simulation.py        the cases that the README shows
 
-Redis is one server with a queue, which takes as long for a read as `make bench ONLY=records` has measured. Each replica reads
+Redis is one server with a queue, which takes as long for a read as `make bench ONLY=growth` has measured. Each replica reads
 three times a window, and never before its last read was answered; its reads travel for as long as the network takes, a third
 more or less. Requests come to each replica at random moments: one that finds a view older than a window waits for the next.
 """
@@ -11,10 +11,10 @@ import heapq
 import json
 import random
 from dataclasses import dataclass
-from pathlib import Path
 
-RECORD = Path(__file__).resolve().parent / "record.json"
-READS_PER_WINDOW = 3
+import capacity
+from capacity import READS_PER_WINDOW
+
 SECONDS = 6.0
 # In all, to each replica.
 REQUESTS = 200
@@ -43,11 +43,6 @@ CASES = [
     Case("Redis in another region", 60, 50, 40, 0.1),
     Case("Redis in another region", 60, 250, 40, 0.1),
 ]
-
-
-def cost_of_read():
-    rows = json.loads(RECORD.read_text())["subjects"]["records"]["rows"]
-    return next(row["Redis µs"] for row in rows if row["kind"] == "read of the feed") / 1e6
 
 
 def simulate(case, cost, seed=1):
@@ -105,7 +100,7 @@ def requests(view, window, chance):
 
 def table(cases=CASES):
     """In Markdown."""
-    cost = cost_of_read()
+    cost = capacity.cost_of_read(json.loads(capacity.RECORD.read_text())["subjects"])
     head = ["Redis is in", "replicas", "W", "Redis is busy", "reads a replica gets a second", "requests that wait for a view", "99 % wait less than", "a logout takes"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for case in cases:
