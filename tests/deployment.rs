@@ -146,3 +146,19 @@ async fn the_smoke_test_passes_against_real_replicas() {
         assert!(said.contains(act), "{act}: {said}");
     }
 }
+
+#[test]
+fn the_image_makes_a_stand_in_for_every_target_that_the_manifest_names() {
+    let manifest = std::fs::read_to_string(repository("Cargo.toml")).unwrap();
+    let recipe = std::fs::read_to_string(repository("deploy/Dockerfile")).unwrap();
+    let paths = manifest.lines().filter_map(|line| {
+        let path = line.strip_prefix("path = \"")?;
+        path.strip_suffix('"')
+    });
+    let paths: Vec<_> = paths.collect();
+    assert!(paths.len() > 1, "{paths:?}");
+    for path in paths {
+        // Without it cargo does not read the manifest, and nothing is built.
+        assert!(recipe.contains(&format!(": > {path} ")), "{path}");
+    }
+}
