@@ -24,6 +24,7 @@ use crate::telemetry::{Budget, Metrics, request_span, trace_id, traceparent};
 /// How many headers an answer is given here, at most.
 const HEADERS: usize = 10;
 static RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+
 /// A request that takes longer leaves a line in the log.
 const SLOW: Duration = Duration::from_secs(1);
 

@@ -91,7 +91,13 @@ pub const SETTLING: Duration = Duration::from_secs(3);
 /// The same after a restart of a Redis that nobody replaces: there are no leases, and who follows was cut off by it and knows,
 /// where he would find out about a `FLUSHALL` only by his next read. Longer than any view lasts, and than anybody waits before
 /// he tries to connect again.
-pub const SETTLING_AFTER_RESTART: Duration = Duration::from_millis(1500);
+const AFTER_RESTART: Duration = Duration::from_millis(1500);
+
+/// How long a history settles that began with a restart, by whether others could have been made the primary meanwhile.
+#[must_use]
+pub const fn settling_after_restart(replaceable: bool) -> Duration {
+    if replaceable { SETTLING } else { AFTER_RESTART }
+}
 
 /// Entries a page; few enough that one page never blocks Redis for a millisecond.
 const PAGE: usize = 1000;
@@ -281,11 +287,7 @@ impl Feed {
     /// Where the store cannot answer.
     pub async fn settle(&mut self, history: &HistoryId) -> Result<(), StoreError> {
         let keys = [self.redis.keys().feed(), self.redis.keys().settled()];
-        let after_restart = if self.redis.acknowledgements() > 0 {
-            SETTLING
-        } else {
-            SETTLING_AFTER_RESTART
-        };
+        let after_restart = settling_after_restart(self.redis.acknowledgements() > 0);
         let [long, short] = [SETTLING, after_restart].map(|time| time.as_millis().to_string());
         let args = [history.to_string(), long, short];
         self.script(&SETTLE, &keys, &args).await

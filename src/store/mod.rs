@@ -23,7 +23,7 @@ pub use administration::{Change, Seen};
 pub use beat::Beats;
 pub use connection::{DEADLINE, Redis, ShardSeen, StoreError};
 pub use entries::{Entry, SessionEntry, UserEntry};
-pub use feed::{Feed, HistoryId, Page, SETTLING, SETTLING_AFTER_RESTART};
+pub use feed::{Feed, HistoryId, Page, SETTLING, settling_after_restart};
 pub use inspection::{Inspection, Persistence, Unfit};
 pub use keyspace::Keyspace;
 pub use password_change::{ChangePassword, Written};

@@ -35,7 +35,6 @@ SUBJECTS = {
     "logins": ("Logins and refreshes", logins.logins),
     "storm": ("A storm of logins", storm.storm),
     "guessing": ("A storm of wrong passwords", guessing.guessing),
-    "followers": ("Following the feed", revocation.followers),
     "records": ("What Redis holds and does", records.records),
     "growth": ("More replicas", growth.growth),
     "start": ("Start and memory", start.start),

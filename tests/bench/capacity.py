@@ -9,6 +9,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import tables
+
 RECORD = Path(__file__).resolve().parent / "record.json"
 # An access token, and so a revocation, lasts for that long; a session for as long as nobody logs out for a week.
 TOKEN_SECONDS = 3600
@@ -103,14 +105,12 @@ def needs(size, costs):
     }
     memory = size.users * (costs.user_bytes + SESSIONS_EACH * costs.session_bytes) + held * costs.held_redis_bytes
     return {
-        "replica_cores": replicas,
         "cores_of_each": replicas / size.replicas / HEADROOM,
         "replica_bytes": costs.idle_bytes + held * costs.held_bytes,
         "redis": redis,
         "redis_core": sum(redis.values()),
         "redis_bytes": memory,
         "sent_bits": sent * 8,
-        "logout_ms": size.window_ms + 5,
     }
 
 
@@ -118,11 +118,11 @@ def table(sizes=SIZES):
     """In Markdown."""
     costs = Costs.measured()
     head = ["", "users", "logins, requests, logouts a second", "replicas, W", "cores of each replica", "memory of each replica", "Redis: one core", "of that, the feed", "Redis: memory", "sent by Redis"]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    lines = []
     for size in sizes:
         need = needs(size, costs)
         core = need["redis_core"]
-        cells = [
+        lines.append([
             size.name,
             amount(size.users),
             f"{amount(size.logins)}, {amount(size.requests)}, {amount(size.logouts)}",
@@ -133,9 +133,8 @@ def table(sizes=SIZES):
             f"{100 * need['redis']['reads of the feed'] / core:.0f} %",
             f"{need['redis_bytes'] / 2**30:.2f} GiB",
             f"{need['sent_bits'] / 1e6:.1f} Mbit/s",
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        ])
+    return tables.table(head, lines)
 
 
 def amount(number):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import capacity
 import simulation
+from tables import table
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
@@ -113,11 +114,6 @@ TABLES = {
     "bench-capacity": lambda record: capacity.table(),
     "bench-simulation": lambda record: simulation.table(),
 }
-
-
-def table(head, lines):
-    marked = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return "\n".join(marked + ["| " + " | ".join(line) + " |" for line in lines]) + "\n"
 
 
 def written(text, record):

@@ -1,4 +1,4 @@
-"""What revocation costs: on the path of a request, in memory, at the start, in a logout, and in Redis."""
+"""What revocation costs: on the path of a request, in memory, at the start, and in a logout."""
 
 import base64
 import http.client
@@ -162,42 +162,3 @@ def watch(replica, token, refused, index, stop):
             refused[index] = time.monotonic()
             break
     line.close()
-
-
-def followers(say, rounds, seconds):
-    """What following the feed costs Redis, and so how many replicas one Redis carries."""
-    redis = Redis()
-    replica = Replica(redis)
-    try:
-        replica.wait_until_ready()
-        token = replica.token()
-        rows = []
-        for name, every in (("idle", None), ("busy", 0.02)):
-            if every is None:
-                say("waiting until the replica is idle")
-                time.sleep(12)
-            cores, reads = [], []
-            for _ in range(rounds):
-                cpu, commands, begun = redis.cpu(), redis.commands(), time.monotonic()
-                end = begun + 2 * seconds
-                while time.monotonic() < end:
-                    if every:
-                        request("GET", replica.port, "/dashboard", token=token)
-                    time.sleep(every or 0.1)
-                passed = time.monotonic() - begun
-                cores.append((redis.cpu() - cpu) / passed)
-                reads.append((redis.commands() - commands) / passed)
-            core = median(cores)
-            say(f"one {name} follower takes {core * 100:.3f} % of a core of Redis")
-            rows.append(
-                {
-                    "follower": name,
-                    "Redis commands/s": round(median(reads), 1),
-                    "Redis core, %": round(core * 100, 3),
-                    "replicas at half a core": int(0.5 / core) if core > 0 else None,
-                }
-            )
-        return rows
-    finally:
-        replica.stop()
-        redis.stop()

@@ -13,6 +13,7 @@ import random
 from dataclasses import dataclass
 
 import capacity
+import tables
 from capacity import READS_PER_WINDOW
 
 SECONDS = 6.0
@@ -102,11 +103,11 @@ def table(cases=CASES):
     """In Markdown."""
     cost = capacity.cost_of_read(json.loads(capacity.RECORD.read_text())["subjects"])
     head = ["Redis is in", "replicas", "W", "Redis is busy", "reads a replica gets a second", "requests that wait for a view", "99 % wait less than", "a logout takes"]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    lines = []
     for case in cases:
         seen = simulate(case, cost)
         wait = seen["p99"] * 1000
-        cells = [
+        lines.append([
             case.what,
             f"{case.replicas:,}",
             f"{case.window_ms:g} ms",
@@ -115,9 +116,8 @@ def table(cases=CASES):
             f"{100 * seen['waiting']:.1f} %",
             "nothing" if wait == 0 else f"{wait:.0f} ms",
             f"{case.window_ms + 2 * case.delay_ms + 5:.0f} ms",
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        ])
+    return tables.table(head, lines)
 
 
 if __name__ == "__main__":

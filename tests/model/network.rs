@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use portcullis::store::{SETTLING, SETTLING_AFTER_RESTART};
+use portcullis::store::settling_after_restart;
 
 use super::clock::{MILLI, Time};
 use super::flaw::Flaw;
@@ -97,11 +97,7 @@ impl World {
             history: &server.history(),
             date: server.clock.date(self.now),
             just_started: server.uptime(self.now) <= 1,
-            after_restart: if self.copies > 0 {
-                SETTLING
-            } else {
-                SETTLING_AFTER_RESTART
-            },
+            after_restart: settling_after_restart(self.copies > 0),
             windows_of_any_history: self.flaw == Some(Flaw::WindowsOfAnyHistory),
         };
         let (writes, copies) = (command.writes(), command.copies());
