@@ -24,8 +24,11 @@ def grow(say, rounds, seconds, counts, busy):
                 replicas.append(Replica(redis, HASH_THREADS="1"))
                 replicas[-1].wait_until_ready()
             token = replicas[0].token()
-            # Until nobody reads at the pace of one who was asked lately.
-            time.sleep(0 if busy else 12)
+            # Until all read at the pace of one who was asked lately, or nobody does.
+            if busy:
+                measure(redis, replicas, token, seconds, busy)
+            else:
+                time.sleep(12)
             runs = [measure(redis, replicas, token, seconds, busy) for _ in range(rounds)]
             commands, core, asked = (median(one[i] for one in runs) for i in range(3))
             kind = "under load" if busy else "idle"
