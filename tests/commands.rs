@@ -76,8 +76,6 @@ async fn check_tells_what_would_run_and_whether_redis_is_fit_for_it() {
         Redis::with(&["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]).await;
     let forgetful = Redis::with(&["--appendonly", "no"]).await;
     let locked = Redis::start().await;
-    let lock = ["CONFIG", "SET", "requirepass", "another-password"];
-    locked.command::<()>(&lock).await;
     let master = good.addr().port().to_string();
     let replica = Redis::with(&["--replicaof", "127.0.0.1", &master]).await;
     let nowhere = format!("redis://user:{PLANTED}@127.0.0.1:1");

@@ -4,15 +4,11 @@
 //! file is cut to the length that it had when it was last written out (`power_cut.c` notes that), before the server is
 //! started again. The replicas are stopped as well: what they remember they would put back, and hide the loss.
 
-use std::collections::HashMap;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::join_all;
-use tempfile::TempDir;
 
-use crate::harness::tools::compile;
+use crate::harness::power::Disk;
 use crate::harness::{
     Anonymous, Answer, Dice, PASSWORD, Redis, Replica, config, patiently, report_zero, rounds,
 };
@@ -63,12 +59,12 @@ struct PowerCut {
 impl PowerCut {
     /// Cuts the power under load, at some moment, and looks what is left.
     async fn with(appendfsync: &str, disk: &Disk, dice: &mut Dice) -> Self {
-        let (notes, library) = (disk.notes(), disk.library());
-        std::fs::write(&notes, "").unwrap();
-        let variables = [
-            ("LD_PRELOAD", library.as_str()),
-            ("POWER_CUT_LOG", notes.as_str()),
-        ];
+        disk.forget();
+        let variables = disk.variables();
+        let variables = variables
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()));
+        let variables: Vec<_> = variables.collect();
         let options = ["--appendonly", "yes", "--appendfsync", appendfsync];
         let mut redis = Redis::under(&variables, &options).await;
         let (one, two) = (replica(&redis, false).await, replica(&redis, false).await);
@@ -176,53 +172,4 @@ async fn live(replica: &Replica, number: usize, dark: &AtomicBool) -> Acknowledg
 async fn log_in(at: &Anonymous, name: &str) -> Option<String> {
     let answer = at.login(name, PASSWORD).await;
     (answer.status == 200).then(|| answer.json()["token"].as_str().unwrap().to_owned())
-}
-
-/// Knows how far files were written out.
-struct Disk(TempDir);
-
-impl Disk {
-    fn new() -> Self {
-        let disk = Self(tempfile::tempdir().unwrap());
-        compile("tests/durability/power_cut.c", disk.library().as_ref());
-        disk
-    }
-
-    fn library(&self) -> String {
-        self.0.path().join("power_cut.so").display().to_string()
-    }
-
-    fn notes(&self) -> String {
-        self.0.path().join("written_out").display().to_string()
-    }
-
-    /// Cuts every file under `folder` to what was written out of it. Returns how many bytes that were.
-    fn cut(&self, folder: &Path) -> u64 {
-        let notes = std::fs::read_to_string(self.notes()).unwrap();
-        let mut written_out: HashMap<(u64, u64), u64> = HashMap::new();
-        for line in notes.lines() {
-            let numbers: Vec<u64> = line.split(' ').map(|it| it.parse().unwrap()).collect();
-            let length = written_out.entry((numbers[0], numbers[1])).or_default();
-            *length = numbers[2].max(*length);
-        }
-        assert!(!written_out.is_empty(), "no write was ever noted");
-        let mut lost = 0;
-        let mut folders = vec![folder.to_owned()];
-        while let Some(folder) = folders.pop() {
-            for entry in std::fs::read_dir(folder).unwrap() {
-                let path = entry.unwrap().path();
-                let file = path.metadata().unwrap();
-                if file.is_dir() {
-                    folders.push(path);
-                    continue;
-                }
-                let kept = written_out.get(&(file.dev(), file.ino())).copied();
-                let kept = kept.unwrap_or(0).min(file.len());
-                lost += file.len() - kept;
-                let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
-                file.set_len(kept).unwrap();
-            }
-        }
-        lost
-    }
 }

@@ -189,7 +189,10 @@ async fn a_cluster_is_reached_over_tls() {
         addresses.push(format!("127.0.0.1:{port}"));
     }
     let mut create = installed("redis-cli", "redis-tools");
+    create.env("REDISCLI_AUTH", REDIS_PASSWORD);
     create.current_dir(files.folder.path()).args([
+        "--user",
+        "admin",
         "--tls",
         "--cacert",
         "ca.crt",

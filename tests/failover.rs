@@ -6,6 +6,7 @@ pub mod load;
 use std::time::Duration;
 
 use self::load::{Load, Toll};
+use crate::harness::redis::admin_by_redis_cli;
 use crate::harness::sentinel::{NAME, SERVERS, Watched};
 use crate::harness::tools::repository;
 use crate::harness::{Replica, Weather, acknowledged, report_zero, rounds};
@@ -62,6 +63,7 @@ async fn a_planned_handover_loses_nothing_also_where_half_of_the_replicas_acknow
         load.mark();
         let mut handover = tokio::process::Command::new(repository("deploy/handover.sh"));
         handover.args(["sentinel", &watched.sentinel(), NAME]);
+        handover.envs(admin_by_redis_cli());
         let output = handover.output().await.unwrap();
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         let complained = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -270,7 +270,7 @@ struct QuestionsInSocket(Vec<redis::aio::MultiplexedConnection>);
 
 impl QuestionsInSocket {
     async fn prepare(server: &Redis) -> Self {
-        let client = redis::Client::open(format!("redis://{}", server.addr())).unwrap();
+        let client = redis::Client::open(server.admin_url()).unwrap();
         let config = redis::AsyncConnectionConfig::new().set_response_timeout(None);
         let mut connections = Vec::new();
         for _ in 0..QUESTIONS {

@@ -673,13 +673,13 @@ async fn back(anyone: &Anonymous) {
 
 /// Gives Redis a password, for as long as it runs.
 async fn lock(redis: &Redis) {
-    redis
-        .command::<()>(&["CONFIG", "SET", "requirepass", OF_REDIS])
-        .await;
+    let password = format!(">{OF_REDIS}");
+    let set = ["ACL", "SETUSER", "portcullis", "resetpass", &password];
+    redis.command::<()>(&set).await;
 }
 
 fn locked(redis: &Redis, password: &str) -> String {
-    format!("redis://:{password}@{}", redis.addr())
+    format!("redis://portcullis:{password}@{}", redis.addr())
 }
 
 fn files(folder: &Path) -> Vec<std::path::PathBuf> {

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::failover::load::Load;
 use crate::harness::follower::store_of;
+use crate::harness::redis::admin_by_redis_cli;
 use crate::harness::shards::Shards;
 use crate::harness::tools::{printed, repository};
 use crate::harness::{Anonymous, PASSWORD, Replica, User, acknowledged, patiently, report_zero};
@@ -62,7 +63,9 @@ async fn i15_i16_a_cluster_serves_the_whole_journey_while_slots_move_and_a_prima
     load.mark();
     let address = shards.servers[replica].addr().to_string();
     printed(
-        std::process::Command::new(repository("deploy/handover.sh")).args(["cluster", &address]),
+        std::process::Command::new(repository("deploy/handover.sh"))
+            .args(["cluster", &address])
+            .envs(admin_by_redis_cli()),
     );
     tokio::time::sleep(Duration::from_secs(1)).await;
     shards.complete().await;
@@ -212,7 +215,7 @@ impl Kept {
 
     async fn restore(&self, shards: &Shards) {
         let server = &shards.servers[shards.primary_of(&self.key).await];
-        let client = redis::Client::open(format!("redis://{}", server.addr())).unwrap();
+        let client = redis::Client::open(server.admin_url()).unwrap();
         let mut connection = client.get_multiplexed_async_connection().await.unwrap();
         let mut restore = redis::cmd("RESTORE");
         restore

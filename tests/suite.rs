@@ -62,6 +62,7 @@ mod process;
 mod proxies;
 mod readme;
 mod refresh;
+mod restarts;
 mod rolling;
 mod rules;
 mod secrets;

@@ -7,7 +7,9 @@ use crate::auth::keyring::Keys;
 use crate::auth::keyring::rotation::list;
 use crate::config::{Config, HttpConfig, RedisServer, SigningKey, TokenConfig};
 use crate::http::server::Tls;
-use crate::store::{Keyspace, Persistence, Promise, Redis, StoreError};
+use crate::store::{
+    Keyspace, Persistence, Promise, Redis, StoreError, WILL_LOSE_TRANSACTIONS,
+};
 
 /// Tells what would run, and what of it cannot.
 pub(super) async fn run(config: &Config) -> ExitCode {
@@ -128,7 +130,10 @@ async fn tell(redis: &Redis, lines: &mut Vec<String>) -> Result<bool, StoreError
         server.version
     ));
     let wanted = redis.acknowledgements();
-    let mut good = true;
+    let mut good = !server.will_lose_transactions();
+    if !good {
+        lines.push(format!("redis         FAILED: {WILL_LOSE_TRANSACTIONS}"));
+    }
     for shard in redis.shards().await? {
         let replicas = shard.replicas.unwrap_or(server.replicas);
         let promise = Promise::of(wanted, replicas);

@@ -35,6 +35,10 @@ impl Health {
         if self.draining.load(Ordering::Relaxed) {
             return Some("draining".to_owned());
         }
+        // At once: a replica that was ready a moment ago must not hand out what Redis has forgotten to change.
+        if let Some(damage) = self.revocations.damage() {
+            return Some(damage.to_owned());
+        }
         let age = self.revocations.view_age();
         if age.is_some_and(|age| age <= self.grace + IDLE_READ) {
             return None;

@@ -30,6 +30,7 @@ use self::address::Access;
 pub(super) use self::call::{Call, evaluation, read};
 pub(super) use self::node::Node;
 use self::primaries::{Primaries, slot_of};
+use super::canary::LOST_TRANSACTIONS;
 use super::{Keyspace, Unfit};
 use crate::config::RedisAddress;
 
@@ -58,6 +59,7 @@ enum Cause {
     Redis(RedisError),
     Refused(String),
     Unacknowledged { by: u32, wanted: u32 },
+    LostTransactions,
 }
 
 impl StoreError {
@@ -77,6 +79,11 @@ impl StoreError {
         Self::refused(format!(
             "the primary may have been replaced: no beat was acknowledged by {wanted} replicas lately"
         ))
+    }
+
+    /// A restart of Redis has left out what scripts wrote.
+    pub(super) fn lost_transactions() -> Self {
+        Self(Cause::LostTransactions)
     }
 
     pub(super) fn unexpected(what: &'static str) -> Self {
@@ -112,6 +119,7 @@ impl fmt::Display for StoreError {
             Cause::Unacknowledged { by, wanted } => {
                 write!(f, "acknowledged by {by} replicas, {wanted} are wanted")
             }
+            Cause::LostTransactions => f.write_str(LOST_TRANSACTIONS),
         }
     }
 }
@@ -168,7 +176,7 @@ impl Redis {
     pub fn new(address: &RedisAddress, keys: Keyspace) -> Result<Self, StoreError> {
         let (access, topology) = Access::parse(address)?;
         Ok(Self {
-            primaries: Arc::new(Primaries::new(access, topology)?),
+            primaries: Arc::new(Primaries::new(access, topology, keys.clone())?),
             acknowledgements: address.acknowledgements,
             keys,
         })
@@ -215,6 +223,32 @@ impl Redis {
     #[must_use]
     pub fn connections(&self) -> (usize, usize) {
         self.primaries.connections()
+    }
+
+    /// Why the data of a server must not be used, if that was found: a restart lost what scripts had written.
+    #[must_use]
+    pub fn damage(&self) -> Option<&'static str> {
+        let lost = self.primaries.has_lost_transactions();
+        lost.then_some(LOST_TRANSACTIONS)
+    }
+
+    /// Compares the canary of each primary, and writes it anew where no other replica does.
+    ///
+    /// # Errors
+    /// Where a server cannot be asked, or has lost transactions; the others were asked all the same.
+    pub async fn renew_canaries(&self) -> Result<(), StoreError> {
+        let mut outcome = Ok(());
+        for node in self.all_primaries().await? {
+            let renewed = async {
+                let mut borrowed = node.borrow().await?;
+                let connection = borrowed.connection()?;
+                within(DEADLINE * 2, node.canary.renew(connection)).await?;
+                borrowed.give_back();
+                Ok(())
+            };
+            outcome = renewed.await.and(outcome);
+        }
+        outcome
     }
 
     /// A server has answered as no primary does: it is found out anew who is.

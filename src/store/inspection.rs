@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
+use redis::{ErrorKind, RedisError, RedisResult, Value};
 
 use super::connection::{DEADLINE, Redis, StoreError, within};
 
@@ -20,6 +20,11 @@ pub struct Inspection {
     pub persistence: Persistence,
     /// How many replicas follow it.
     pub replicas: u32,
+    /// If the user `default` may run what scripts write, as reading an append-only file asks of it; `None` where this user of
+    /// ours may not ask.
+    pub default_user_may_write: Option<bool>,
+    /// If this server asks that of `default` at all.
+    checks_default_user: bool,
 }
 
 /// How a server keeps data over a restart.
@@ -66,6 +71,14 @@ impl fmt::Display for Unfit {
 }
 
 impl Inspection {
+    /// If the next restart would leave out what scripts wrote, as far as the rights of this user let it know.
+    #[must_use]
+    pub fn will_lose_transactions(&self) -> bool {
+        self.checks_default_user
+            && self.default_user_may_write == Some(false)
+            && self.persistence != Persistence::Poor
+    }
+
     /// Why this server must not be used, if it must not.
     #[must_use]
     pub fn unfit(&self) -> Option<Unfit> {
@@ -97,8 +110,22 @@ impl Redis {
     }
 }
 
-/// What `INFO` and `CONFIG GET` answer, each by itself.
-type Answers = (RedisResult<String>, RedisResult<Option<(String, String)>>);
+/// What is said of a server that will lose transactions; `check` and the log show it.
+pub const WILL_LOSE_TRANSACTIONS: &str = "the user `default` may not write: a restart would leave out what scripts wrote (set `user default \
+     off ~* &* +@all` in the users file and, now, ACL SETUSER default off ~* &* +@all)";
+
+/// Commands that scripts run, each with arguments that fit. All commands of a transaction are left out where one of them is
+/// not permitted.
+const WRITES: [&[&str]; 8] = [
+    &["SET", "k", "v"],
+    &["DEL", "k"],
+    &["PEXPIREAT", "k", "1"],
+    &["HSET", "k", "f", "v"],
+    &["SADD", "k", "m"],
+    &["ZADD", "k", "1", "m"],
+    &["XADD", "k", "*", "f", "v"],
+    &["EXEC"],
+];
 
 pub(super) async fn inspect(connection: &mut MultiplexedConnection) -> RedisResult<Inspection> {
     // INFO shows the policy and whether there is an append-only file; how often it is written out only CONFIG tells, and
@@ -110,8 +137,21 @@ pub(super) async fn inspect(connection: &mut MultiplexedConnection) -> RedisResu
         .arg("persistence")
         .arg("replication");
     ask.cmd("CONFIG").arg("GET").arg("appendfsync");
-    let (info, fsync): Answers = ask.ignore_errors().query_async(connection).await?;
-    let (info, fsync) = (info?, fsync.unwrap_or_default());
+    for words in WRITES {
+        ask.cmd("ACL").arg("DRYRUN").arg("default").arg(words);
+    }
+    let mut answers: Vec<RedisResult<Value>> =
+        ask.ignore_errors().query_async(connection).await?;
+    let dry_runs = answers.split_off(2);
+    let fsync = answers.pop().and_then(Result::ok);
+    let fsync: Option<(String, String)> = fsync.and_then(|it| redis::from_redis_value(it).ok());
+    let info = answers.pop().ok_or_else(unanswered)??;
+    let info: String = redis::from_redis_value(info)?;
+    let permitted: RedisResult<Vec<String>> = dry_runs
+        .into_iter()
+        .map(|answer| Ok(redis::from_redis_value(answer?)?))
+        .collect();
+    let permitted = permitted.map(|answers| answers.iter().all(|answer| answer == "OK"));
     let field = |name: &str| {
         info.lines()
             .find_map(|line| line.strip_prefix(name))
@@ -135,7 +175,21 @@ pub(super) async fn inspect(connection: &mut MultiplexedConnection) -> RedisResu
         replicas: field("connected_slaves:")
             .and_then(|number| number.parse().ok())
             .unwrap_or_default(),
+        default_user_may_write: permitted.ok(),
+        checks_default_user: checks_default_user(field("valkey_version:").as_deref()),
     })
+}
+
+fn unanswered() -> RedisError {
+    (ErrorKind::Client, "INFO was not answered").into()
+}
+
+/// Valkey reads its file without asking since 9.1 (tried with 9.1.2; Redis asks in 7.0.15 and 8.2.3).
+fn checks_default_user(valkey: Option<&str>) -> bool {
+    let Some(version) = valkey else { return true };
+    let mut numbers = version.split('.').map(|number| number.parse().unwrap_or(0));
+    let (major, minor): (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    (major, minor) < (9, 1)
 }
 
 #[cfg(test)]
@@ -150,7 +204,23 @@ mod tests {
             eviction_policy,
             persistence: Persistence::EveryWrite,
             replicas: 0,
+            default_user_may_write: None,
+            checks_default_user: true,
         }
+    }
+
+    #[test]
+    fn a_default_user_without_rights_matters_where_the_server_asks_for_them() {
+        let server = |may_write, valkey| Inspection {
+            default_user_may_write: may_write,
+            checks_default_user: checks_default_user(valkey),
+            ..server("7.2.4", None)
+        };
+        assert!(server(Some(false), None).will_lose_transactions());
+        assert!(server(Some(false), Some("9.0.3")).will_lose_transactions());
+        assert!(!server(Some(false), Some("9.1.2")).will_lose_transactions());
+        assert!(!server(Some(true), None).will_lose_transactions());
+        assert!(!server(None, None).will_lose_transactions());
     }
 
     #[test]

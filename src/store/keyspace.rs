@@ -12,12 +12,14 @@
 //! | `{feed}:revocations` | stream | revocation entries, read by every replica | no lifetime of its own |
 //! | `{feed}:windows` | sorted set | announced windows by date | no lifetime of its own; each window five minutes |
 //! | `{feed}:settled` | string | which history of the feed is settled from when on | as long as the history |
+//! | `{feed}:canary:intent` `{feed}:canary:scripted` `{feed}:canary:plain`; in a Cluster `{number}:canary:…`, one of each shard | string | numbers that differ after a restart which lost what scripts wrote ([`canary`](super::canary)) | no lifetime: parts that expired one by one would look like a loss |
 //! | `{feed}:beat` | string | nothing: that its writing was acknowledged shows that the primary is one | a minute |
 //! | `{feed}:reappend` | string | which replica is putting lost entries back | seconds |
 //!
 //! The tag is the first four bytes of the SHA-256 of the username in hex: all keys of one user lie in one slot of a Redis
 //! Cluster, and a revocation can name a session's record in a few bytes. The prefix of the settings stands before all.
 
+use super::canary::CanaryKeys;
 use super::throttles::Throttled;
 use crate::domain::{AttemptedName, Network, SessionId, UserTag, Username};
 
@@ -103,6 +105,16 @@ impl Keyspace {
 
     pub(super) fn beat(&self) -> String {
         format!("{}{{feed}}:beat", self.prefix)
+    }
+
+    /// The canary of the only server, or of the shard that has the slot of `tag`.
+    pub(super) fn canary(&self, tag: &str) -> CanaryKeys {
+        let key = |part: &str| format!("{}{{{tag}}}:canary:{part}", self.prefix);
+        CanaryKeys {
+            intent: key("intent"),
+            scripted: key("scripted"),
+            plain: key("plain"),
+        }
     }
 
     pub(super) fn reappend(&self) -> String {

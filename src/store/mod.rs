@@ -5,6 +5,7 @@
 
 mod administration;
 mod beat;
+mod canary;
 mod connection;
 mod entries;
 mod feed;
@@ -24,7 +25,7 @@ pub use beat::Beats;
 pub use connection::{DEADLINE, Redis, ShardSeen, StoreError};
 pub use entries::{Entry, SessionEntry, UserEntry};
 pub use feed::{Feed, HistoryId, Page, SETTLING, settling_after_restart};
-pub use inspection::{Inspection, Persistence, Unfit};
+pub use inspection::{Inspection, Persistence, Unfit, WILL_LOSE_TRANSACTIONS};
 pub use keyspace::Keyspace;
 pub use password_change::{ChangePassword, Written};
 pub use private::{PrivateRedis, become_redis_server};

@@ -170,6 +170,7 @@ pub fn become_redis_server(parent: u32, folder: &Path) -> io::Error {
         ("--appendonly", "yes"),
         ("--appendfsync", "always"),
         ("--save", ""),
+        ("--propagation-error-behavior", "panic"),
         ("--maxmemory-policy", "noeviction"),
         ("--logfile", "redis.log"),
         ("--daemonize", "no"),

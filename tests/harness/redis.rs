@@ -1,4 +1,5 @@
-//! A real `redis-server` on loopback, which can be killed, paused and started again.
+//! A real `redis-server` on loopback, which can be killed, paused and started again. It runs `deploy/redis.conf` and
+//! `deploy/redis-users.conf` as they are shipped, byte for byte; added are a port, an address, passwords, and what a test says.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::{SocketAddr, TcpListener};
@@ -8,6 +9,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::installed;
+use super::tools::repository;
 
 /// A server with data of its own. It ends with the test.
 pub struct Redis {
@@ -17,13 +19,15 @@ pub struct Redis {
     port: u16,
     options: Vec<String>,
     variables: Vec<(String, String)>,
+    /// If it has the users of `deploy/redis-users.conf`; otherwise everything is open, as in `deploy/compose.yaml`.
+    has_users: bool,
     child: Option<Child>,
 }
 
 impl Redis {
     /// A server as we tell operators to set it up: every acknowledged write is kept, nothing is evicted.
     pub async fn start() -> Self {
-        Self::with(&["--appendonly", "yes", "--appendfsync", "always"]).await
+        Self::with(&[]).await
     }
 
     /// A server with options of its own.
@@ -33,17 +37,16 @@ impl Redis {
 
     /// A server with options and environment variables of its own.
     pub async fn under(variables: &[(&str, &str)], options: &[&str]) -> Self {
-        let variables = variables.iter();
-        let variables = variables.map(|&(name, value)| (name.to_owned(), value.to_owned()));
-        let options = options.iter().map(|&option| option.to_owned()).collect();
-        let mut server = Self {
-            folder: data_folder(),
-            settings: settings(),
-            port: free_port(),
-            options,
-            variables: variables.collect(),
-            child: None,
-        };
+        Self::on_free_port(variables, options, true).await
+    }
+
+    /// A server as `deploy/compose.yaml` runs it: without users, with these words after the name of the configuration.
+    pub async fn of_compose(variables: &[(&str, &str)], words: &[&str]) -> Self {
+        Self::on_free_port(variables, words, false).await
+    }
+
+    async fn on_free_port(variables: &[(&str, &str)], options: &[&str], has_users: bool) -> Self {
+        let mut server = Self::prepare(free_port(), variables, options, has_users);
         // Another test may have taken the port meanwhile.
         for _ in 0..20 {
             if server.try_start().await {
@@ -56,18 +59,28 @@ impl Redis {
 
     /// A server that keeps every acknowledged write, on that port, with options of its own. It may follow another one.
     pub async fn on(port: u16, options: &[&str]) -> Self {
-        let kept = ["--appendonly", "yes", "--appendfsync", "always"];
-        let options = kept.iter().chain(options).map(|&option| option.to_owned());
-        let mut server = Self {
+        Self::on_under(port, &[], options).await
+    }
+
+    /// The same, with environment variables of its own.
+    pub async fn on_under(port: u16, variables: &[(&str, &str)], options: &[&str]) -> Self {
+        let mut server = Self::prepare(port, variables, options, true);
+        server.start_again().await;
+        server
+    }
+
+    fn prepare(port: u16, variables: &[(&str, &str)], options: &[&str], has_users: bool) -> Self {
+        let variables = variables.iter();
+        let variables = variables.map(|&(name, value)| (name.to_owned(), value.to_owned()));
+        Self {
             folder: data_folder(),
             settings: settings(),
             port,
-            options: options.collect(),
-            variables: Vec::new(),
+            options: options.iter().map(|&option| option.to_owned()).collect(),
+            variables: variables.collect(),
+            has_users,
             child: None,
-        };
-        server.start_again().await;
-        server
+        }
     }
 
     /// Starts the server on the same port with the data it has.
@@ -78,18 +91,11 @@ impl Redis {
 
     /// Starts the server, and tells whether it is the one that answers on its port.
     async fn try_start(&mut self) -> bool {
-        let config = self.settings.path().join("redis.conf");
         let mut child = installed("redis-server", "redis-server")
             .current_dir(self.folder.path())
-            .arg(config)
-            .args([
-                "--port",
-                &self.port.to_string(),
-                "--bind",
-                "127.0.0.1",
-                "--save",
-                "",
-            ])
+            .arg(repository("deploy/redis.conf"))
+            .args(self.include_users())
+            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
             .args(&self.options)
             .envs(self.variables.iter().cloned())
             .stdout(Stdio::null())
@@ -113,6 +119,35 @@ impl Redis {
         child.kill().ok();
         child.wait().ok();
         false
+    }
+
+    fn include_users(&self) -> Vec<std::ffi::OsString> {
+        if self.has_users {
+            vec!["--include".into(), self.users_file().into()]
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// `SIGTERM`: it writes everything out and ends.
+    pub fn terminate(&mut self) {
+        self.signal("TERM");
+        self.child.take().unwrap().wait().unwrap();
+    }
+
+    /// Rewrites the append-only file, and waits until that is done.
+    pub async fn rewrite(&self) {
+        let () = self.command(&["BGREWRITEAOF"]).await;
+        loop {
+            let info: String = self.command(&["INFO", "persistence"]).await;
+            if info.contains("aof_rewrite_in_progress:0")
+                && info.contains("aof_rewrite_scheduled:0")
+            {
+                assert!(info.contains("aof_last_bgrewrite_status:ok"), "{info}");
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// `SIGKILL`.
@@ -155,7 +190,23 @@ impl Redis {
 
     /// Its URL for the service, which may do no more than it needs.
     pub fn url(&self) -> String {
+        if !self.has_users {
+            return format!("redis://127.0.0.1:{}", self.port);
+        }
         format!("redis://portcullis:{PASSWORD}@127.0.0.1:{}", self.port)
+    }
+
+    /// Its URL for a test, which may do everything: tests break things.
+    pub fn admin_url(&self) -> String {
+        if !self.has_users {
+            return self.url();
+        }
+        format!("redis://admin:{PASSWORD}@127.0.0.1:{}", self.port)
+    }
+
+    /// The users that this server was started with.
+    pub fn users_file(&self) -> std::path::PathBuf {
+        self.settings.path().join(USERS)
     }
 
     /// Runs a command.
@@ -168,7 +219,7 @@ impl Redis {
         &self,
         words: &[&str],
     ) -> redis::RedisResult<T> {
-        let client = redis::Client::open(format!("redis://127.0.0.1:{}", self.port))?;
+        let client = redis::Client::open(self.admin_url())?;
         let mut connection = client.get_multiplexed_async_connection().await?;
         let mut command = redis::cmd(words[0]);
         for word in &words[1..] {
@@ -198,18 +249,31 @@ impl Drop for Redis {
     }
 }
 
-/// The password of all users of a test's Redis but the first, which may do everything and has none: tests break things.
+/// The password of all users of a test's Redis.
 pub const PASSWORD: &str = "a-password-for-tests";
 
-/// A folder with a configuration: the users that we tell operators to make.
+const USERS: &str = "redis-users.conf";
+
+/// A folder with the users that we tell operators to make.
 fn settings() -> TempDir {
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/redis-users.conf");
-    let text = std::fs::read_to_string(file).unwrap();
-    let users = text.replace(">PASSWORD", &format!(">{PASSWORD}"));
     let folder = tempfile::tempdir().unwrap();
-    let config = folder.path().join("redis.conf");
-    std::fs::write(config, users.replace("user default off", "")).unwrap();
+    std::fs::write(folder.path().join(USERS), shipped_users(PASSWORD)).unwrap();
     folder
+}
+
+/// `deploy/redis-users.conf` with a password for each user, as its first lines say.
+pub fn shipped_users(password: &str) -> String {
+    let text = std::fs::read_to_string(repository("deploy/redis-users.conf")).unwrap();
+    text.replace(">PASSWORD", &format!(">{password}"))
+}
+
+/// What `redis-cli`, and a script that runs it, must know to be let in as the operator; Sentinels of tests have no password.
+pub fn admin_by_redis_cli() -> [(&'static str, &'static str); 3] {
+    [
+        ("REDISCLI_AUTH", PASSWORD),
+        ("REDISCLI_OPTIONS", "--user admin"),
+        ("SENTINELCLI_AUTH", ""),
+    ]
 }
 
 /// A port that nobody uses at the moment. Not one of those that the system gives to outgoing connections, of which tests make

@@ -16,6 +16,18 @@ impl Shards {
 
     /// Six servers with options of their own.
     pub async fn with(more: &[&str]) -> Self {
+        Self::under(&[], more).await
+    }
+
+    /// The same, with environment variables of their own.
+    pub async fn under(variables: &[(&str, &str)], more: &[&str]) -> Self {
+        let this = Self::apart(variables, more).await;
+        this.join().await;
+        this
+    }
+
+    /// Six servers that have not been joined yet.
+    pub async fn apart(variables: &[(&str, &str)], more: &[&str]) -> Self {
         let mut servers = Vec::new();
         for _ in 0..6 {
             let mut options = vec![
@@ -31,17 +43,18 @@ impl Shards {
                 REDIS_PASSWORD,
             ];
             options.extend(more);
-            servers.push(Redis::on(port(), &options).await);
+            servers.push(Redis::on_under(port(), variables, &options).await);
         }
-        let this = Self { servers };
-        this.join().await;
-        this
+        Self { servers }
     }
 
-    async fn join(&self) {
+    /// Joins them, as an operator does.
+    pub async fn join(&self) {
         let addresses = self.servers.iter().map(|it| it.addr().to_string());
         let mut create = installed("redis-cli", "redis-tools");
-        create.args(["--cluster", "create"]).args(addresses);
+        create.env("REDISCLI_AUTH", REDIS_PASSWORD);
+        create.args(["--user", "admin", "--cluster", "create"]);
+        create.args(addresses);
         create.args(["--cluster-replicas", "1", "--cluster-yes"]);
         printed(&mut create);
         self.complete().await;
@@ -139,7 +152,8 @@ impl Shards {
             if keys.is_empty() {
                 break;
             }
-            let mut migrate = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
+            let mut migrate = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000"];
+            migrate.extend(["AUTH2", "admin", REDIS_PASSWORD, "KEYS"]);
             migrate.extend(keys.iter().map(String::as_str));
             let _: redis::Value = source.command(&migrate).await;
         }

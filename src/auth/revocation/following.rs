@@ -1,4 +1,5 @@
-//! What runs in the background for [`Revocations`]: the follower, the heart, the backlog's worker and the trimmer.
+//! What runs in the background for [`Revocations`]: the follower, the heart, the backlog's worker, the
+//! trimmer, and the canaries.
 
 use std::sync::Arc;
 
@@ -6,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Revocations;
 use super::backlog::Worker;
+use super::canaries::keep_canaries;
 use super::follower::Follower;
 use super::heart::Heart;
 use super::trimmer::Trimmer;
@@ -44,8 +46,9 @@ impl Following {
         tokio::join!(
             self.follower.run(stop.clone()),
             self.heart.run(stop.clone()),
-            self.worker.run(self.redis, stop.clone()),
-            self.trimmer.run(stop)
+            self.worker.run(self.redis.clone(), stop.clone()),
+            self.trimmer.run(stop.clone()),
+            keep_canaries(self.redis, stop)
         );
     }
 }

@@ -38,6 +38,7 @@
 //! has replicas, a failover may lose what was acknowledged.
 
 mod backlog;
+mod canaries;
 mod decision;
 pub mod denylist;
 mod follower;
@@ -203,6 +204,12 @@ impl Revocations {
         } else {
             Err(Unavailable::StaleView)
         }
+    }
+
+    /// Why the data in Redis must not be used, if a restart of Redis has lost some.
+    #[must_use]
+    pub fn damage(&self) -> Option<&'static str> {
+        self.redis.damage()
     }
 
     /// What the follower is doing.

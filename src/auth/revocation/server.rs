@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use tracing::warn;
+use tracing::{error, warn};
 
-use crate::store::{Inspection, Persistence, Promise, Redis, StoreError};
+use crate::store::{
+    Inspection, Persistence, Promise, Redis, StoreError, WILL_LOSE_TRANSACTIONS,
+};
 
 /// A clock that differs by more deserves a warning.
 const SKEW: Duration = Duration::from_secs(5);
@@ -14,6 +16,7 @@ const SKEW: Duration = Duration::from_secs(5);
 pub(super) struct Server {
     persistence: Option<Persistence>,
     replicas: Option<u32>,
+    will_lose_transactions: bool,
     skewed: bool,
 }
 
@@ -46,6 +49,11 @@ impl Server {
                 }
             }
         }
+        let will_lose = server.will_lose_transactions();
+        if will_lose && !self.will_lose_transactions {
+            error!(event = "redis_default_user", "{WILL_LOSE_TRANSACTIONS}");
+        }
+        self.will_lose_transactions = will_lose;
         self.judge_replicas(server, redis);
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! One server, and the connections to it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_redis::{Connection, Hook, HookError, Manager, Pool, Runtime};
@@ -7,6 +8,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, RedisResult};
 
 use super::{Cause, DEADLINE, StoreError, within};
+use crate::store::canary::Canary;
 
 /// Connections kept for verbs, a server; hashing passwords bounds how many are ever useful.
 const POOL_SIZE: usize = 32;
@@ -17,20 +19,27 @@ pub(in crate::store) struct Node {
     pub(in crate::store) address: String,
     client: Client,
     pool: Pool,
+    pub(in crate::store) canary: Arc<Canary>,
 }
 
 impl Node {
     /// Prepares connections; none is made yet.
-    pub(super) fn new(client: Client) -> Result<Self, StoreError> {
+    pub(super) fn new(client: Client, canary: Canary) -> Result<Self, StoreError> {
         let cannot = |_| StoreError::refused("the pool of connections cannot be made");
         let info = client.get_connection_info().clone();
         let address = info.addr().to_string();
         let manager = Manager::new_with_config(info, connection_config()).map_err(cannot)?;
+        let canary = Arc::new(canary);
+        let compared = Arc::clone(&canary);
         let pool = Pool::builder(manager)
             .max_size(POOL_SIZE)
             .runtime(Runtime::Tokio1)
-            .post_create(Hook::async_fn(|connection, _| {
-                Box::pin(async { demand_primary(connection).await.map_err(HookError::Backend) })
+            .post_create(Hook::async_fn(move |connection: &mut MultiplexedConnection, _| {
+                let canary = Arc::clone(&compared);
+                Box::pin(async move {
+                    let ensured = ensure_usable(connection, &canary).await;
+                    ensured.map_err(|error| HookError::Message(error.to_string().into()))
+                })
             }))
             .pre_recycle(Hook::async_fn(|connection, _| {
                 Box::pin(async { demand_primary(connection).await.map_err(HookError::Backend) })
@@ -41,12 +50,15 @@ impl Node {
             address,
             client,
             pool,
+            canary,
         })
     }
 
     /// A connection outside the pool, for one who must not wait behind others and asks for the server's role himself.
     pub(in crate::store) async fn connect(&self) -> Result<MultiplexedConnection, StoreError> {
-        connect(&self.client).await
+        let mut connection = connect(&self.client).await?;
+        within(DEADLINE, ensure_usable(&mut connection, &self.canary)).await?;
+        Ok(connection)
     }
 
     /// Pooled connections in use, and idle ones.
@@ -110,10 +122,31 @@ fn connection_config() -> AsyncConnectionConfig {
         .set_response_timeout(None::<Duration>)
 }
 
+/// Fails unless the server takes writes and has what scripts wrote, in one round trip. A restart ends every connection, so
+/// nothing is asked of a server that has forgotten.
+async fn ensure_usable(
+    connection: &mut MultiplexedConnection,
+    canary: &Canary,
+) -> Result<(), StoreError> {
+    let mut questions = redis::pipe();
+    questions.cmd("ROLE");
+    canary.ask(&mut questions);
+    let mut answers: Vec<RedisResult<redis::Value>> =
+        questions.ignore_errors().query_async(connection).await?;
+    let rest = answers.split_off(1);
+    let role = answers.pop().ok_or(StoreError::unexpected("ROLE"))?;
+    check_role(&role?)?;
+    canary.judge(rest)
+}
+
 /// Fails unless the server takes writes. A demoted primary answers reads as if nothing had happened.
 async fn demand_primary(connection: &mut MultiplexedConnection) -> RedisResult<()> {
     let role: redis::Value = redis::cmd("ROLE").query_async(connection).await?;
-    let is_primary = match &role {
+    check_role(&role)
+}
+
+fn check_role(role: &redis::Value) -> RedisResult<()> {
+    let is_primary = match role {
         redis::Value::Array(parts) => match parts.first() {
             Some(redis::Value::BulkString(name)) => name == b"master",
             _ => false,

@@ -18,6 +18,8 @@ use super::address::{Access, Host, Topology};
 use super::discovery::{self, Shard};
 use super::node::Node;
 use crate::domain::{Clock, Uptime};
+use crate::store::canary::Canary;
+use crate::store::keyspace::Keyspace;
 
 /// The shortest time between two questions to Sentinels or a Cluster.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -25,10 +27,14 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// The slots of a Cluster: every key is in one of them.
 const SLOTS: u16 = 16_384;
 
+/// The hash tag of the feed, which the canary of a single server shares.
+const FEED_TAG: &str = "feed";
+
 /// Finds primaries.
 pub(super) struct Primaries {
     access: Access,
     topology: Topology,
+    keys: Keyspace,
     found: ArcSwapOption<Found>,
     /// When it was last asked, and who may ask.
     asking: Mutex<Option<Uptime>>,
@@ -59,9 +65,14 @@ impl Found {
 }
 
 impl Primaries {
-    pub(super) fn new(access: Access, topology: Topology) -> Result<Self, StoreError> {
+    pub(super) fn new(
+        access: Access,
+        topology: Topology,
+        keys: Keyspace,
+    ) -> Result<Self, StoreError> {
         let found = if topology == Topology::One {
-            let node = Arc::new(Node::new(access.only()?)?);
+            let canary = Canary::new(Some(keys.canary(FEED_TAG)));
+            let node = Arc::new(Node::new(access.only()?, canary)?);
             let shard = Shard {
                 slots: vec![all_slots()],
                 primary: Host(node.address.clone()),
@@ -77,6 +88,7 @@ impl Primaries {
         Ok(Self {
             access,
             topology,
+            keys,
             found: ArcSwapOption::new(found),
             asking: Mutex::new(None),
             clock: Clock::machine(),
@@ -96,11 +108,26 @@ impl Primaries {
 
     /// The primary of a slot.
     pub(super) async fn of(&self, slot: u16) -> Result<Arc<Node>, StoreError> {
-        let found = self.present().await?;
-        found
-            .of(slot)
-            .cloned()
-            .ok_or_else(|| StoreError::refused("a slot of the Cluster is served by nobody"))
+        for _ in 0..2 {
+            let found = self.present().await?;
+            if let Some(node) = found.of(slot) {
+                return Ok(Arc::clone(node));
+            }
+            // A Cluster that is still being joined: its servers are asked again, now and before each later use.
+            found.doubted.store(true, Ordering::Relaxed);
+        }
+        Err(StoreError::refused(
+            "no server of the Cluster serves this slot: redis-cli --cluster check HOST:PORT tells which slots lack one",
+        ))
+    }
+
+    /// If a server was found to have lost what scripts wrote.
+    pub(super) fn has_lost_transactions(&self) -> bool {
+        let found = self.found.load();
+        let shards = found.iter().flat_map(|found| &found.shards);
+        shards
+            .map(|(_, node)| node)
+            .any(|node| node.canary.has_lost_transactions())
     }
 
     /// All shards, in the order of their slots.
@@ -176,7 +203,11 @@ impl Primaries {
                 discovery::ask_cluster(&clients?).await?
             }
         };
-        let with_node = |shard: Shard| Ok((shard.clone(), self.node(&shard.primary)?));
+        let with_node = |shard: Shard| {
+            let node = self.node(&shard.primary)?;
+            self.place_canary(&node, &shard);
+            Ok((shard, node))
+        };
         let shards: Result<Vec<_>, StoreError> = shards.into_iter().map(with_node).collect();
         let shards = shards?;
         self.nodes
@@ -200,12 +231,30 @@ impl Primaries {
             })
     }
 
+    /// Gives a server a canary in one of its slots; all replicas choose the same.
+    fn place_canary(&self, node: &Node, shard: &Shard) {
+        let slots = |slot: u16| shard.slots.iter().any(|slots| slots.contains(&slot));
+        let keys = if self.are_many() {
+            let placed = node.canary.keys();
+            if placed.is_some_and(|keys| slots(slot_of(&keys.plain))) {
+                return;
+            }
+            let Some(first) = shard.slots.first().map(|slots| *slots.start()) else {
+                return;
+            };
+            self.keys.canary(&tag_of(first))
+        } else {
+            self.keys.canary(FEED_TAG)
+        };
+        node.canary.set_keys(keys);
+    }
+
     fn node(&self, host: &Host) -> Result<Arc<Node>, StoreError> {
         let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(node) = nodes.get(host) {
             return Ok(Arc::clone(node));
         }
-        let node = Arc::new(Node::new(self.access.server(host)?)?);
+        let node = Arc::new(Node::new(self.access.server(host)?, Canary::default())?);
         nodes.insert(host.clone(), Arc::clone(&node));
         Ok(node)
     }
@@ -214,6 +263,13 @@ impl Primaries {
 /// All slots there are.
 pub(super) fn all_slots() -> RangeInclusive<u16> {
     0..=SLOTS - 1
+}
+
+/// The least number whose slot, as a hash tag, is `slot`.
+fn tag_of(slot: u16) -> String {
+    let mut numbers = (0_u32..).map(|number| number.to_string());
+    let tag = numbers.find(|tag| slot_of(tag) == slot);
+    tag.unwrap_or_default()
 }
 
 /// The slot of a key: CRC-16 (XMODEM) of what stands in its first braces, or of all of it.
@@ -247,5 +303,12 @@ mod tests {
         assert_eq!(slot_of("portcullis:user:{foo}:alice"), 12182);
         assert_eq!(slot_of("foo{}{bar}"), slot_of("foo{}{bar}"));
         assert_ne!(slot_of("foo{}{bar}"), slot_of("bar"));
+    }
+
+    #[test]
+    fn each_slot_has_a_tag() {
+        for slot in [0, 1, 5461, 10923, SLOTS - 1] {
+            assert_eq!(slot_of(&format!("p:{{{}}}:x", tag_of(slot))), slot);
+        }
     }
 }

@@ -1,0 +1,235 @@
+//! The oracle of restarts: whatever was acknowledged is there again after every kind of restart, for every way in which we tell
+//! people to run Redis, with the very files that we ship.
+//!
+//! All replicas are stopped before Redis is, and others are started after it: what a replica remembers it would put back, and
+//! hide the loss.
+
+mod servers;
+mod state;
+
+use std::collections::BTreeMap;
+
+use crate::harness::process::{Process, folder};
+use crate::harness::redis::{Redis, shipped_users};
+use crate::harness::shards::Shards;
+use crate::harness::{PASSWORD, REDIS_PASSWORD, SECRET, User};
+
+use self::servers::{Servers, Way};
+use self::state::{Finding, State};
+
+/// Kinds of restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// `SIGTERM` to all servers.
+    Terminated,
+    /// `SIGKILL` to all servers.
+    Killed,
+    /// The power of all servers at once.
+    PowerCut,
+    /// A rewrite of the append-only file in the middle of what is acknowledged, then `SIGTERM`.
+    RewrittenBefore,
+    /// `SIGTERM`, a rewrite as soon as the servers are back, and `SIGKILL`.
+    RewrittenAfter,
+    /// The primary dies, another takes over, the first comes back, and takes over again.
+    FailedOver,
+}
+
+async fn nothing_is_lost(way: Way) {
+    let mut kinds = vec![
+        Kind::Terminated,
+        Kind::Killed,
+        Kind::PowerCut,
+        Kind::RewrittenBefore,
+        Kind::RewrittenAfter,
+    ];
+    if way.has_failover() {
+        kinds.push(Kind::FailedOver);
+    }
+    let mut servers = Servers::start(way).await;
+    let mut lost = Vec::new();
+    for kind in kinds {
+        let files = folder();
+        let settings = servers.settings();
+        let mut replica = settings.replica(files.path()).await;
+        let first = State::acknowledged(&replica, &settings, &format!("{kind:?}-1")).await;
+        if kind == Kind::RewrittenBefore {
+            servers.rewrite().await;
+        }
+        let second = State::acknowledged(&replica, &settings, &format!("{kind:?}-2")).await;
+        let states = [first, second];
+        assert!(replica.stop().await.success());
+        match kind {
+            Kind::Terminated | Kind::RewrittenBefore => servers.restart("-TERM").await,
+            Kind::Killed => servers.restart("-KILL").await,
+            Kind::PowerCut => servers.cut_power().await,
+            Kind::RewrittenAfter => {
+                servers.restart("-TERM").await;
+                servers.rewrite().await;
+                servers.restart("-KILL").await;
+            }
+            Kind::FailedOver => servers.fail_over_and_back().await,
+        }
+        let mut newcomer = settings.replica(files.path()).await;
+        let mut counts: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+        for state in states {
+            for finding in state.compare(&newcomer, &settings).await {
+                let Finding { what, .. } = &finding;
+                let count = counts.entry(what).or_default();
+                count.0 += 1;
+                if !finding.is_kept() {
+                    count.1 += 1;
+                    lost.push(format!("{way:?}, {kind:?}: {finding}"));
+                }
+            }
+        }
+        for (what, (compared, lost)) in counts {
+            println!("{way:?} | {kind:?} | {what} | {compared} compared | {lost} lost");
+        }
+        newcomer.stop().await;
+    }
+    assert!(lost.is_empty(), "{lost:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_server_with_our_configuration_and_users_loses_nothing() {
+    nothing_is_lost(Way::One).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_of_compose_loses_nothing() {
+    nothing_is_lost(Way::Compose).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_of_the_sentinel_overlay_lose_nothing() {
+    nothing_is_lost(Way::Sentinel).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_with_our_users_loses_nothing() {
+    nothing_is_lost(Way::Cluster).await;
+}
+
+/// The users file as it was shipped before, and as others write it: `default` may do nothing.
+const WITHOUT_RIGHTS: [&str; 3] = ["ACL", "SETUSER", "default"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_forgot_is_not_used_and_all_is_back_after_the_recovery_of_the_runbook() {
+    let users = shipped_users(REDIS_PASSWORD);
+    let shipped = "user default off ~* &* +@all";
+    assert!(users.contains(shipped));
+    let mut redis = Redis::start().await;
+    std::fs::write(redis.users_file(), users.replace(shipped, "user default off")).unwrap();
+    redis.terminate();
+    redis.start_again().await;
+
+    let files = folder();
+    let url = redis.url();
+    let variables = [("REDIS_URL", url.as_str()), ("JWT_SECRET", SECRET)];
+    // It warns as soon as it can know, and works: nothing is lost yet.
+    let mut replica = Process::serve(files.path(), &variables).await;
+    let warned = replica.event("redis_default_user").await;
+    assert_eq!(warned["level"], "ERROR", "{warned}");
+    let checked = check(files.path(), &variables).await;
+    assert_eq!(checked.0, 69, "{checked:?}");
+    assert!(checked.1.contains("FAILED: the user `default` may not write"), "{checked:?}");
+    let user = User::register_at(&replica.anonymous(), "alice").await;
+    let other = User::log_in(&replica.anonymous(), "alice").await;
+    assert_eq!(replica.anonymous().logout(&other.token).await.status, 204);
+
+    redis.terminate();
+    redis.start_again().await;
+    // The replica that was there, and one that starts.
+    let newcomer = Process::listen(files.path(), &variables).await;
+    for replica in [&replica, &newcomer] {
+        replica.event("redis_lost_transactions").await;
+        let ready = replica.probes().get("/readyz").await;
+        assert_eq!(ready.status, 503, "{ready:?}");
+        assert!(ready.body.contains("Redis forgets at a restart"), "{ready:?}");
+        let at = replica.anonymous();
+        let answers = [
+            at.dashboard(&user.token).await,
+            at.login("alice", PASSWORD).await,
+            at.register("bob", PASSWORD).await,
+            at.refresh(&user.refresh_token).await,
+            at.logout(&user.token).await,
+        ];
+        for answer in answers {
+            assert_eq!(answer.status, 503, "{answer:?}");
+        }
+    }
+    let checked = check(files.path(), &variables).await;
+    assert_eq!(checked.0, 69, "{checked:?}");
+    assert!(checked.1.contains("FAILED: Redis has lost"), "{checked:?}");
+
+    // Stop, mend the rights, start: the file still has everything.
+    redis.terminate();
+    std::fs::write(redis.users_file(), &users).unwrap();
+    redis.start_again().await;
+    for replica in [&replica, &newcomer] {
+        replica.ready().await;
+        let at = replica.anonymous();
+        assert_eq!(at.dashboard(&user.token).await.status, 200);
+        assert_eq!(at.dashboard(&other.token).await.status, 401);
+    }
+    assert_eq!(replica.anonymous().refresh(&user.refresh_token).await.status, 200);
+    let checked = check(files.path(), &variables).await;
+    assert_eq!(checked.0, 0, "{checked:?}");
+    assert!(replica.stop().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_after_a_rewrite_is_found_out_too() {
+    let mut redis = Redis::start().await;
+    let files = folder();
+    let url = redis.url();
+    let variables = [("REDIS_URL", url.as_str()), ("JWT_SECRET", SECRET)];
+    let replica = Process::serve(files.path(), &variables).await;
+    let scripted = ["GET", "portcullis:{feed}:canary:scripted"];
+    let number = async |redis: &Redis| {
+        let number: Option<u64> = redis.command(&scripted).await;
+        number.unwrap_or(0)
+    };
+    while number(&redis).await == 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    // From here on the file begins with a snapshot that has the canary.
+    redis.rewrite().await;
+    let mut reset = WITHOUT_RIGHTS.to_vec();
+    reset.extend(["resetkeys", "resetchannels", "-@all"]);
+    let () = redis.command(&reset).await;
+    let before = number(&redis).await;
+    while number(&redis).await == before {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let users = std::fs::read_to_string(redis.users_file()).unwrap();
+    let without = users.replace("user default off ~* &* +@all", "user default off");
+    std::fs::write(redis.users_file(), without).unwrap();
+    redis.terminate();
+    redis.start_again().await;
+    replica.event("redis_lost_transactions").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_starts_while_a_cluster_is_being_joined_serves_once_it_is() {
+    let shards = Shards::apart(&[], &[]).await;
+    let (url, files) = (shards.url(), folder());
+    let variables = [("REDIS_URL", url.as_str()), ("JWT_SECRET", SECRET)];
+    let early = Process::listen(files.path(), &variables).await;
+    // It has looked at servers that know no others, and goes on looking while they are joined.
+    early.event("feed").await;
+    shards.join().await;
+    early.ready().await;
+    for number in 0..12 {
+        User::register_at(&early.anonymous(), &format!("user{number}")).await;
+    }
+}
+
+/// `portcullis check`: its exit code, and what it says.
+async fn check(folder: &std::path::Path, variables: &[(&str, &str)]) -> (i32, String) {
+    let mut program = crate::harness::process::program(folder, variables);
+    let output = program.arg("check").output().await.unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    (output.status.code().unwrap(), text)
+}
