@@ -161,7 +161,8 @@ open_ways() {
     close_ways
     for pod in $(server_pods); do
         : >"$work/way.$pod"
-        in_namespace port-forward "pod/$pod" :8080 >"$work/way.$pod" 2>&1 &
+        # Not through a function: the shell around it would end in its place.
+        kubectl --namespace "$namespace" port-forward "pod/$pod" :8080 >"$work/way.$pod" 2>&1 &
         ways_open+=($!)
         within 30 "a way to $pod" grep --quiet '^Forwarding from 127' "$work/way.$pod"
         ways[$pod]=http://127.0.0.1:$(sed -n 's/^Forwarding from 127.0.0.1:\([0-9]*\) .*/\1/p' "$work/way.$pod")
