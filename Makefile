@@ -1,7 +1,7 @@
 # What one does with this repository. `make` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help run build image image-test compose load bench record report instructions fuzz test test-long advisories openapi fmt
+.PHONY: help run build image image-test compose kubernetes-trial load bench record report instructions fuzz test test-long advisories openapi fmt
 
 # Where rustup puts cargo, before the next login has it in PATH.
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
@@ -23,6 +23,9 @@ image-test: image ## Run that image, read-only and without root, against a real 
 
 compose: ## Start REPLICAS=3 of that image, HAProxy, Redis, a collector, Prometheus and Grafana with Docker
 	@deploy/compose.sh up --scale portcullis=$(or $(REPLICAS),3)
+
+kubernetes-trial: ## Try the manifests on the cluster of KUBECONFIG, OVERLAY=local or sentinel, by default both: tests/kubernetes/trial.sh
+	@tests/kubernetes/trial.sh all $(OVERLAY)
 
 load: ## Run the load test SCRIPT=smoke against BASE=http://localhost:8080 (THROTTLE=off make run); installs k6
 	@deploy/install.sh load
