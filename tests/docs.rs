@@ -86,9 +86,11 @@ impl Page {
                 Event::End(TagEnd::Heading(_)) => {
                     let slug = slug(&heading.take().unwrap());
                     let seen = headings.entry(slug.clone()).or_default();
-                    page.anchors.insert(match seen {
-                        0 => slug,
-                        more => format!("{slug}-{more}"),
+                    // GitHub numbers headings of the same text.
+                    page.anchors.insert(if *seen == 0 {
+                        slug
+                    } else {
+                        format!("{slug}-{seen}")
                     });
                     *seen += 1;
                 }
