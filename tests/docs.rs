@@ -33,24 +33,13 @@ const OTHER_NAMES: [(&str, &str); 8] = [
     ("UPDATE_DOCS", "tests/reference.rs"),
 ];
 
-/// Words in capitals of Redis, HTTP and examples.
-const WORDS: [&str; 16] = [
+/// Words in capitals of Redis, Envoy and JWTs.
+const WORDS: [&str; 5] = [
     "BGREWRITEAOF",
-    "DELETE",
-    "EXEC",
+    "ES256",
     "FLUSHALL",
-    "GET",
-    "MULTI",
-    "NAME",
-    "NOPERM",
-    "OPTIONS",
-    "PATCH",
-    "POST",
-    "PUT",
-    "SECRET",
-    "SIGTERM",
-    "SIGINT",
-    "WAIT",
+    "REJECT_REQUEST",
+    "RS256",
 ];
 
 /// Endings of the files of this repository. A word with one of these names a file.
@@ -129,8 +118,10 @@ impl Page {
 
     /// Lines of shell commands, and the code within sentences.
     fn commands(&self) -> impl Iterator<Item = &str> {
-        let lines = self.lines.iter();
-        let lines = lines.filter(|(language, _)| ["sh", "console"].contains(&language.as_str()));
+        let lines = self.lines.iter().filter(|(language, line)| {
+            // The other lines of a console are answers.
+            language == "sh" || language == "console" && line.starts_with("$ ")
+        });
         let lines = lines.map(|(_, line)| line.as_str());
         lines.chain(self.spans.iter().map(String::as_str))
     }
@@ -236,7 +227,7 @@ impl Tree {
             }
         }
         for span in &page.spans {
-            if is_capitals(span) && !self.is_known(span) && !WORDS.contains(&span.as_str()) {
+            if is_capitals(span) && !self.is_known(span) {
                 faults.push(format!("{span} is no setting"));
             }
             if let Some(option) = span.strip_prefix("--") {
@@ -250,7 +241,11 @@ impl Tree {
     }
 
     fn is_known(&self, name: &str) -> bool {
-        self.settings.contains(name) || OTHER_NAMES.iter().any(|(other, _)| *other == name)
+        self.settings.contains(name)
+            || OTHER_NAMES.iter().any(|(other, _)| *other == name)
+            || WORDS.contains(&name)
+            // The telemetry SDK reads the standard variables itself.
+            || name.starts_with("OTEL_")
     }
 
     /// Checks a word that looks like a path of this repository, from its root or from the folder of the page.
@@ -288,7 +283,7 @@ impl Tree {
             rest = &rest[start + word.len()..];
             let is_assigned = rest.starts_with('=') && is_capitals(word);
             let is_setting = word.contains('_') && is_capitals(word) || is_assigned;
-            if is_setting && !self.is_known(word) && !word.starts_with("OTEL_") {
+            if is_setting && !self.is_known(word) {
                 faults.push(format!("{word} is no setting"));
             }
             let of_metric = ["_bucket", "_count", "_sum"];
@@ -307,7 +302,9 @@ impl Tree {
         let (program, arguments) = words.split_first()?;
         match *program {
             "make" => {
-                let target = arguments.iter().find(|it| !it.contains(['=', '-']))?;
+                let target = arguments
+                    .iter()
+                    .find(|it| !it.contains('=') && !it.starts_with('-'))?;
                 let is_there = self.targets.contains(*target);
                 (!is_there).then(|| format!("make has no target {target}"))
             }
