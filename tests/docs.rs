@@ -407,14 +407,16 @@ fn link_fault(path: &str, page: &Page, link: &str) -> Option<String> {
 fn normal(path: &Path) -> Option<PathBuf> {
     let mut normal = PathBuf::new();
     for part in path.components() {
-        match part {
-            Component::ParentDir => {
-                if !normal.pop() {
-                    return None;
-                }
+        let is_within = match part {
+            Component::ParentDir => normal.pop(),
+            Component::Normal(part) => {
+                normal.push(part);
+                true
             }
-            Component::Normal(part) => normal.push(part),
-            _ => {}
+            _ => true,
+        };
+        if !is_within {
+            return None;
         }
     }
     Some(normal)
