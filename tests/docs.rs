@@ -381,26 +381,24 @@ fn link_fault(path: &str, page: &Page, link: &str) -> Option<String> {
         return None;
     }
     let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+    let no_anchor = || format!("the anchor of the link {link} is not there");
+    if file.is_empty() {
+        return (!page.anchors.contains(anchor)).then(no_anchor);
+    }
     let folder = Path::new(path).parent().unwrap();
     let Some(target) = normal(&folder.join(file)) else {
         return Some(format!("the link {link} leaves the repository"));
     };
-    let target = if file.is_empty() { path.into() } else { target };
-    if !repository(target.to_str().unwrap()).exists() {
+    let target = repository(target.to_str().unwrap());
+    if !target.exists() {
         return Some(format!("the link {link} leads nowhere"));
     }
     if anchor.is_empty() {
         return None;
     }
-    let is_there = if file.is_empty() {
-        page.anchors.contains(anchor)
-    } else {
-        let text = std::fs::read_to_string(repository(target.to_str().unwrap()));
-        Page::parse(&text.unwrap_or_default())
-            .anchors
-            .contains(anchor)
-    };
-    (!is_there).then(|| format!("the anchor of the link {link} is not there"))
+    let text = std::fs::read_to_string(target).unwrap_or_default();
+    let is_there = Page::parse(&text).anchors.contains(anchor);
+    (!is_there).then(no_anchor)
 }
 
 /// A relative path without `..`, unless it leaves the repository.
