@@ -129,10 +129,10 @@ fn the_rule_for_the_operator_is_the_file_for_prometheus() {
 
 #[test]
 fn every_alert_leads_to_its_place_in_the_runbook() {
-    let runbook = std::fs::read_to_string(repository("deploy/RUNBOOK.md")).unwrap();
+    let runbook = std::fs::read_to_string(repository("docs/operate/runbook.md")).unwrap();
     for rule in rules() {
         let name = rule["alert"].as_str().unwrap();
-        let link = format!("deploy/RUNBOOK.md#{}", name.to_lowercase());
+        let link = format!("docs/operate/runbook.md#{}", name.to_lowercase());
         assert_eq!(rule["annotations"]["runbook_url"], link);
         assert!(
             runbook.contains(&format!("\n### {name}\n")),

@@ -1,5 +1,5 @@
-//! Names and passwords that somebody might take for others, over the API. The numbers are those of the README's table of
-//! threats.
+//! Names and passwords that a client might take for others, over the API. The numbers are those of the threats in
+//! `docs/security.md`.
 
 use std::time::Duration;
 

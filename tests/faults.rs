@@ -1,5 +1,6 @@
-//! Bad hours: each fault of the infrastructure, done to three replicas behind the balancer of `deploy/`. What one is answered
-//! meanwhile is the table of failures in the README; afterwards all is well again, and no replica was restarted for it.
+//! Bad hours: each fault of the infrastructure, done to three replicas behind the balancer of `deploy/`. The answers
+//! meanwhile are the table of failures in `docs/operate/redis.md`; afterwards all is well again, and no replica was restarted
+//! for it.
 //!
 //! Redis killed and paused under load is in `outage`, a paused or replaced primary in `lease` and `failover`, a Cluster in
 //! `sharding`, certificates in `encryption`, replicas that end in `rolling`.

@@ -1,5 +1,5 @@
 //! Clients that hang up, say things twice, or come all at once: nobody gets another's answer, and nothing is done twice. The
-//! numbers are those of the README's table of threats.
+//! numbers are those of the threats in `docs/security.md`.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;

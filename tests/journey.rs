@@ -1,4 +1,4 @@
-//! The way of a user through the API, as the README tells it.
+//! The way of a user through the API, as the README shows it.
 
 use serde_json::json;
 

@@ -62,7 +62,7 @@ const IMPURE: [&str; 7] = [
 ];
 
 /// All that one sees on entering.
-const ENTRIES: [&str; 12] = [
+const ENTRIES: [&str; 13] = [
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "Cargo.lock",
@@ -72,6 +72,7 @@ const ENTRIES: [&str; 12] = [
     "Makefile",
     "README.md",
     "deploy",
+    "docs",
     "k8s",
     "src",
     "tests",

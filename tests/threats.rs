@@ -1,14 +1,13 @@
-//! The threats that were thought of, and that each has a test whose name begins with its number. The README's table is made of
-//! this one.
+//! Threats, each with at least one test whose name begins with its number. The tables in `docs/security.md` are written from here.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::harness::tools::repository;
-use crate::readme::hold;
+use crate::reference::hold;
 
-/// A threat: its number, what somebody might do, and where OWASP's ASVS 5.0 speaks of it.
+/// Number of a threat, what a client might do, and the requirement of OWASP's ASVS 5.0 that fits.
 type Threat = (&'static str, &'static str, &'static str);
 
 const REQUESTS: [Threat; 28] = [
@@ -20,7 +19,7 @@ const REQUESTS: [Threat; 28] = [
     ),
     (
         "B3",
-        "Adds members that nobody asked for, such as a role",
+        "Adds members that the operation does not take, such as a role",
         "15.3.3",
     ),
     (
@@ -60,11 +59,7 @@ const REQUESTS: [Threat; 28] = [
     ("B22", "Goes on with frames of HTTP/2 for ever", ""),
     ("B23", "Writes lines of its own into the log", "16.4.1"),
     ("B24", "Writes headers of its own into an answer", ""),
-    (
-        "B25",
-        "Finds an answer with a token in somebody's cache",
-        "14.3.2",
-    ),
+    ("B25", "Finds an answer with a token in a cache", "14.3.2"),
     ("B26", "Has a page of another site read answers", ""),
     (
         "B27",
@@ -106,11 +101,7 @@ const NAMES: [Threat; 16] = [
         "6.2.8",
     ),
     ("U11", "Cannot log in from another keyboard", ""),
-    (
-        "U12",
-        "Guesses the passwords that people choose",
-        "6.2.4, 6.2.12",
-    ),
+    ("U12", "Guesses the passwords that people choose", "6.2.4"),
     ("U13", "Is told which characters passwords have", "6.2.5"),
     ("U14", "Guesses short passwords", "6.2.1"),
     ("U15", "Has a stored hash that costs an hour", ""),
@@ -135,7 +126,7 @@ const TOKENS: [Threat; 27] = [
     ),
     (
         "T4",
-        "Names a key that is a file, a query, or nobody's",
+        "Names a key that is a file, a query, or no key at all",
         "9.1.3",
     ),
     (
@@ -143,7 +134,7 @@ const TOKENS: [Threat; 27] = [
         "Brings its own key, or says where to fetch it",
         "9.1.3",
     ),
-    ("T6", "Demands an extension that nobody knows", ""),
+    ("T6", "Demands an extension that is not known here", ""),
     ("T7", "Leaves a claim out", "9.2.1"),
     ("T8", "Writes a claim in another type", "9.2.1"),
     (
@@ -180,7 +171,7 @@ const TOKENS: [Threat; 27] = [
         "Sends a token where logs keep it: in the address, in a form",
         "14.2.1",
     ),
-    ("T19", "Writes the scheme as nobody does", ""),
+    ("T19", "Writes the scheme in unusual letters", ""),
     (
         "T20",
         "Goes on with the token of an account that was disabled, deleted or has lost a role",
@@ -214,7 +205,7 @@ const TOKENS: [Threat; 27] = [
 const MOMENTS: [Threat; 16] = [
     (
         "C1",
-        "Registers a name in the moment in which somebody else does",
+        "Registers a name at the same instant as another client",
         "",
     ),
     ("C2", "Trades a refresh token in fifty tabs at once", ""),
@@ -241,7 +232,7 @@ const MOMENTS: [Threat; 16] = [
     ("C11", "Asks another replica, which has not counted", ""),
     (
         "C12",
-        "Hangs up in the middle, and leaves its answer to somebody else",
+        "Hangs up in the middle, and leaves its answer to another client",
         "",
     ),
     ("C13", "Says everything twice, as balancers do", ""),
@@ -254,15 +245,15 @@ const MOMENTS: [Threat; 16] = [
     ("C16", "Asks while keys are changed", ""),
 ];
 
-/// A2, a number of failures after which an account is held until somebody helps, is left out on purpose: it would let anybody
-/// lock anybody out.
+/// A2, a number of failures after which an account is held until an administrator helps, is left out on purpose: any client
+/// could lock any user out.
 const ABUSE: [Threat; 20] = [
     (
         "A1",
         "Guesses the password of one account, from many places",
         "6.3.1",
     ),
-    ("A3", "Locks somebody out by failing in his name", "6.1.1"),
+    ("A3", "Locks a user out by failing under that name", "6.1.1"),
     ("A4", "Tries stolen pairs on many accounts", "6.3.1"),
     ("A5", "Has as many tries as there are replicas", "6.3.1"),
     ("A6", "Says that it comes from elsewhere", ""),
@@ -284,7 +275,7 @@ const ABUSE: [Threat; 20] = [
     ("A14", "Learns it from the limit", "6.3.8"),
     (
         "A15",
-        "Has so many passwords hashed that nobody else is served",
+        "Has so many passwords hashed that no other client is served",
         "15.2.2",
     ),
     ("A16", "Registers without end", ""),
@@ -298,7 +289,7 @@ const ABUSE: [Threat; 20] = [
     ),
     (
         "A21",
-        "Guesses where nobody counts: at another question for the password",
+        "Guesses where no limit counts: at another question for the password",
         "6.3.1",
     ),
 ];
@@ -342,23 +333,23 @@ fn every_threat_has_a_test_that_cites_it() {
     let tests = cited();
     let mut table = String::new();
     for (title, who, threats) in [
-        ("Requests", "somebody …", &REQUESTS[..]),
-        ("Names and passwords", "somebody …", &NAMES),
-        ("Tokens", "somebody …", &TOKENS),
-        ("Moments", "somebody …", &MOMENTS),
-        ("Abuse", "somebody …", &ABUSE),
-        ("Faults", "what happens", &FAULTS),
+        ("Requests", "a client …", &REQUESTS[..]),
+        ("Names and passwords", "a client …", &NAMES),
+        ("Tokens", "a client …", &TOKENS),
+        ("Moments", "a client …", &MOMENTS),
+        ("Abuse", "a client …", &ABUSE),
+        ("Faults", "fault", &FAULTS),
     ] {
         write!(
             table,
-            "\n| {title} | {who} | ASVS | tests |\n|---|---|---|---|\n"
+            "\n### {title}\n\n| number | {who} | ASVS | tests |\n|---|---|---|---|\n"
         )
         .unwrap();
         for (number, threat, asvs) in threats {
             let of = tests.get(&number.to_lowercase());
             let of = of.unwrap_or_else(|| panic!("{number} has no test"));
             let of: Vec<_> = of.iter().map(|test| format!("`{test}`")).collect();
-            // What somebody does goes on with the sentence; a fault is a sentence of its own.
+            // The act of a client continues the sentence in the head of the column; a fault is a sentence of its own.
             let (first, rest) = threat.split_at(1);
             let (lower, of) = (first.to_lowercase(), of.join("<br>"));
             let first = if number.starts_with('I') {
@@ -370,7 +361,7 @@ fn every_threat_has_a_test_that_cites_it() {
         }
     }
     table.push('\n');
-    hold("threats", &table);
+    hold("docs/security.md", "threats", &table);
 }
 
 /// The tests that cite each number.

@@ -25,6 +25,8 @@ Try it in another terminal:
   curl $url/dashboard -H "authorization: Bearer \$token"
   curl -i -X POST $url/logout -H "authorization: Bearer \$token"
 
+Guides, operation and reference are in docs/: begin with docs/README.md.
+
 Ctrl-C stops all of it. Accounts and logs stay in $shown.
 TRY
     } || true

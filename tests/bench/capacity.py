@@ -1,6 +1,6 @@
 """How much of everything a service of some size needs, computed from what `make bench` has measured: `record.json`.
 
-    python3 tests/bench/capacity.py                                    the sizes that the README shows
+    python3 tests/bench/capacity.py                                    the sizes that docs/benchmarks.md shows
     python3 tests/bench/capacity.py --users 5e6 --logins 300 --requests 50e3 --logouts 100 --replicas 20 --window 250
 """
 

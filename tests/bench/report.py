@@ -1,7 +1,7 @@
-"""Writes what the README shows of the benchmarks from the committed record: tables between markers, and plots.
+"""Writes the tables of the benchmarks in README.md and docs/benchmarks.md, and the plots, from the committed record.
 
-    python3 tests/bench/report.py            README.md anew, and the plots with it: `make report`
-    python3 tests/bench/report.py --check    fails where the tables in README.md are not those of the record
+    python3 tests/bench/report.py            both pages and the plots: `make report`
+    python3 tests/bench/report.py --check    fails if a table on these pages is not that of the record
     python3 tests/bench/report.py --keep     makes what `make bench` has just measured the record: `make record`
 """
 
@@ -18,7 +18,6 @@ from tables import table
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 RECORD = HERE / "record.json"
-README = ROOT / "README.md"
 PLOTS = HERE / "plots"
 
 
@@ -104,6 +103,21 @@ def storm(record):
     return table(head, [cells(row) for row in rows(record, "storm") if row["dashboards"] != "none"])
 
 
+def summary(record):
+    """The table of the README: one row a system."""
+    head = ["", "dashboards a second", "CPU s a 100,000 dashboards, Redis' included", "of Portcullis'", "logins a second of a core", "a logout"]
+    hashed = {row["system"]: row["a CPU second"] for row in rows(record, "logins") if row["what"] == "login"}
+    cells = lambda row: [
+        row["system"],
+        f"{row['requests/s']:,}",
+        f"{row['server CPU s per 100k'] + row['Redis CPU s per 100k']:.2f}",
+        f"{row['CPU of Portcullis' + chr(39)]:.2f} ×",
+        f"{hashed[row['system']]:.0f}" if row["system"] in hashed else "",
+        row["a logout"],
+    ]
+    return table(head, [cells(row) for row in rows(record, "requests")])
+
+
 TABLES = {
     "bench-requests": requests,
     "bench-logins": logins,
@@ -116,12 +130,19 @@ TABLES = {
 }
 
 
-def written(text, record):
-    """The README with its tables as the record has them."""
-    for name, make in TABLES.items():
+# Tables of each page.
+PAGES = {
+    "README.md": {"bench-summary": summary},
+    "docs/benchmarks.md": TABLES,
+}
+
+
+def written(page, text, record):
+    """Text of a page with its tables as the record has them."""
+    for name, make in PAGES[page].items():
         marks = re.compile(rf"(<!-- {name}: [^\n]*-->\n)(.*?)(<!-- end of {name} -->)", re.DOTALL)
         if not marks.search(text):
-            sys.exit(f"report: README.md has no place for the table {name}")
+            sys.exit(f"report: {page} has no place for the table {name}")
         text = marks.sub(lambda found, make=make: found[1] + "\n" + make(record) + "\n" + found[3], text)
     return text
 
@@ -138,7 +159,7 @@ def keep():
 
 
 def main():
-    parser = argparse.ArgumentParser(description="What the README shows of the benchmarks.")
+    parser = argparse.ArgumentParser(description="Tables and plots of the benchmarks in README.md and docs/benchmarks.md.")
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--keep", action="store_true")
     asked = parser.parse_args()
@@ -146,13 +167,15 @@ def main():
         keep()
         return
     record = json.loads(RECORD.read_text())
-    text = README.read_text()
-    new = written(text, record)
+    for page in PAGES:
+        text = (ROOT / page).read_text()
+        new = written(page, text, record)
+        if asked.check and new != text:
+            sys.exit(f"report: the tables in {page} are not those of tests/bench/record.json: write them by  make report")
+        if not asked.check:
+            (ROOT / page).write_text(new)
     if asked.check:
-        if new != text:
-            sys.exit("report: the tables in README.md are not those of tests/bench/record.json: write them by  make report")
         return
-    README.write_text(new)
     import plots
 
     plots.draw(record, PLOTS)

@@ -1,6 +1,6 @@
 """Many replicas that follow one Redis, simulated: where it ends, and what a longer window, a Cluster and a near Redis buy.
 
-    python3 tests/bench/simulation.py        the cases that the README shows
+    python3 tests/bench/simulation.py        the cases that docs/benchmarks.md shows
 
 Redis is one server with a queue, which takes as long for a read as `make bench ONLY=growth` has measured. Each replica reads
 three times a window, and never before its last read was answered; its reads travel for as long as the network takes, a third

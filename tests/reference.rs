@@ -1,7 +1,7 @@
-//! What the README tells of the program is what the program says of itself: its settings, metrics, routes and error codes.
+//! Reference pages in `docs/`: settings, metrics, routes, error codes and words of the audit log are those of the program.
 //!
-//! The tables between markers are written from the program with `UPDATE_README=1 cargo nextest run readme`; without that
-//! variable they are compared.
+//! The tables between markers are written from the program with `UPDATE_DOCS=1 cargo nextest run reference threats`; without
+//! that variable they are compared.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -10,49 +10,50 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use crate::harness::config;
+use crate::harness::tools::repository;
 
-fn path() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("README.md")
-}
-
-/// What stands between the markers of that name.
-fn section<'a>(readme: &'a str, name: &str) -> &'a str {
+/// Text of a page between the markers of that name.
+pub fn section<'a>(page: &'a str, name: &str) -> &'a str {
     let (begin, end) = (
         format!("<!-- {name}: begin -->\n"),
         format!("<!-- {name}: end -->"),
     );
-    let (_, rest) = readme
+    let (_, rest) = page
         .split_once(&begin)
-        .unwrap_or_else(|| panic!("README.md lacks {begin:?}"));
+        .unwrap_or_else(|| panic!("the page lacks {begin:?}"));
     let (section, _) = rest
         .split_once(&end)
-        .unwrap_or_else(|| panic!("README.md lacks {end:?}"));
+        .unwrap_or_else(|| panic!("the page lacks {end:?}"));
     section
 }
 
-/// Compares a table with the README, or writes it there.
+fn read(page: &str) -> String {
+    std::fs::read_to_string(repository(page)).unwrap_or_else(|error| panic!("{page}: {error}"))
+}
+
+/// Compares a table with a page, or writes it there.
 #[expect(
     clippy::disallowed_methods,
     reason = "a test reads the environment it was started in"
 )]
-pub fn hold(name: &str, table: &str) {
-    let readme = std::fs::read_to_string(path()).unwrap();
-    let there = section(&readme, name);
+pub fn hold(page: &str, name: &str, table: &str) {
+    let text = read(page);
+    let there = section(&text, name);
     if there == table {
         return;
     }
     assert!(
-        std::env::var_os("UPDATE_README").is_some(),
-        "the table of {name} in README.md is not what the program says; write it anew with: UPDATE_README=1 cargo nextest run readme"
+        std::env::var_os("UPDATE_DOCS").is_some(),
+        "the table of {name} in {page} is not that of the program; write it anew with: UPDATE_DOCS=1 cargo nextest run reference threats"
     );
     let begin = format!("<!-- {name}: begin -->\n");
-    let from = readme.find(&begin).unwrap() + begin.len();
-    let mut next = readme.clone();
+    let from = text.find(&begin).unwrap() + begin.len();
+    let mut next = text.clone();
     next.replace_range(from..from + there.len(), table);
-    std::fs::write(path(), next).unwrap();
+    std::fs::write(repository(page), next).unwrap();
 }
 
-/// The settings as tables, one a heading of `--help`.
+/// Tables of the settings, one for each heading of `--help`.
 fn settings() -> String {
     let definition = portcullis::cli::definition();
     let mut headings: Vec<&str> = Vec::new();
@@ -106,7 +107,7 @@ fn metrics() -> String {
     table
 }
 
-/// The first column of a table: what stands in backquotes there.
+/// Words in backquotes in the first column of a table.
 fn first_column(table: &str) -> BTreeSet<String> {
     let cells = table
         .lines()
@@ -116,20 +117,23 @@ fn first_column(table: &str) -> BTreeSet<String> {
 }
 
 fn document() -> Value {
-    // Nothing connects to it.
+    // No connection is made to this address.
     let config = config("redis://127.0.0.1:6379");
     serde_json::from_str(&portcullis::app::document(config).unwrap()).unwrap()
 }
 
-// One test: two at a time would write over each other.
 #[test]
-fn the_readme_shows_every_setting_and_every_metric_as_the_program_does() {
-    hold("settings", &settings());
-    hold("metrics", &metrics());
+fn the_page_of_settings_shows_every_setting_of_the_program() {
+    hold("docs/reference/settings.md", "settings", &settings());
 }
 
 #[test]
-fn the_readme_lists_every_operation_and_no_other() {
+fn the_page_of_metrics_shows_every_metric_of_the_program() {
+    hold("docs/reference/metrics.md", "metrics", &metrics());
+}
+
+#[test]
+fn the_page_of_routes_lists_every_operation_and_no_other() {
     let document = document();
     let mut operations = BTreeSet::new();
     for (path, methods) in document["paths"].as_object().unwrap() {
@@ -140,15 +144,53 @@ fn the_readme_lists_every_operation_and_no_other() {
     for page in portcullis::http::docs::PAGES {
         operations.insert(format!("GET {page}"));
     }
-    let readme = std::fs::read_to_string(path()).unwrap();
-    assert_eq!(first_column(section(&readme, "routes")), operations);
+    let page = read("docs/reference/routes.md");
+    assert_eq!(first_column(section(&page, "routes")), operations);
 }
 
 #[test]
-fn the_readme_lists_every_error_code_and_no_other() {
+fn the_page_of_errors_lists_every_code_and_no_other() {
     let document = document();
     let codes = document["components"]["schemas"]["ProblemCode"]["enum"].clone();
     let codes: BTreeSet<String> = serde_json::from_value(codes).unwrap();
-    let readme = std::fs::read_to_string(path()).unwrap();
-    assert_eq!(first_column(section(&readme, "codes")), codes);
+    let page = read("docs/reference/errors.md");
+    assert_eq!(first_column(section(&page, "codes")), codes);
+}
+
+#[test]
+fn every_act_and_outcome_of_the_audit_page_is_a_word_of_the_program() {
+    let page = read("docs/reference/audit.md");
+    let table = section(&page, "audit");
+    let words: BTreeSet<_> = table
+        .lines()
+        .skip(2)
+        .flat_map(|row| row.split('`').skip(1).step_by(2))
+        .collect();
+    assert!(words.contains("login") && words.contains("throttled"));
+    let mut code = String::new();
+    for file in files("src", "rs") {
+        code += &std::fs::read_to_string(file).unwrap();
+    }
+    let missing: Vec<_> = words
+        .iter()
+        .filter(|word| !code.contains(&format!("\"{word}\"")))
+        .collect();
+    assert!(missing.is_empty(), "src/ has no such words: {missing:?}");
+}
+
+/// Files below a folder of the repository, by extension.
+pub fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
+    let (mut found, mut folders) = (Vec::new(), vec![repository(folder)]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|it| it == extension) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
 }
