@@ -22,8 +22,9 @@ const OTHER_PAGES: [&str; 4] = [
 ];
 
 /// Names in capitals that are no settings, and the file that reads or defines each.
-const OTHER_NAMES: [(&str, &str); 8] = [
+const OTHER_NAMES: [(&str, &str); 9] = [
     ("BASE", "Makefile"),
+    ("KUBECONFIG", "tests/kubernetes/trial.sh"),
     ("DURATION", "deploy/load/soak.js"),
     ("ONLY", "Makefile"),
     ("REPLICAS", "deploy/run/settings.sh"),

@@ -7,9 +7,7 @@ use crate::auth::keyring::Keys;
 use crate::auth::keyring::rotation::list;
 use crate::config::{Config, HttpConfig, RedisServer, SigningKey, TokenConfig};
 use crate::http::server::Tls;
-use crate::store::{
-    Keyspace, Persistence, Promise, Redis, StoreError, WILL_LOSE_TRANSACTIONS,
-};
+use crate::store::{Keyspace, Persistence, Promise, Redis, StoreError, WILL_LOSE_TRANSACTIONS};
 
 /// Tells what would run, and what of it cannot.
 pub(super) async fn run(config: &Config) -> ExitCode {

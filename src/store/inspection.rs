@@ -140,8 +140,7 @@ pub(super) async fn inspect(connection: &mut MultiplexedConnection) -> RedisResu
     for words in WRITES {
         ask.cmd("ACL").arg("DRYRUN").arg("default").arg(words);
     }
-    let mut answers: Vec<RedisResult<Value>> =
-        ask.ignore_errors().query_async(connection).await?;
+    let mut answers: Vec<RedisResult<Value>> = ask.ignore_errors().query_async(connection).await?;
     let dry_runs = answers.split_off(2);
     let fsync = answers.pop().and_then(Result::ok);
     let fsync: Option<(String, String)> = fsync.and_then(|it| redis::from_redis_value(it).ok());

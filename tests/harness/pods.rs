@@ -109,7 +109,11 @@ impl Pods {
 
     /// Ends the servers and Sentinels of all pods by a signal, all at the same time.
     pub fn stop_all(&mut self, signal: &str) {
-        let mut children: Vec<_> = self.servers.drain(..).chain(self.sentinels.drain(..)).collect();
+        let mut children: Vec<_> = self
+            .servers
+            .drain(..)
+            .chain(self.sentinels.drain(..))
+            .collect();
         for child in &children {
             let pid = child.id().to_string();
             let sent = Command::new("kill").args([signal, &pid]).status();
@@ -180,7 +184,8 @@ impl Pods {
                     at.map_or("", |at| lines[at + 1])
                 };
                 field("flags") == "master" && field("num-slaves") == "2"
-            }) && self.hosts
+            }) && self
+                .hosts
                 .map(role)
                 .iter()
                 .filter(|role| *role == "slave")

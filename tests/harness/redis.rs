@@ -90,7 +90,7 @@ impl Redis {
     }
 
     /// Starts the server, and tells whether it is the one that answers on its port.
-    async fn try_start(&mut self) -> bool {
+    pub async fn try_start(&mut self) -> bool {
         let mut child = installed("redis-server", "redis-server")
             .current_dir(self.folder.path())
             .arg(repository("deploy/redis.conf"))

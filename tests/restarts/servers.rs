@@ -233,6 +233,9 @@ fn words_of_compose() -> Vec<String> {
         .collect();
     assert_eq!(command[..2], ["redis-server", "/etc/redis.conf"]);
     let mounted = compose["services"]["redis"]["volumes"].to_string();
-    assert!(mounted.contains("./redis.conf:/etc/redis.conf"), "{mounted}");
+    assert!(
+        mounted.contains("./redis.conf:/etc/redis.conf"),
+        "{mounted}"
+    );
     command[2..].to_vec()
 }

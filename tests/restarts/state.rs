@@ -34,7 +34,10 @@ impl fmt::Display for Finding {
             expected,
             found,
         } = self;
-        write!(f, "{what} of {name}: {expected} was acknowledged, {found} was found")
+        write!(
+            f,
+            "{what} of {name}: {expected} was acknowledged, {found} was found"
+        )
     }
 }
 
@@ -232,7 +235,12 @@ impl State {
         let found = client.send("GET", KEY_SET, None, Value::Null).await.body;
         findings.add("key set", "the issuer", &self.key_set, &found);
         let found = sids(&client, &self.live[0]).await;
-        findings.add("list of sessions", &self.owner, self.sids.join(" "), found.join(" "));
+        findings.add(
+            "list of sessions",
+            &self.owner,
+            self.sids.join(" "),
+            found.join(" "),
+        );
         for (number, session) in self.live.iter().enumerate() {
             let name = format!("{} {number}", self.owner);
             findings.add("live session", &name, 200, client.dashboard(session).await);
@@ -243,7 +251,12 @@ impl State {
             let name = format!("{} {number}", self.owner);
             findings.add("revocation", &name, 401, client.dashboard(session).await);
             let refreshed = client.refresh(&session.refresh_token).await;
-            findings.add("refresh token of an ended session", &name, 401, refreshed.status);
+            findings.add(
+                "refresh token of an ended session",
+                &name,
+                401,
+                refreshed.status,
+            );
         }
         for (number, (_, session)) in self.rotated.iter().enumerate() {
             let name = format!("{} {number}", self.owner);
@@ -272,7 +285,10 @@ impl Account {
         let passwords = json!({"current_password": PASSWORD, "new_password": NEW_PASSWORD});
         let (answer, status) = match fate {
             Fate::Registered => (client.send("GET", "/me", own, Value::Null).await, 200),
-            Fate::PasswordChanged => (client.send("PUT", "/me/password", own, passwords).await, 200),
+            Fate::PasswordChanged => (
+                client.send("PUT", "/me/password", own, passwords).await,
+                200,
+            ),
             Fate::Disabled => {
                 let body = json!({"disabled": true});
                 (client.send("PATCH", &user, admins, body).await, 200)
@@ -311,7 +327,12 @@ impl Account {
         let client = Client::new(replica, &self.name);
         let name = &self.name;
         let found = shown(&client, &format!("/users/{name}"), admin).await;
-        findings.add("account", name, text(self.shown.as_ref()), text(found.as_ref()));
+        findings.add(
+            "account",
+            name,
+            text(self.shown.as_ref()),
+            text(found.as_ref()),
+        );
         // First: a login at the right password would give the limit room.
         let (current, old) = match self.fate {
             Fate::OverTheLimit => {

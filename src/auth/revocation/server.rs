@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use tracing::{error, warn};
 
-use crate::store::{
-    Inspection, Persistence, Promise, Redis, StoreError, WILL_LOSE_TRANSACTIONS,
-};
+use crate::store::{Inspection, Persistence, Promise, Redis, StoreError, WILL_LOSE_TRANSACTIONS};
 
 /// A clock that differs by more deserves a warning.
 const SKEW: Duration = Duration::from_secs(5);

@@ -34,13 +34,15 @@ impl Node {
         let pool = Pool::builder(manager)
             .max_size(POOL_SIZE)
             .runtime(Runtime::Tokio1)
-            .post_create(Hook::async_fn(move |connection: &mut MultiplexedConnection, _| {
-                let canary = Arc::clone(&compared);
-                Box::pin(async move {
-                    let ensured = ensure_usable(connection, &canary).await;
-                    ensured.map_err(|error| HookError::Message(error.to_string().into()))
-                })
-            }))
+            .post_create(Hook::async_fn(
+                move |connection: &mut MultiplexedConnection, _| {
+                    let canary = Arc::clone(&compared);
+                    Box::pin(async move {
+                        let ensured = ensure_usable(connection, &canary).await;
+                        ensured.map_err(|error| HookError::Message(error.to_string().into()))
+                    })
+                },
+            ))
             .pre_recycle(Hook::async_fn(|connection, _| {
                 Box::pin(async { demand_primary(connection).await.map_err(HookError::Backend) })
             }))
