@@ -26,6 +26,7 @@ mod authorization;
 mod backup;
 mod bodies;
 mod browser;
+mod busy_start;
 mod clients;
 mod commands;
 mod connections;

@@ -14,6 +14,7 @@ mod pi;
 mod pool;
 mod queue;
 mod threads;
+mod throughput;
 mod work;
 
 use aws_lc_rs::{hmac, rand};

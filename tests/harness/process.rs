@@ -64,11 +64,16 @@ impl Process {
         ];
         all.extend(variables);
         let mut process = Self::spawn(folder, &all, &["serve"]);
-        let line = process.event("listening").await;
-        let address = |name: &str| line[name].as_str().unwrap().parse().unwrap();
-        process.addr = address("listen");
-        process.management = address("management");
+        process.listening().await;
         process
+    }
+
+    /// Waits until a spawned replica listens, and learns its addresses.
+    pub async fn listening(&mut self) {
+        let line = self.event("listening").await;
+        let address = |name: &str| line[name].as_str().unwrap().parse().unwrap();
+        self.addr = address("listen");
+        self.management = address("management");
     }
 
     /// Starts a replica on free ports and waits until it is ready.

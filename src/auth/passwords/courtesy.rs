@@ -23,6 +23,8 @@ pub(super) struct Courtesy {
     saved: Duration,
     /// The shortest stretch of work that it has seen: one that nobody interrupted.
     shortest: Duration,
+    /// Time that offers have taken since [`Courtesy::take_offered`] was called.
+    offered: Duration,
 }
 
 impl Courtesy {
@@ -31,7 +33,13 @@ impl Courtesy {
             clock,
             saved: MEMORY,
             shortest: Duration::MAX,
+            offered: Duration::ZERO,
         }
+    }
+
+    /// Time that offers have taken since the last call.
+    pub(super) fn take_offered(&mut self) -> Duration {
+        std::mem::take(&mut self.offered)
     }
 
     /// Lets go whoever waits for the core, where that can be afforded, after a stretch of work. Tells when it goes on.
@@ -42,7 +50,9 @@ impl Courtesy {
         }
         thread::yield_now();
         let resumed = self.clock.uptime();
-        self.was_away(resumed.since(ended));
+        let away = resumed.since(ended);
+        self.offered += away;
+        self.was_away(away);
         resumed
     }
 

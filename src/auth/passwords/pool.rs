@@ -79,8 +79,8 @@ impl HashingPool {
                         lower_priority().ok();
                     }
                     match engine {
-                        HashEngine::Lanes => shared.work_in_lanes(),
-                        HashEngine::Crate => shared.work_by_crate(),
+                        HashEngine::Lanes => shared.work_in_lanes(number),
+                        HashEngine::Crate => shared.work_by_crate(number),
                     }
                 })?;
         }
@@ -163,15 +163,16 @@ impl HashingPool {
 
     async fn run(&self, asker: Guess, work: Work) -> Result<Done, Failure> {
         let (answer, answered) = oneshot::channel();
+        let now = Clock::machine().uptime();
         let job = Job {
             work,
             asker,
-            queued: Clock::machine().uptime(),
+            queued: now,
             trace: Trace::waiting(),
             answer,
         };
-        let pace = self.shared.pace();
-        let put = self.shared.lock().put(job, &pace, self.deadline);
+        let estimate = self.shared.throughput.estimate(now);
+        let put = self.shared.lock().put(job, &estimate, self.deadline);
         if let Err(Full { retry_after }) = put {
             self.shared.shed.fetch_add(1, Ordering::Relaxed);
             let seconds = retry_after.as_millis().div_ceil(1000).max(1);

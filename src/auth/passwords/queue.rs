@@ -1,8 +1,9 @@
 //! The queue before the hashing threads: bounded by time, not by number, and shared fairly.
 //!
-//! Work whose end is expected after the deadline is refused at once, with an estimate of when to come back. Nobody may fill
-//! the queue for the others: what waits for one account, or from one network, may take a part of the deadline only. Work
-//! that nobody waits for any longer leaves.
+//! A job for which a lane is free is always taken: it does not wait, and no estimate, however wrong, can refuse it. Any other job
+//! is refused at once if it is expected to end after the deadline, with an estimate of when to come back. No client may fill
+//! the queue for the others: the jobs that wait for one account, or from one network, may take a part of the deadline only. Jobs
+//! whose clients have gone leave.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tracing::{Span, info_span};
 
+use super::throughput::Estimate;
 use super::work::{Done, Work};
 use crate::domain::{Guess, Uptime};
 
@@ -72,38 +74,12 @@ impl Trace {
     }
 }
 
-/// How fast the threads work.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Pace {
-    /// Lanes of all threads together.
-    pub(super) lanes: u64,
-    /// What a turn takes where one lane of a thread is busy.
-    pub(super) turn_alone: Duration,
-    /// What a turn takes where all lanes of a thread are busy.
-    pub(super) turn_in_step: Duration,
-}
-
-impl Pace {
-    /// How long so many turns take all lanes together.
-    fn all(&self, units: u64) -> Duration {
-        times(self.turn_in_step, units) / u32::try_from(self.lanes.max(1)).unwrap_or(u32::MAX)
-    }
-
-    /// How long so many turns take one lane, beside so much other work.
-    fn one(&self, units: u64, beside: u64) -> Duration {
-        let turn = if beside == 0 {
-            self.turn_alone
-        } else {
-            self.turn_in_step
-        };
-        times(turn, units)
-    }
-}
-
 /// What waits and what runs.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     waiting: VecDeque<Job>,
+    /// Number of jobs that were taken from the queue and have not ended.
+    running: usize,
     /// Turns waiting and running.
     units: u64,
     pub(super) closed: bool,
@@ -116,19 +92,28 @@ pub(super) struct Full {
 }
 
 impl Queue {
-    /// Takes a job, if it can be expected to end within the deadline and leaves the others their part. Where nothing waits
-    /// or runs it is taken whatever it costs.
-    pub(super) fn put(&mut self, job: Job, pace: &Pace, deadline: Duration) -> Result<(), Full> {
+    /// Takes a job if a lane is free for it, or if it is expected to end within the deadline and leaves the others their part.
+    pub(super) fn put(
+        &mut self,
+        job: Job,
+        estimate: &Estimate,
+        deadline: Duration,
+    ) -> Result<(), Full> {
         self.drop_abandoned();
         let units = job.work.units();
-        let backlog = pace.all(self.units);
-        let own = pace.one(units, self.units);
+        if self.waiting.len() + self.running < estimate.lanes {
+            self.units += units;
+            self.waiting.push_back(job);
+            return Ok(());
+        }
+        let backlog = estimate.shared(self.units);
+        let own = estimate.single(units, self.units > 0);
         let late = self.units > 0 && backlog + own > deadline;
         let crowded = |share: u32, is_his: &dyn Fn(&Guess) -> bool| {
             let his = self.waiting.iter().filter(|other| is_his(&other.asker));
             let his: u64 = his.map(|other| other.work.units()).sum();
-            let wait = pace.all(his);
-            (his > 0 && wait + pace.all(units) > deadline / share).then_some(wait)
+            let wait = estimate.shared(his);
+            (his > 0 && wait + estimate.shared(units) > deadline / share).then_some(wait)
         };
         let asker = job.asker;
         let his = crowded(ACCOUNT_SHARE, &|other| other.name == asker.name);
@@ -146,11 +131,14 @@ impl Queue {
     /// The next job that somebody still waits for.
     pub(super) fn take(&mut self) -> Option<Job> {
         self.drop_abandoned();
-        self.waiting.pop_front()
+        let job = self.waiting.pop_front()?;
+        self.running += 1;
+        Some(job)
     }
 
-    /// Takes note that work has ended.
+    /// Takes note that a job which was taken from the queue has ended.
     pub(super) fn ended(&mut self, units: u64) {
+        self.running = self.running.saturating_sub(1);
         self.units = self.units.saturating_sub(units);
     }
 
@@ -171,11 +159,6 @@ impl Queue {
     }
 }
 
-fn times(one: Duration, count: u64) -> Duration {
-    let nanos = u64::try_from(one.as_nanos()).unwrap_or(u64::MAX);
-    Duration::from_nanos(nanos.saturating_mul(count))
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
@@ -186,10 +169,10 @@ mod tests {
     use crate::domain::AttemptedName;
 
     /// Ten lanes, of which each takes 100 ms for a hash of cost 10: a hundred a second.
-    const PACE: Pace = Pace {
+    const ESTIMATE: Estimate = Estimate {
         lanes: 10,
-        turn_alone: Duration::from_micros(80),
-        turn_in_step: Duration::from_nanos(100_000_000 / 1024),
+        one_lane: Duration::from_micros(80),
+        all_lanes: Duration::from_nanos(100_000_000 / 1024),
     };
     const DEADLINE: Duration = Duration::from_secs(2);
 
@@ -226,7 +209,7 @@ mod tests {
         for number in 0..=255 {
             let (name, network) = asker(number);
             let (job, answer) = job(&name, network);
-            if let Err(full) = queue.put(job, &PACE, DEADLINE) {
+            if let Err(full) = queue.put(job, &ESTIMATE, DEADLINE) {
                 return (usize::from(number), full);
             }
             answers.push(answer);
@@ -273,16 +256,33 @@ mod tests {
         });
         answers.truncate(1);
         let (late, answer) = job("late", 255);
-        assert_eq!(queue.put(late, &PACE, DEADLINE), Ok(()));
+        assert_eq!(queue.put(late, &ESTIMATE, DEADLINE), Ok(()));
         assert_eq!(queue.waiting(), 2);
         drop(answer);
         assert!(queue.take().is_some() && queue.take().is_none());
     }
 
     #[test]
-    fn work_that_nothing_waits_for_is_taken_whatever_it_costs() {
+    fn a_job_for_a_free_lane_is_taken_whatever_the_estimate_says() {
+        const WRONG: Estimate = Estimate {
+            lanes: 3,
+            one_lane: Duration::from_hours(1),
+            all_lanes: Duration::from_hours(5),
+        };
         let mut queue = Queue::default();
-        let (only, _answer) = job("only", 1);
-        assert_eq!(queue.put(only, &PACE, Duration::from_millis(1)), Ok(()));
+        let (mut jobs, _answers): (VecDeque<_>, Vec<_>) = (0..9).map(|_| job("alice", 1)).unzip();
+        let mut put = |queue: &mut Queue| queue.put(jobs.pop_front().unwrap(), &WRONG, DEADLINE);
+        assert_eq!(put(&mut queue), Ok(()));
+        let first = queue.take().unwrap();
+        assert_eq!((put(&mut queue), put(&mut queue)), (Ok(()), Ok(())));
+        assert!(put(&mut queue).is_err(), "three lanes, and three jobs");
+        assert!(queue.take().is_some() && queue.take().is_some());
+        assert!(put(&mut queue).is_err(), "three jobs are running");
+        queue.ended(first.work.units());
+        assert_eq!(put(&mut queue), Ok(()));
+        assert!(
+            put(&mut queue).is_err(),
+            "the lane that became free is taken"
+        );
     }
 }

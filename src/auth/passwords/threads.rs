@@ -8,7 +8,8 @@ use tracing::warn;
 
 use super::courtesy::Courtesy;
 use super::lanes::{Computation, Lanes};
-use super::queue::{Job, Pace, Queue};
+use super::queue::{Job, Queue};
+use super::throughput::{Iteration, RecentWork, Throughput};
 use super::work::{Done, Next, Work};
 use crate::domain::Clock;
 
@@ -24,9 +25,7 @@ pub(super) struct Shared {
     pub(super) queue: Mutex<Queue>,
     pub(super) filled: Condvar,
     pub(super) lanes: usize,
-    pub(super) threads: usize,
-    /// What a turn takes with so many lanes less one busy, in nanoseconds: smoothed measurements.
-    turn_nanos: Box<[AtomicU64]>,
+    pub(super) throughput: Throughput,
     pub(super) busy: AtomicUsize,
     pub(super) hashes: AtomicU64,
     pub(super) shed: AtomicU64,
@@ -45,8 +44,7 @@ impl Shared {
             queue: Mutex::default(),
             filled: Condvar::new(),
             lanes,
-            threads,
-            turn_nanos: (1..=lanes).map(|busy| measure(busy).into()).collect(),
+            throughput: Throughput::new(threads, (1..=lanes).map(measure)),
             busy: AtomicUsize::new(0),
             hashes: AtomicU64::new(0),
             shed: AtomicU64::new(0),
@@ -58,19 +56,9 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn pace(&self) -> Pace {
-        let turn =
-            |busy: usize| Duration::from_nanos(self.turn_nanos[busy - 1].load(Ordering::Relaxed));
-        Pace {
-            lanes: (self.lanes * self.threads) as u64,
-            turn_alone: turn(1),
-            turn_in_step: turn(self.lanes),
-        }
-    }
-
     /// What a thread does until the pool ends.
-    pub(super) fn work_in_lanes(&self) {
-        let clock = Clock::machine();
+    pub(super) fn work_in_lanes(&self, worker: usize) {
+        let (clock, mut recent) = (Clock::machine(), RecentWork::new(worker));
         let mut lanes = Lanes::new(self.lanes);
         let mut finished = Vec::with_capacity(self.lanes);
         let mut turns = 0_u32;
@@ -100,7 +88,13 @@ impl Shared {
                 );
             }
             let resumed = courtesy.make_way(resumed);
-            self.learn(busy, resumed.since(begun));
+            let elapsed = resumed.since(begun);
+            let iteration = Iteration {
+                busy,
+                elapsed,
+                worked: elapsed.saturating_sub(courtesy.take_offered()),
+            };
+            self.throughput.observe(&mut recent, iteration, resumed);
         }
     }
 
@@ -150,16 +144,22 @@ impl Shared {
     }
 
     /// What a thread does until the pool ends, where the crate computes.
-    pub(super) fn work_by_crate(&self) {
-        let clock = Clock::machine();
+    pub(super) fn work_by_crate(&self, worker: usize) {
+        let (clock, mut recent) = (Clock::machine(), RecentWork::new(worker));
         while let Taken::Job(job) = self.next(true) {
             let (units, begun) = (job.work.units(), clock.uptime());
             self.busy.fetch_add(1, Ordering::Relaxed);
             let done = run(&job.work, Work::run_by_crate);
             self.busy.fetch_sub(1, Ordering::Relaxed);
             if !matches!(done, Some(Done::Judged(_))) {
-                let took = clock.uptime().since(begun);
-                self.learn(1, took / u32::try_from(units).unwrap_or(u32::MAX).max(1));
+                let ended = clock.uptime();
+                let elapsed = ended.since(begun) / u32::try_from(units).unwrap_or(u32::MAX).max(1);
+                let iteration = Iteration {
+                    busy: 1,
+                    elapsed,
+                    worked: elapsed,
+                };
+                self.throughput.observe(&mut recent, iteration, ended);
                 self.hashes.fetch_add(1, Ordering::Relaxed);
             }
             self.lock().ended(units);
@@ -189,17 +189,6 @@ impl Shared {
                 .unwrap_or_else(PoisonError::into_inner);
         }
     }
-
-    /// Moves the estimate a hundredth of the way to what was measured.
-    fn learn(&self, busy: usize, took: Duration) {
-        let Some(turn) = self.turn_nanos.get(busy.wrapping_sub(1)) else {
-            return;
-        };
-        let measured = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        let before = turn.load(Ordering::Relaxed);
-        let after = before.saturating_mul(99).saturating_add(measured) / 100;
-        turn.store(after.max(1), Ordering::Relaxed);
-    }
 }
 
 /// Runs work in one go. A panic in a library must not take the thread, and with it all later logins.
@@ -215,21 +204,22 @@ enum Taken {
     End,
 }
 
-/// What a turn of so many lanes takes, in nanoseconds, from a few of them; at most a few milliseconds.
-fn measure(busy: usize) -> u64 {
-    const TURNS: u32 = 8;
+/// Duration of an iteration with so many busy lanes: the shortest of a few, so that one in which the thread had to wait for its
+/// core does not count. All of it takes at most a few milliseconds on a quiet machine.
+fn measure(busy: usize) -> Duration {
+    const SAMPLES: u32 = 8;
     let clock = Clock::machine();
     let mut lanes = Lanes::new(busy);
     for _ in 0..busy {
-        let computation = Computation::new(b"measure", [0; 16], u64::from(TURNS) + 1);
+        let computation = Computation::new(b"measure", [0; 16], u64::from(SAMPLES) + 1);
         lanes.begin(&computation, ()).ok();
     }
-    let begun = clock.uptime();
-    for _ in 0..TURNS {
+    let samples = (0..SAMPLES).map(|_| {
+        let begun = clock.uptime();
         lanes.turn(|(), _| {});
-    }
-    let nanos = (clock.uptime().since(begun) / TURNS).as_nanos();
-    u64::try_from(nanos).unwrap_or(u64::MAX).max(1)
+        clock.uptime().since(begun)
+    });
+    samples.min().unwrap_or(Duration::MAX)
 }
 
 pub(super) fn lower_priority_or_say_so() {
