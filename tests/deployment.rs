@@ -161,4 +161,9 @@ fn the_image_makes_a_stand_in_for_every_target_that_the_manifest_names() {
         // Without it cargo does not read the manifest, and nothing is built.
         assert!(recipe.contains(&format!(": > {path} ")), "{path}");
     }
+    // The same holds for the members of the workspace, which are copied as they are.
+    assert!(manifest.contains("members = [\"crates/*\"]"));
+    assert!(recipe.contains("\nCOPY crates crates\n"));
+    let sent = std::fs::read_to_string(repository(".dockerignore")).unwrap();
+    assert!(sent.lines().any(|line| line == "!crates"), "{sent}");
 }

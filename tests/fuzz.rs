@@ -10,7 +10,7 @@ use crate::harness::tools::repository;
 use crate::harness::{Dice, report_zero, rounds};
 
 #[test]
-fn hash_strings_of_any_form_are_taken_or_refused_alike_by_both_engines() {
+fn hash_strings_of_any_form_are_taken_or_refused_as_by_the_crate_bcrypt() {
     feed("hashes");
 }
 

@@ -17,7 +17,6 @@ async fn all_mistakes_are_reported_together_and_no_value_is_printed() {
         ("DRAIN_DELAY", PLANTED),
         ("DRAIN_TIMEOUT", "11m"),
         ("HASH_DEADLINE", "0s"),
-        ("HASH_ENGINE", PLANTED),
         ("HASH_LANES", "9"),
         ("HASH_THREADS", "0"),
         ("ISSUER", PLANTED),

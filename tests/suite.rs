@@ -49,7 +49,6 @@ mod histories;
 mod impatience;
 mod journey;
 mod keys;
-mod lanes;
 mod layering;
 mod lease;
 mod logout;

@@ -151,7 +151,7 @@ impl Accounts {
             self.revocations.flush(&claims.username, outbox).await?;
             return Ok(Deletion::ActingSessionGone);
         };
-        if matches!(checked, Checked::Wrong) {
+        if matches!(checked, Checked::Invalid) {
             return Ok(Deletion::WrongPassword);
         }
         let seen = Seen::by_owner(&user, claims.sid);

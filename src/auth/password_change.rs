@@ -40,7 +40,7 @@ impl Sessions {
     ) -> Result<PasswordChange, Failure> {
         let judged = self
             .passwords
-            .rule_broken(guess, new, claims.username.as_str());
+            .check_policy(guess, new, claims.username.as_str());
         if let Some(rule) = judged.await? {
             return Ok(PasswordChange::Breaks(rule));
         }
@@ -53,7 +53,7 @@ impl Sessions {
                 return Ok(PasswordChange::SessionGone);
             };
             let check = self.passwords.check(guess, current, Some(&user.password));
-            if let Checked::Wrong = self.throttle.password(guess, check).await? {
+            if let Checked::Invalid = self.throttle.password(guess, check).await? {
                 return Ok(PasswordChange::Wrong);
             }
             let change = ChangePassword {

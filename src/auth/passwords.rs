@@ -1,21 +1,18 @@
-//! Passwords: what bcrypt sees of them, and the threads that run it.
+//! Passwords: the form in which bcrypt gets them, and the threads that run it.
 //!
-//! bcrypt cuts at 72 bytes and stops at a NUL, so it never sees the password itself but
+//! bcrypt cuts at 72 bytes and stops at a NUL, so it never gets the password itself but
 //! `base64(HMAC-SHA-384(key, password))`: 64 ASCII characters (OWASP Password Storage, "pre-hashing"). The key is the pepper
-//! of the settings, or a constant of this program: then it protects nothing, but keeps one form for all hashes.
+//! of the settings, or a constant of this program: a constant protects nothing, but keeps one form for all hashes.
 //!
-//! Hashing takes a tenth of a second and more of a whole core. It happens on threads of its own (`pool`), so that nothing
-//! else waits for it, and every check of a password costs the same whether there is such a user or not.
+//! A hash takes a tenth of a second and more of a whole core. It is made by threads of the [`pool`], so that no other request
+//! waits for it. Every check of a password takes the same time, whether the user exists or not.
 
-mod blowfish;
-mod courtesy;
-pub mod lanes;
-mod pi;
+mod hash_job;
 mod pool;
 mod queue;
-mod threads;
 mod throughput;
-mod work;
+mod worker;
+mod yield_budget;
 
 use aws_lc_rs::{hmac, rand};
 use base64::Engine;
@@ -28,9 +25,9 @@ use super::Failure;
 use crate::config::PasswordConfig;
 use crate::domain::{Guess, Password, PasswordHash, PasswordRule, Scheme};
 
-/// Keys the pre-hash where there is no pepper.
+/// Key of the pre-hash if there is no pepper.
 const BUILT_IN_KEY: &[u8] = b"portcullis password pre-hash, version 1";
-/// Costs that a stored hash may have. A greater one would let whoever can write to Redis keep a core busy for hours.
+/// Costs that a stored hash may have. A greater one would let an attacker who can write to Redis keep a core busy for hours.
 const STORED_COSTS: std::ops::RangeInclusive<u32> = 4..=15;
 
 /// Makes and checks password hashes.
@@ -41,7 +38,7 @@ pub struct Passwords {
     min_length: usize,
     pepper: Option<Pepper>,
     built_in: hmac::Key,
-    /// What is checked where there is no user, so that it takes as long.
+    /// Hash that is checked if there is no such user, so that the refusal takes the same time.
     dummy: PasswordHash,
 }
 
@@ -58,22 +55,22 @@ impl std::fmt::Debug for Pepper {
     }
 }
 
-/// What became of checking a password.
+/// Result of checking a password.
 #[derive(Debug)]
 pub enum Checked {
-    /// It is right, and its hash is as we would make it today.
-    Right,
-    /// It is right; here is a hash as we would make it today, to be stored over the old one.
-    RightButOutdated(PasswordHash),
-    /// It is wrong, or there is no such user.
-    Wrong,
+    /// The password is right, and its hash has the form of today.
+    Valid,
+    /// The password is right; this new hash has the form of today and replaces the old one.
+    ValidNeedsRehash(PasswordHash),
+    /// The password is wrong, or there is no such user.
+    Invalid,
 }
 
 impl Passwords {
-    /// Starts the hashing threads, and measures how long a hash takes.
+    /// Starts the hashing threads, and measures how fast they are.
     ///
     /// # Errors
-    /// Where the threads cannot be started.
+    /// An error of the operating system if a thread cannot be started.
     pub fn new(config: &PasswordConfig) -> std::io::Result<Self> {
         let pepper = config.pepper.as_ref().map(|(id, key)| Pepper {
             id: id.clone(),
@@ -83,12 +80,11 @@ impl Passwords {
         let pool = HashingPool::start(&PoolConfig {
             threads: config.threads,
             lanes: config.lanes,
-            engine: config.engine,
             deadline: config.deadline,
         })?;
-        // No password has this hash: the digits were never made from one. It must be well formed all the same (the last digit
-        // carries four bits and no more), or it would be refused before any work is done, and everybody could see by the
-        // time that there is no such user.
+        // No password has this hash: its digits were not made from one. It is well formed all the same (the last digit carries
+        // four bits and no more): a malformed hash would be refused before any work is done, and its time would show that there
+        // is no such user.
         let dummy = PasswordHash::new(
             Scheme::Prehashed {
                 pepper: pepper.as_ref().map(|pepper| pepper.id.clone()),
@@ -108,19 +104,19 @@ impl Passwords {
         })
     }
 
-    /// Which rule a new password breaks, if any.
+    /// Rule that a new password breaks, if any.
     ///
     /// # Errors
-    /// [`Failure::Overloaded`] where it would have to wait too long.
-    pub async fn rule_broken(
+    /// [`Failure::Overloaded`] if the job would have to wait too long.
+    pub async fn check_policy(
         &self,
-        asker: Guess,
+        attempt: Guess,
         password: &Password,
         username: &str,
     ) -> Result<Option<PasswordRule>, Failure> {
         self.pool
-            .judge(
-                asker,
+            .check_strength(
+                attempt,
                 password.clone(),
                 self.min_length,
                 username.to_owned(),
@@ -128,11 +124,11 @@ impl Passwords {
             .await
     }
 
-    /// Makes a hash.
+    /// Makes a hash of the form of today.
     ///
     /// # Errors
-    /// [`Failure::Overloaded`] where it would have to wait too long.
-    pub async fn hash(&self, asker: Guess, password: &Password) -> Result<PasswordHash, Failure> {
+    /// [`Failure::Overloaded`] if the job would have to wait too long.
+    pub async fn hash(&self, attempt: Guess, password: &Password) -> Result<PasswordHash, Failure> {
         let (scheme, key) = match &self.pepper {
             Some(pepper) => (
                 Scheme::Prehashed {
@@ -145,17 +141,17 @@ impl Passwords {
         let mut salt = [0; 16];
         rand::fill(&mut salt).map_err(|_| Failure::Internal("the system gives no random bytes"))?;
         let input = prehash(key, password);
-        let bcrypt = self.pool.hash(asker, input, salt, self.cost).await?;
+        let bcrypt = self.pool.hash(attempt, input, salt, self.cost).await?;
         Ok(PasswordHash::new(scheme, bcrypt))
     }
 
-    /// Checks a password against a stored hash, or against nothing in the same time.
+    /// Checks a password against a stored hash. Without one it takes the same time and refuses.
     ///
     /// # Errors
-    /// [`Failure::Overloaded`] where it would have to wait too long.
+    /// [`Failure::Overloaded`] if the job would have to wait too long.
     pub async fn check(
         &self,
-        asker: Guess,
+        attempt: Guess,
         password: &Password,
         stored: Option<&PasswordHash>,
     ) -> Result<Checked, Failure> {
@@ -166,29 +162,29 @@ impl Passwords {
         let Some((stored, input)) = usable else {
             let input = prehash(&self.built_in, password);
             self.pool
-                .verify(asker, input, self.dummy.bcrypt(), self.cost)
+                .verify(attempt, input, self.dummy.bcrypt(), self.cost)
                 .await?;
-            return Ok(Checked::Wrong);
+            return Ok(Checked::Invalid);
         };
         let cost = cost_of(stored).unwrap_or(self.cost);
-        // A refusal takes as long as it would with a hash of today's cost.
-        let checked = self.pool.verify(asker, input, stored.bcrypt(), self.cost);
+        // A refusal takes as long as one with a hash of today's cost.
+        let checked = self.pool.verify(attempt, input, stored.bcrypt(), self.cost);
         if !checked.await? {
-            return Ok(Checked::Wrong);
+            return Ok(Checked::Invalid);
         }
         let current = Scheme::Prehashed {
             pepper: self.pepper.as_ref().map(|pepper| pepper.id.clone()),
         };
         if cost < self.cost || *stored.scheme() != current {
-            // A full queue is no reason to fail a login; the next one brings the hash up to date.
-            if let Ok(new) = self.hash(asker, password).await {
-                return Ok(Checked::RightButOutdated(new));
+            // A full queue is no reason to fail a login; the next login updates the hash.
+            if let Ok(new) = self.hash(attempt, password).await {
+                return Ok(Checked::ValidNeedsRehash(new));
             }
         }
-        Ok(Checked::Right)
+        Ok(Checked::Valid)
     }
 
-    /// What bcrypt saw when a hash of this scheme was made. `None` where its pepper is not ours.
+    /// Input that bcrypt got when a hash of this scheme was made. `None` if the scheme has another pepper.
     fn bcrypt_input(&self, scheme: &Scheme, password: &Password) -> Option<Zeroizing<Vec<u8>>> {
         match scheme {
             Scheme::Plain => Some(Zeroizing::new(password.expose().as_bytes().to_vec())),
@@ -200,7 +196,7 @@ impl Passwords {
         }
     }
 
-    /// The hashing threads, for metrics.
+    /// Hashing threads, for metrics.
     #[must_use]
     pub fn pool(&self) -> &HashingPool {
         &self.pool
@@ -212,7 +208,7 @@ fn prehash(key: &hmac::Key, password: &Password) -> Zeroizing<Vec<u8>> {
     Zeroizing::new(BASE64_STANDARD.encode(tag.as_ref()).into_bytes())
 }
 
-/// The cost that a bcrypt string names: `$2b$12$…`.
+/// Cost in a bcrypt string, `$2b$12$…`.
 fn cost_of(hash: &PasswordHash) -> Option<u32> {
     hash.bcrypt().get(4..6)?.parse().ok()
 }
@@ -237,13 +233,12 @@ mod tests {
             cost,
             threads: Some(1),
             lanes: None,
-            engine: crate::config::HashEngine::Lanes,
             deadline,
         })
         .unwrap()
     }
 
-    fn asker() -> Guess {
+    fn attempt() -> Guess {
         Guess {
             name: crate::domain::AttemptedName::of("alice"),
             from: None,
@@ -251,16 +246,16 @@ mod tests {
     }
 
     fn typed(text: &str) -> Password {
-        Password::typed(text.to_owned()).unwrap()
+        Password::parse(text.to_owned()).unwrap()
     }
 
     async fn is_right(passwords: &Passwords, text: &str, stored: &PasswordHash) -> bool {
         !matches!(
             passwords
-                .check(asker(), &typed(text), Some(stored))
+                .check(attempt(), &typed(text), Some(stored))
                 .await
                 .unwrap(),
-            Checked::Wrong
+            Checked::Invalid
         )
     }
 
@@ -269,7 +264,7 @@ mod tests {
         let passwords = passwords(None, 4);
         let long = "A".repeat(72);
         let stored = passwords
-            .hash(asker(), &typed(&format!("{long}B")))
+            .hash(attempt(), &typed(&format!("{long}B")))
             .await
             .unwrap();
         assert!(is_right(&passwords, &format!("{long}B"), &stored).await);
@@ -280,7 +275,7 @@ mod tests {
     #[tokio::test]
     async fn a_nul_does_not_end_a_password() {
         let passwords = passwords(None, 4);
-        let stored = passwords.hash(asker(), &typed("aaaaaaaa")).await.unwrap();
+        let stored = passwords.hash(attempt(), &typed("aaaaaaaa")).await.unwrap();
         assert!(!is_right(&passwords, "aaaaaaaa\0aaaaaaaa", &stored).await);
     }
 
@@ -288,8 +283,8 @@ mod tests {
     async fn a_plain_bcrypt_hash_from_elsewhere_verifies_and_is_outdated() {
         let passwords = passwords(None, 4);
         let plain: PasswordHash = bcrypt::hash("correct horse", 4).unwrap().parse().unwrap();
-        let Checked::RightButOutdated(new) = passwords
-            .check(asker(), &typed("correct horse"), Some(&plain))
+        let Checked::ValidNeedsRehash(new) = passwords
+            .check(attempt(), &typed("correct horse"), Some(&plain))
             .await
             .unwrap()
         else {
@@ -297,28 +292,28 @@ mod tests {
         };
         assert!(matches!(
             passwords
-                .check(asker(), &typed("correct horse"), Some(&new))
+                .check(attempt(), &typed("correct horse"), Some(&new))
                 .await
                 .unwrap(),
-            Checked::Right
+            Checked::Valid
         ));
     }
 
     #[tokio::test]
     async fn a_hash_under_a_pepper_is_useless_without_it_and_hashes_without_are_upgraded() {
         let (with, without) = (passwords(Some("k1"), 4), passwords(None, 4));
-        let peppered = with.hash(asker(), &typed("correct horse")).await.unwrap();
+        let peppered = with.hash(attempt(), &typed("correct horse")).await.unwrap();
         assert!(peppered.to_string().starts_with("p1:k1$"));
         assert!(!is_right(&without, "correct horse", &peppered).await);
         let bare = without
-            .hash(asker(), &typed("correct horse"))
+            .hash(attempt(), &typed("correct horse"))
             .await
             .unwrap();
         assert!(matches!(
-            with.check(asker(), &typed("correct horse"), Some(&bare))
+            with.check(attempt(), &typed("correct horse"), Some(&bare))
                 .await
                 .unwrap(),
-            Checked::RightButOutdated(_)
+            Checked::ValidNeedsRehash(_)
         ));
     }
 

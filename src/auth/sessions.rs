@@ -116,9 +116,9 @@ impl Sessions {
             self.passwords.check(guess, password, stored).await
         });
         match self.throttle.password(guess, check).await? {
-            Checked::Wrong => return Ok(Login::Refused),
-            Checked::Right => {}
-            Checked::RightButOutdated(new) => {
+            Checked::Invalid => return Ok(Login::Refused),
+            Checked::Valid => {}
+            Checked::ValidNeedsRehash(new) => {
                 if let Some(user) = &user {
                     // Somebody else's change of the password is newer than our rehash: then nothing is written.
                     self.redis.replace_password(user, &new).await?;

@@ -84,9 +84,9 @@ impl Throttle {
         };
         let checked = check.await;
         match checked {
-            Ok(Checked::Wrong) => {}
+            Ok(Checked::Invalid) => {}
             // The account knows the place from now on.
-            Ok(Checked::Right | Checked::RightButOutdated(_)) => {
+            Ok(Checked::Valid | Checked::ValidNeedsRehash(_)) => {
                 self.give_back(attempt, true).await?;
             }
             // Nothing was checked. Where Redis cannot be told it counts all the same, until it is forgotten.

@@ -138,7 +138,7 @@ async fn create(
     let Ok(username) = name.parse::<Username>() else {
         return fail(REFUSED, &format!("the username {}", Username::RULE));
     };
-    let Ok(password) = ask_password().map(Password::typed) else {
+    let Ok(password) = ask_password().map(Password::parse) else {
         return fail(REFUSED, "no password can be read");
     };
     let Ok(password) = password else {
@@ -153,7 +153,7 @@ async fn create(
         let passwords = Passwords::new(&config.passwords)
             .map_err(|_| Failure::Internal("no threads for hashing"))?;
         if let Some(rule) = passwords
-            .rule_broken(asker, &password, username.as_str())
+            .check_policy(asker, &password, username.as_str())
             .await?
         {
             return Ok(Err(format!("the password {rule}")));

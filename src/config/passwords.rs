@@ -1,7 +1,6 @@
 //! Passwords and their hashing.
 
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
@@ -36,15 +35,6 @@ pub(super) struct PasswordSettings {
     #[arg(long, env = "HASH_THREADS", value_name = "COUNT")]
     hash_threads: Option<Given<usize>>,
 
-    /// Who computes bcrypt: lanes, several hashes in step on each thread, or crate, one after the other by the crate bcrypt
-    #[arg(
-        long,
-        env = "HASH_ENGINE",
-        default_value = "lanes",
-        value_name = "ENGINE"
-    )]
-    hash_engine: Given<HashEngine>,
-
     /// Hashes that a thread computes in step; 1 to 8, and 5 unless set, which was the best of all where it was measured
     #[arg(long, env = "HASH_LANES", value_name = "COUNT")]
     hash_lanes: Option<Given<usize>>,
@@ -52,27 +42,6 @@ pub(super) struct PasswordSettings {
     /// How long a password may wait for its hash; what would wait longer is refused at once with 503
     #[arg(long, env = "HASH_DEADLINE", default_value = "2s", value_name = "TIME")]
     hash_deadline: Given<Span>,
-}
-
-/// Who computes bcrypt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HashEngine {
-    /// Several computations in step on each thread.
-    Lanes,
-    /// The crate `bcrypt`, one after the other.
-    Crate,
-}
-
-impl FromStr for HashEngine {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        match text {
-            "lanes" => Ok(Self::Lanes),
-            "crate" => Ok(Self::Crate),
-            _ => Err(()),
-        }
-    }
 }
 
 /// Passwords and their hashing.
@@ -88,8 +57,6 @@ pub struct PasswordConfig {
     pub threads: Option<usize>,
     /// Hashes that a thread computes in step; `None` for as many as pay.
     pub lanes: Option<usize>,
-    /// Who computes.
-    pub engine: HashEngine,
     /// Longest wait for a hash to begin and end.
     pub deadline: Duration,
 }
@@ -107,10 +74,6 @@ impl PasswordSettings {
             lanes: self
                 .hash_lanes
                 .map(|given| report.within("HASH_LANES", given, 1, 8)),
-            engine: self.hash_engine.value().unwrap_or_else(|| {
-                report.mistake("HASH_ENGINE", "must be lanes or crate");
-                HashEngine::Lanes
-            }),
             deadline: report.span(
                 "HASH_DEADLINE",
                 self.hash_deadline,

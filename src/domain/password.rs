@@ -26,7 +26,7 @@ impl Password {
     ///
     /// # Errors
     /// [`Malformed`] for more than [`Password::MAX_CHARS`] characters.
-    pub fn typed(mut text: String) -> Result<Self, Malformed> {
+    pub fn parse(mut text: String) -> Result<Self, Malformed> {
         let fits = text.len() <= Self::MAX_BYTES && text.chars().count() <= Self::MAX_CHARS;
         let normal = fits.then(|| Self(text.nfkc().collect()));
         text.zeroize();
@@ -35,7 +35,7 @@ impl Password {
 
     /// What stands in for a text that no password can be: checked like any other, and never right.
     #[must_use]
-    pub fn none() -> Self {
+    pub fn unmatchable() -> Self {
         Self(String::new())
     }
 
@@ -48,7 +48,7 @@ impl Password {
     /// Which rule for new passwords this one breaks, if any: too short, or too easily guessed by someone who knows the
     /// username. There are no rules of composition (NIST SP 800-63B §3.1.1.2).
     #[must_use]
-    pub fn breaks(&self, min_chars: usize, username: &str) -> Option<PasswordRule> {
+    pub fn check_policy(&self, min_chars: usize, username: &str) -> Option<PasswordRule> {
         if self.0.chars().count() < min_chars {
             return Some(PasswordRule::TooShort { min_chars });
         }
@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     fn password(text: &str) -> Password {
-        Password::typed(text.to_owned()).unwrap()
+        Password::parse(text.to_owned()).unwrap()
     }
 
     #[test]
@@ -201,27 +201,27 @@ mod tests {
 
     #[test]
     fn sixty_four_characters_of_four_bytes_fit_and_257_do_not() {
-        assert!(Password::typed("\u{1F512}".repeat(64)).is_ok());
-        assert!(Password::typed("a".repeat(257)).is_err());
-        assert!(Password::typed("a".repeat(1 << 20)).is_err());
+        assert!(Password::parse("\u{1F512}".repeat(64)).is_ok());
+        assert!(Password::parse("a".repeat(257)).is_err());
+        assert!(Password::parse("a".repeat(1 << 20)).is_err());
     }
 
     #[test]
     fn a_guessable_password_is_refused_with_the_username_as_context() {
         assert_eq!(
-            password("passwordpassword").breaks(8, "alice"),
+            password("passwordpassword").check_policy(8, "alice"),
             Some(PasswordRule::Guessable)
         );
         assert_eq!(
-            password("margaret-thatcherson").breaks(8, "margaret-thatcherson"),
+            password("margaret-thatcherson").check_policy(8, "margaret-thatcherson"),
             Some(PasswordRule::Guessable)
         );
         assert_eq!(
-            password("short").breaks(8, "alice"),
+            password("short").check_policy(8, "alice"),
             Some(PasswordRule::TooShort { min_chars: 8 })
         );
         assert_eq!(
-            password("correct horse battery staple").breaks(8, "alice"),
+            password("correct horse battery staple").check_policy(8, "alice"),
             None
         );
     }

@@ -220,7 +220,7 @@ impl AccountsApi {
     ) -> Result<DeleteResponse, ApiError> {
         let (act, name) = (Act::DeleteAccount, Some(&claims.username));
         // Nobody has a password that is too long to be one: it is refused like a wrong one, and takes as long.
-        let password = Password::typed(body.password).unwrap_or_else(|_| Password::none());
+        let password = Password::parse(body.password).unwrap_or_else(|_| Password::unmatchable());
         let deletion = self.accounts.delete(&claims, context::network(), &password);
         let throttled = |failure| self.audit.refused(act, name, failure);
         let (outcome, answer) = match deletion.await.map_err(throttled)? {
@@ -260,9 +260,9 @@ impl AccountsApi {
         };
         // Where the name is bad, the strength of the password is still worth telling.
         let about = username.as_ref().map_or("", Username::as_str);
-        let password = match Password::typed(body.password) {
+        let password = match Password::parse(body.password) {
             Err(_) => Err(PasswordRule::TooLong),
-            Ok(password) => match self.passwords.rule_broken(asker, &password, about).await? {
+            Ok(password) => match self.passwords.check_policy(asker, &password, about).await? {
                 None => Ok(password),
                 Some(rule) => Err(rule),
             },

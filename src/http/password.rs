@@ -83,8 +83,8 @@ impl PasswordApi {
             name: AttemptedName::of(claims.username.as_str()),
             from: context::network(),
         };
-        let current = Password::typed(body.current_password).ok();
-        let Ok(new) = Password::typed(body.new_password) else {
+        let current = Password::parse(body.current_password).ok();
+        let Ok(new) = Password::parse(body.new_password) else {
             return Err(broken("/new_password", PasswordRule::TooLong.to_string()));
         };
         let change = self

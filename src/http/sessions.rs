@@ -153,9 +153,9 @@ impl SessionsApi {
         };
         let username = body.username.parse::<Username>().ok();
         // Nobody has a password that is too long to be one: it is refused like a wrong one, and takes as long.
-        let (username, password) = match Password::typed(body.password) {
+        let (username, password) = match Password::parse(body.password) {
             Ok(password) => (username, password),
-            Err(_) => (None, Password::none()),
+            Err(_) => (None, Password::unmatchable()),
         };
         let origin = context::origin(request);
         let login = self

@@ -338,7 +338,7 @@ impl Metrics {
         );
         counter(
             "portcullis.shed",
-            Box::new(move || shed.pool().counts().shed),
+            Box::new(move || shed.pool().counts().rejected),
         );
         #[expect(clippy::cast_precision_loss, reason = "a count far below 2^52")]
         gauge(

@@ -13,11 +13,11 @@ LINE = re.compile(
 
 
 def lanes(say, rounds, seconds):
-    """`cargo bench --bench lanes` and the module in turns; medians are taken inside of each."""
+    """`cargo bench --package bcrypt-lanes` and the module in turns; medians are taken inside of each."""
     del rounds, seconds
     before = native_module_hashes_per_cpu_second()
     say(f"the native module makes {before['10']:.1f} hashes of cost 10 in a CPU second")
-    words = ["cargo", "bench", "--locked", "--quiet", "--bench", "lanes"]
+    words = ["cargo", "bench", "--locked", "--quiet", "--package", "bcrypt-lanes"]
     text = subprocess.run(words, check=True, capture_output=True, text=True, cwd=ROOT).stdout
     after = native_module_hashes_per_cpu_second()
     native = {cost: (before[cost] + after[cost]) / 2 for cost in before}

@@ -9,16 +9,19 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use clap::{Args as _, FromArgMatches as _};
 use portcullis::app::App;
 use portcullis::auth::keyring::Keys;
 use portcullis::auth::passwords::{Checked, Passwords};
 use portcullis::auth::refresh_tokens::RefreshTokens;
 use portcullis::auth::tokens::Tokens;
-use portcullis::config::{Config, HashEngine, PasswordConfig, Secret, Settings};
+use portcullis::config::{Config, PasswordConfig, Secret, Settings};
 use portcullis::domain::{
-    AttemptedName, Clock, Guess, Network, Password, PasswordHash, Role, SessionId, Timestamp,
-    UserId, UserTag, Username,
+    AttemptedName, Clock, Guess, Network, Password, PasswordHash, Role, Scheme, SessionId,
+    Timestamp, UserId, UserTag, Username,
 };
 use portcullis::store::Entry;
 use tokio::runtime::Runtime;
@@ -43,28 +46,25 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     builder.worker_threads(1).enable_all().build().unwrap()
 });
 
-/// A password, a zero byte, a stored hash: both engines say the same of them.
+/// A password, a zero byte, a stored hash: the service and the crate `bcrypt` say the same of them.
 pub fn hashes(data: &[u8]) {
-    static ENGINES: LazyLock<[Passwords; 2]> = LazyLock::new(|| {
-        [HashEngine::Lanes, HashEngine::Crate].map(|engine| {
-            let config = PasswordConfig {
-                min_length: 8,
-                pepper: None,
-                cost: 4,
-                threads: Some(1),
-                lanes: None,
-                engine,
-                deadline: Duration::from_mins(1),
-            };
-            Passwords::new(&config).unwrap()
-        })
+    static PASSWORDS: LazyLock<Passwords> = LazyLock::new(|| {
+        let config = PasswordConfig {
+            min_length: 8,
+            pepper: None,
+            cost: 4,
+            threads: Some(1),
+            lanes: None,
+            deadline: Duration::from_mins(1),
+        };
+        Passwords::new(&config).unwrap()
     });
     let text = String::from_utf8_lossy(data);
     let Some((password, stored)) = text.split_once('\0') else {
         return;
     };
     let (Ok(password), Ok(stored)) = (
-        Password::typed(password.to_owned()),
+        Password::parse(password.to_owned()),
         stored.parse::<PasswordHash>(),
     ) else {
         return;
@@ -77,15 +77,30 @@ pub fn hashes(data: &[u8]) {
     if cost.is_some_and(|cost| cost > GREATEST_COST) {
         return;
     }
-    let asker = Guess {
+    let attempt = Guess {
         name: AttemptedName::of("fuzz"),
         from: None,
     };
-    let said = ENGINES.each_ref().map(|engine| {
-        let checked = RUNTIME.block_on(engine.check(asker, &password, Some(&stored)));
-        !matches!(checked.unwrap(), Checked::Wrong)
-    });
-    assert_eq!(said[0], said[1], "the engines differ");
+    let checked = RUNTIME.block_on(PASSWORDS.check(attempt, &password, Some(&stored)));
+    let valid = !matches!(checked.unwrap(), Checked::Invalid);
+    assert_eq!(valid, is_valid_by_the_crate(&password, &stored));
+}
+
+fn is_valid_by_the_crate(password: &Password, stored: &PasswordHash) -> bool {
+    let password = password.expose().as_bytes();
+    let input = match stored.scheme() {
+        Scheme::Plain => password.to_vec(),
+        Scheme::Prehashed { pepper: None } => {
+            let key = b"portcullis password pre-hash, version 1";
+            let key = hmac::Key::new(hmac::HMAC_SHA384, key);
+            BASE64_STANDARD
+                .encode(hmac::sign(&key, password))
+                .into_bytes()
+        }
+        // No pepper is known here.
+        Scheme::Prehashed { pepper: Some(_) } => return false,
+    };
+    bcrypt::verify(input, stored.bcrypt()).unwrap_or(false)
 }
 
 /// No bytes are a token: nobody here has the key.

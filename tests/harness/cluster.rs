@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use portcullis::app::App;
 use portcullis::config::{
-    Config, Exports, HashEngine, HttpConfig, LogFormat, PasswordConfig, RedisAddress, RedisConfig,
-    RedisServer, RevocationConfig, Secret, SigningKey, TelemetryConfig, TokenConfig,
+    Config, Exports, HttpConfig, LogFormat, PasswordConfig, RedisAddress, RedisConfig, RedisServer,
+    RevocationConfig, Secret, SigningKey, TelemetryConfig, TokenConfig,
 };
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -63,7 +63,6 @@ pub fn config(redis_url: &str) -> Config {
             cost: 4,
             threads: None,
             lanes: None,
-            engine: HashEngine::Lanes,
             deadline: Duration::from_secs(10),
         },
         throttles: None,

@@ -1,57 +1,55 @@
-//! The hashing threads: bcrypt in lanes, behind a queue.
+//! Pool of hashing threads: bcrypt in lanes, behind a queue.
 //!
-//! Each thread advances several computations in step ([`lanes`](super::lanes)), and fills a lane that has become free from
-//! the [queue](super::queue) at once. The threads run at a lower priority than the rest of the server, so that a storm of
-//! logins does not slow down what needs no hash. A job whose client has gone away is not run, or not run to its end.
+//! Each thread advances several computations in step ([`bcrypt_lanes`]), and fills a lane that has become free from the
+//! [queue](super::queue) at once. The threads run at a lower priority than the rest of the server, so that a spike of
+//! logins does not slow down requests that need no hash. The job of a client that has gone away is not started, or not run to
+//! its end.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
+use bcrypt_lanes::DEFAULT_LANES;
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use super::super::Failure;
-use super::lanes::DEFAULT_LANES;
-use super::queue::{Full, Job, Trace};
-use super::threads::{Shared, lower_priority, lower_priority_or_say_so};
-use super::work::{Done, Work};
-use crate::config::HashEngine;
+use super::hash_job::{HashJob, HashResult};
+use super::queue::{QueueFull, QueuedJob, Trace};
+use super::worker::{PoolState, lower_priority, lower_priority_or_warn};
 use crate::domain::{Clock, Guess, Password, PasswordRule};
 
-/// How the pool is set up.
+/// Settings of the pool.
 #[derive(Debug, Clone, Copy)]
 pub struct PoolConfig {
-    /// Threads; `None` for as many as cores.
+    /// Number of threads; `None` for that of the cores.
     pub threads: Option<usize>,
-    /// Lanes of a thread; `None` for as many as pay.
+    /// Lanes of each thread; `None` for the number that yields the most hashes.
     pub lanes: Option<usize>,
-    /// Who computes.
-    pub engine: HashEngine,
-    /// The longest that a job may take from its request to its end.
+    /// Longest time that a job may take from its request to its end.
     pub deadline: Duration,
 }
 
-/// The threads and their queue. They end when this is dropped.
+/// Hashing threads and their queue. The threads end when this is dropped.
 #[derive(Debug)]
 pub struct HashingPool {
-    shared: Arc<Shared>,
+    state: Arc<PoolState>,
     deadline: Duration,
 }
 
-/// What the pool has done and has before it.
+/// Work that the pool has done, and work that waits for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
     /// Jobs waiting for a lane.
     pub waiting: usize,
-    /// Lanes at work.
+    /// Busy lanes.
     pub busy: usize,
-    /// bcrypt computations run since the start.
+    /// bcrypt computations since the start.
     pub hashes: u64,
-    /// Jobs refused since the start.
-    pub shed: u64,
-    /// What all jobs since the start have waited for a lane.
+    /// Jobs refused since the start because the queue was full.
+    pub rejected: u64,
+    /// Time that all jobs since the start have waited for a lane.
     pub waited: Duration,
 }
 
@@ -59,128 +57,125 @@ impl HashingPool {
     /// Starts the threads.
     ///
     /// # Errors
-    /// Where the operating system does not give them.
+    /// An error of the operating system if it cannot start a thread.
     pub fn start(config: &PoolConfig) -> std::io::Result<Self> {
         let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let threads = config.threads.unwrap_or(cores);
-        let lanes = match config.engine {
-            HashEngine::Lanes => config.lanes.unwrap_or(DEFAULT_LANES),
-            HashEngine::Crate => 1,
-        };
-        let shared = Arc::new(Shared::new(threads, lanes));
+        let lanes = config.lanes.unwrap_or(DEFAULT_LANES);
+        let state = Arc::new(PoolState::new(threads, lanes));
         for number in 0..threads {
-            let (shared, engine) = (Arc::clone(&shared), config.engine);
+            let state = Arc::clone(&state);
             thread::Builder::new()
                 .name(format!("hashing-{number}"))
                 .spawn(move || {
                     if number == 0 {
-                        lower_priority_or_say_so();
+                        lower_priority_or_warn();
                     } else {
                         lower_priority().ok();
                     }
-                    match engine {
-                        HashEngine::Lanes => shared.work_in_lanes(number),
-                        HashEngine::Crate => shared.work_by_crate(number),
-                    }
+                    state.work(number);
                 })?;
         }
         Ok(Self {
-            shared,
+            state,
             deadline: config.deadline,
         })
     }
 
-    /// Makes a bcrypt string of that salt.
+    /// Makes a bcrypt string with this salt.
     pub(super) async fn hash(
         &self,
-        asker: Guess,
+        attempt: Guess,
         input: Zeroizing<Vec<u8>>,
         salt: [u8; 16],
         cost: u32,
     ) -> Result<String, Failure> {
-        match self.run(asker, Work::Hash { input, salt, cost }).await? {
-            Done::Hashed(hash) => Ok(hash),
+        match self
+            .run(attempt, HashJob::Hash { input, salt, cost })
+            .await?
+        {
+            HashResult::Hashed(hash) => Ok(hash),
             _ => Err(Failure::Internal(
-                "a hash was asked for and something else came",
+                "a hash returned the result of another job",
             )),
         }
     }
 
-    /// Whether `input` has that bcrypt string. A refusal takes as long as one of the cost `padded_to`.
+    /// Checks whether `input` has this bcrypt string. A refusal takes as long as a hash of the cost `padded_to`.
     pub(super) async fn verify(
         &self,
-        asker: Guess,
+        attempt: Guess,
         input: Zeroizing<Vec<u8>>,
         hash: &str,
         padded_to: u32,
     ) -> Result<bool, Failure> {
-        let work = Work::Verify {
+        let job = HashJob::Verify {
             input,
             hash: hash.to_owned(),
             padded_to,
         };
-        match self.run(asker, work).await? {
-            Done::Verified(right) => Ok(right),
+        match self.run(attempt, job).await? {
+            HashResult::Verified(right) => Ok(right),
             _ => Err(Failure::Internal(
-                "a check was asked for and something else came",
+                "a verification returned the result of another job",
             )),
         }
     }
 
-    /// Which rule a new password breaks, if any.
-    pub(super) async fn judge(
+    /// Rule that a new password breaks, if any.
+    pub(super) async fn check_strength(
         &self,
-        asker: Guess,
+        attempt: Guess,
         password: Password,
         min_length: usize,
         username: String,
     ) -> Result<Option<PasswordRule>, Failure> {
-        let work = Work::Judge {
+        let job = HashJob::StrengthCheck {
             password,
             min_length,
             username,
         };
-        match self.run(asker, work).await? {
-            Done::Judged(broken) => Ok(broken),
+        match self.run(attempt, job).await? {
+            HashResult::StrengthChecked(broken) => Ok(broken),
             _ => Err(Failure::Internal(
-                "a judgement was asked for and something else came",
+                "a strength check returned the result of another job",
             )),
         }
     }
 
-    /// What happened since the start, and what waits now.
+    /// Counts for metrics.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        let shared = &self.shared;
+        let state = &self.state;
         Counts {
-            waiting: shared.lock().waiting(),
-            busy: shared.busy.load(Ordering::Relaxed),
-            hashes: shared.hashes.load(Ordering::Relaxed),
-            shed: shared.shed.load(Ordering::Relaxed),
-            waited: Duration::from_nanos(shared.waited_nanos.load(Ordering::Relaxed)),
+            waiting: state.lock().waiting(),
+            busy: state.busy.load(Ordering::Relaxed),
+            hashes: state.hashes.load(Ordering::Relaxed),
+            rejected: state.rejected.load(Ordering::Relaxed),
+            waited: Duration::from_nanos(state.waited_nanos.load(Ordering::Relaxed)),
         }
     }
 
-    async fn run(&self, asker: Guess, work: Work) -> Result<Done, Failure> {
+    async fn run(&self, attempt: Guess, job: HashJob) -> Result<HashResult, Failure> {
         let (answer, answered) = oneshot::channel();
         let now = Clock::machine().uptime();
-        let job = Job {
-            work,
-            asker,
-            queued: now,
+        let queued = QueuedJob {
+            job,
+            attempt,
+            queued_at: now,
             trace: Trace::waiting(),
             answer,
         };
-        let estimate = self.shared.throughput.estimate(now);
-        let put = self.shared.lock().put(job, &estimate, self.deadline);
-        if let Err(Full { retry_after }) = put {
-            self.shared.shed.fetch_add(1, Ordering::Relaxed);
+        let estimate = self.state.throughput.estimate(now);
+        let put = self.state.lock().put(queued, &estimate, self.deadline);
+        if let Err(QueueFull { retry_after }) = put {
+            self.state.rejected.fetch_add(1, Ordering::Relaxed);
             let seconds = retry_after.as_millis().div_ceil(1000).max(1);
             return Err(Failure::Overloaded {
                 retry_after: u64::try_from(seconds).unwrap_or(u64::MAX),
             });
         }
-        self.shared.filled.notify_one();
+        self.state.filled.notify_one();
         answered.await.ok().flatten().ok_or(Failure::Internal(
             "a hash was refused by the library, or the pool has ended",
         ))
@@ -189,8 +184,8 @@ impl HashingPool {
 
 impl Drop for HashingPool {
     fn drop(&mut self) {
-        self.shared.lock().closed = true;
-        self.shared.filled.notify_all();
+        self.state.lock().closed = true;
+        self.state.filled.notify_all();
     }
 }
 
@@ -203,72 +198,72 @@ mod tests {
         Zeroizing::new(b"input".to_vec())
     }
 
-    fn asker(number: usize) -> Guess {
+    fn attempt(number: usize) -> Guess {
         Guess {
             name: AttemptedName::of(&number.to_string()),
             from: None,
         }
     }
 
-    fn pool(engine: HashEngine, threads: usize, deadline: Duration) -> HashingPool {
+    fn pool(threads: usize, deadline: Duration) -> HashingPool {
         HashingPool::start(&PoolConfig {
             threads: Some(threads),
             lanes: Some(3),
-            engine,
             deadline,
         })
         .unwrap()
     }
 
     #[tokio::test]
-    async fn what_would_wait_beyond_the_deadline_is_refused_at_once_with_an_estimate() {
-        for engine in [HashEngine::Lanes, HashEngine::Crate] {
-            let pool = Arc::new(pool(engine, 1, Duration::from_millis(500)));
-            let jobs: Vec<_> = (0..100)
-                .map(|number| {
-                    tokio::spawn({
-                        let pool = Arc::clone(&pool);
-                        async move { pool.hash(asker(number), input(), [1; 16], 10).await }
-                    })
+    async fn jobs_that_would_wait_beyond_the_deadline_are_refused_at_once() {
+        let pool = Arc::new(pool(1, Duration::from_millis(500)));
+        let jobs: Vec<_> = (0..100)
+            .map(|number| {
+                tokio::spawn({
+                    let pool = Arc::clone(&pool);
+                    async move { pool.hash(attempt(number), input(), [1; 16], 10).await }
                 })
-                .collect();
-            let mut refused = 0;
-            for job in jobs {
-                match job.await.unwrap() {
-                    Ok(_) => {}
-                    Err(Failure::Overloaded { retry_after }) => {
-                        assert!(retry_after >= 1);
-                        refused += 1;
-                    }
-                    Err(other) => panic!("{other:?}"),
+            })
+            .collect();
+        let mut refused = 0;
+        for job in jobs {
+            match job.await.unwrap() {
+                Ok(_) => {}
+                Err(Failure::Overloaded { retry_after }) => {
+                    assert!(retry_after >= 1);
+                    refused += 1;
                 }
+                Err(other) => panic!("{other:?}"),
             }
-            assert!(refused > 20, "{refused} of 100 refused");
-            let counts = pool.counts();
-            assert_eq!((counts.waiting, counts.busy), (0, 0));
-            assert_eq!((counts.shed, counts.hashes + counts.shed), (refused, 100));
         }
+        assert!(refused > 20, "{refused} of 100 refused");
+        let counts = pool.counts();
+        assert_eq!((counts.waiting, counts.busy), (0, 0));
+        assert_eq!(
+            (counts.rejected, counts.hashes + counts.rejected),
+            (refused, 100)
+        );
     }
 
     #[tokio::test]
-    async fn a_job_whose_client_has_gone_is_not_run_or_not_to_its_end() {
-        let pool = pool(HashEngine::Lanes, 1, Duration::from_mins(10));
+    async fn jobs_of_clients_that_have_gone_are_not_run_to_their_ends() {
+        let pool = pool(1, Duration::from_mins(10));
         for number in 0..20 {
             // Polled once, which queues it, and then dropped.
-            let mut job = Box::pin(pool.hash(asker(number), input(), [1; 16], 15));
+            let mut job = Box::pin(pool.hash(attempt(number), input(), [1; 16], 15));
             std::future::poll_fn(|context| {
                 let _ = job.as_mut().poll(context);
                 std::task::Poll::Ready(())
             })
             .await;
         }
-        pool.hash(asker(20), input(), [1; 16], 4).await.unwrap();
+        pool.hash(attempt(20), input(), [1; 16], 4).await.unwrap();
         assert_eq!(pool.counts().hashes, 1);
     }
 
     #[tokio::test]
-    async fn lanes_of_mixed_costs_answer_each_what_is_his() {
-        let pool = Arc::new(pool(HashEngine::Lanes, 2, Duration::from_mins(10)));
+    async fn jobs_of_mixed_costs_get_their_own_results() {
+        let pool = Arc::new(pool(2, Duration::from_mins(10)));
         let jobs: Vec<_> = (0..60_u8)
             .map(|number| {
                 let pool = Arc::clone(&pool);
@@ -276,7 +271,7 @@ mod tests {
                 tokio::spawn(async move {
                     let input = Zeroizing::new(vec![number; 10]);
                     let hash = pool
-                        .hash(asker(number.into()), input, [number; 16], cost)
+                        .hash(attempt(number.into()), input, [number; 16], cost)
                         .await;
                     (number, cost, hash.unwrap())
                 })
@@ -290,10 +285,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_pool_that_ends_leaves_no_thread_behind() {
-        let pool = pool(HashEngine::Lanes, 2, Duration::from_mins(10));
-        let shared = Arc::downgrade(&pool.shared);
-        let mut job = Box::pin(pool.hash(asker(1), input(), [1; 16], 14));
+    async fn a_dropped_pool_leaves_no_thread_behind() {
+        let pool = pool(2, Duration::from_mins(10));
+        let state = Arc::downgrade(&pool.state);
+        let mut job = Box::pin(pool.hash(attempt(1), input(), [1; 16], 14));
         std::future::poll_fn(|context| {
             let _ = job.as_mut().poll(context);
             std::task::Poll::Ready(())
@@ -301,7 +296,7 @@ mod tests {
         .await;
         drop(job);
         drop(pool);
-        while shared.strong_count() > 0 {
+        while state.strong_count() > 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }

@@ -1,4 +1,4 @@
-//! The queue before the hashing threads: bounded by time, not by number, and shared fairly.
+//! Queue before the hashing threads: bounded by time, not by number, and shared fairly.
 //!
 //! A job for which a lane is free is always taken: it does not wait, and no estimate, however wrong, can refuse it. Any other job
 //! is refused at once if it is expected to end after the deadline, with an estimate of when to come back. No client may fill
@@ -11,40 +11,40 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tracing::{Span, info_span};
 
+use super::hash_job::{HashJob, HashResult};
 use super::throughput::Estimate;
-use super::work::{Done, Work};
 use crate::domain::{Guess, Uptime};
 
-/// The part of the deadline that waiting work from one network may take: a half.
+/// Part of the deadline that waiting jobs from one network may take: a half.
 const NETWORK_SHARE: u32 = 2;
-/// The part of the deadline that waiting work for one account may take: a quarter.
+/// Part of the deadline that waiting jobs for one account may take: a quarter.
 const ACCOUNT_SHARE: u32 = 4;
 
-/// Work, whom it is for, and who waits for what comes of it.
+/// A job, the login attempt that it belongs to, and the request that waits for its result.
 #[derive(Debug)]
-pub(super) struct Job {
-    pub(super) work: Work,
-    pub(super) asker: Guess,
-    pub(super) queued: Uptime,
+pub(super) struct QueuedJob {
+    pub(super) job: HashJob,
+    pub(super) attempt: Guess,
+    pub(super) queued_at: Uptime,
     pub(super) trace: Trace,
-    pub(super) answer: oneshot::Sender<Option<Done>>,
+    pub(super) answer: oneshot::Sender<Option<HashResult>>,
 }
 
-impl Job {
-    /// Whether nobody waits for it any longer.
+impl QueuedJob {
+    /// Whether its client has gone away.
     pub(super) fn is_abandoned(&self) -> bool {
         self.answer.is_closed()
     }
 
-    /// Tells whoever waits for it what came of it; `None` where nothing did.
-    pub(super) fn finish(self, done: Option<Done>) {
-        // Its trace ends first: that of the request may end as soon as this has been told.
+    /// Sends the result to the request; `None` if there is none.
+    pub(super) fn finish(self, result: Option<HashResult>) {
+        // Its span ends first: the span of the request may end as soon as it has the result.
         drop(self.trace);
-        self.answer.send(done).ok();
+        self.answer.send(result).ok();
     }
 }
 
-/// What a job is at, in the trace of its request: waiting, and then being computed.
+/// Spans of a job in the trace of its request: one while it waits, one while it is computed.
 #[derive(Debug)]
 pub(super) struct Trace {
     request: Span,
@@ -52,7 +52,7 @@ pub(super) struct Trace {
 }
 
 impl Trace {
-    /// It waits, for the request under way.
+    /// Span of a job that waits, within the current span.
     pub(super) fn waiting() -> Self {
         let request = Span::current();
         let stage = if request.is_none() {
@@ -63,9 +63,9 @@ impl Trace {
         Self { request, stage }
     }
 
-    /// It is being computed, until it is dropped.
+    /// Begins the span of the computation. It ends when this is dropped.
     pub(super) fn begin(&mut self) {
-        // Before the next one begins: a span ends when it is dropped.
+        // A span ends when it is dropped: this one before the next begins.
         self.stage = Span::none();
         if !self.request.is_none() {
             self.stage =
@@ -74,20 +74,20 @@ impl Trace {
     }
 }
 
-/// What waits and what runs.
+/// Jobs that wait, and totals of those that run.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    waiting: VecDeque<Job>,
+    waiting: VecDeque<QueuedJob>,
     /// Number of jobs that were taken from the queue and have not ended.
     running: usize,
-    /// Turns waiting and running.
-    units: u64,
+    /// Iterations of all jobs that wait or run.
+    iterations: u64,
     pub(super) closed: bool,
 }
 
-/// The queue is full for whoever asks; it is worth coming back after so long.
+/// The queue is full for this client, who may come back after a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Full {
+pub(super) struct QueueFull {
     pub(super) retry_after: Duration,
 }
 
@@ -95,41 +95,41 @@ impl Queue {
     /// Takes a job if a lane is free for it, or if it is expected to end within the deadline and leaves the others their part.
     pub(super) fn put(
         &mut self,
-        job: Job,
+        queued: QueuedJob,
         estimate: &Estimate,
         deadline: Duration,
-    ) -> Result<(), Full> {
+    ) -> Result<(), QueueFull> {
         self.drop_abandoned();
-        let units = job.work.units();
+        let iterations = queued.job.iterations();
         if self.waiting.len() + self.running < estimate.lanes {
-            self.units += units;
-            self.waiting.push_back(job);
+            self.iterations += iterations;
+            self.waiting.push_back(queued);
             return Ok(());
         }
-        let backlog = estimate.shared(self.units);
-        let own = estimate.single(units, self.units > 0);
-        let late = self.units > 0 && backlog + own > deadline;
-        let crowded = |share: u32, is_his: &dyn Fn(&Guess) -> bool| {
-            let his = self.waiting.iter().filter(|other| is_his(&other.asker));
-            let his: u64 = his.map(|other| other.work.units()).sum();
-            let wait = estimate.shared(his);
-            (his > 0 && wait + estimate.shared(units) > deadline / share).then_some(wait)
+        let backlog = estimate.shared(self.iterations);
+        let own = estimate.single(iterations, self.iterations > 0);
+        let late = self.iterations > 0 && backlog + own > deadline;
+        let crowded = |share: u32, belongs: &dyn Fn(&Guess) -> bool| {
+            let others = self.waiting.iter().filter(|other| belongs(&other.attempt));
+            let waiting: u64 = others.map(|other| other.job.iterations()).sum();
+            let wait = estimate.shared(waiting);
+            (waiting > 0 && wait + estimate.shared(iterations) > deadline / share).then_some(wait)
         };
-        let asker = job.asker;
-        let his = crowded(ACCOUNT_SHARE, &|other| other.name == asker.name);
-        let theirs = crowded(NETWORK_SHARE, &|other| {
-            asker.from.is_some() && other.from == asker.from
+        let attempt = queued.attempt;
+        let by_account = crowded(ACCOUNT_SHARE, &|other| other.name == attempt.name);
+        let by_network = crowded(NETWORK_SHARE, &|other| {
+            attempt.from.is_some() && other.from == attempt.from
         });
-        if let Some(retry_after) = his.max(theirs).max(late.then_some(backlog)) {
-            return Err(Full { retry_after });
+        if let Some(retry_after) = by_account.max(by_network).max(late.then_some(backlog)) {
+            return Err(QueueFull { retry_after });
         }
-        self.units += units;
-        self.waiting.push_back(job);
+        self.iterations += iterations;
+        self.waiting.push_back(queued);
         Ok(())
     }
 
-    /// The next job that somebody still waits for.
-    pub(super) fn take(&mut self) -> Option<Job> {
+    /// Next job whose client is still there.
+    pub(super) fn take(&mut self) -> Option<QueuedJob> {
         self.drop_abandoned();
         let job = self.waiting.pop_front()?;
         self.running += 1;
@@ -137,22 +137,22 @@ impl Queue {
     }
 
     /// Takes note that a job which was taken from the queue has ended.
-    pub(super) fn ended(&mut self, units: u64) {
+    pub(super) fn ended(&mut self, iterations: u64) {
         self.running = self.running.saturating_sub(1);
-        self.units = self.units.saturating_sub(units);
+        self.iterations = self.iterations.saturating_sub(iterations);
     }
 
-    /// Jobs that wait.
+    /// Number of jobs that wait.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.len()
     }
 
     fn drop_abandoned(&mut self) {
-        let units = &mut self.units;
-        self.waiting.retain(|job| {
-            let wanted = !job.is_abandoned();
+        let iterations = &mut self.iterations;
+        self.waiting.retain(|queued| {
+            let wanted = !queued.is_abandoned();
             if !wanted {
-                *units = units.saturating_sub(job.work.units());
+                *iterations = iterations.saturating_sub(queued.job.iterations());
             }
             wanted
         });
@@ -168,7 +168,7 @@ mod tests {
     use super::*;
     use crate::domain::AttemptedName;
 
-    /// Ten lanes, of which each takes 100 ms for a hash of cost 10: a hundred a second.
+    /// Ten lanes, each of which takes 100 ms for a hash of cost 10: a hundred a second.
     const ESTIMATE: Estimate = Estimate {
         lanes: 10,
         one_lane: Duration::from_micros(80),
@@ -176,38 +176,37 @@ mod tests {
     };
     const DEADLINE: Duration = Duration::from_secs(2);
 
-    type Answer = oneshot::Receiver<Option<Done>>;
+    type Answer = oneshot::Receiver<Option<HashResult>>;
 
-    fn job(name: &str, network: u8) -> (Job, Answer) {
+    fn job(name: &str, network: u8) -> (QueuedJob, Answer) {
         let (answer, answered) = oneshot::channel();
-        let work = Work::Hash {
+        let hash = HashJob::Hash {
             input: Zeroizing::new(Vec::new()),
             salt: [0; 16],
             cost: 10,
         };
-        let asker = Guess {
+        let attempt = Guess {
             name: AttemptedName::of(name),
             from: Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, network)).into()),
         };
-        let queued = Uptime::from_nanos(0);
-        let job = Job {
-            work,
-            asker,
-            queued,
+        let job = QueuedJob {
+            job: hash,
+            attempt,
+            queued_at: Uptime::from_nanos(0),
             trace: Trace::waiting(),
             answer,
         };
         (job, answered)
     }
 
-    /// Puts jobs until one is refused; tells how many were taken, and the refusal.
+    /// Puts jobs until one is refused. Returns the number of those that were taken, and the refusal.
     fn fill(
         queue: &mut Queue,
         answers: &mut Vec<Answer>,
-        asker: impl Fn(u8) -> (String, u8),
-    ) -> (usize, Full) {
+        account_and_network: impl Fn(u8) -> (String, u8),
+    ) -> (usize, QueueFull) {
         for number in 0..=255 {
-            let (name, network) = asker(number);
+            let (name, network) = account_and_network(number);
             let (job, answer) = job(&name, network);
             if let Err(full) = queue.put(job, &ESTIMATE, DEADLINE) {
                 return (usize::from(number), full);
@@ -218,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_end_after_the_deadline_is_refused_with_the_time_that_the_others_take() {
+    fn a_job_that_would_end_after_the_deadline_is_refused() {
         let (mut queue, mut answers) = (Queue::default(), Vec::new());
         let (taken, full) = fill(&mut queue, &mut answers, |number| {
             (number.to_string(), number)
@@ -232,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn one_network_may_take_half_of_the_deadline_and_one_account_a_quarter() {
+    fn a_network_may_take_half_of_the_deadline_and_an_account_a_quarter() {
         let (mut queue, mut answers) = (Queue::default(), Vec::new());
         let (one_account, _) = fill(&mut queue, &mut answers, |number| {
             ("alice".to_owned(), number)
@@ -249,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_gone_away_keeps_nobody_waiting() {
+    fn jobs_of_clients_that_have_gone_leave_the_queue() {
         let (mut queue, mut answers) = (Queue::default(), Vec::new());
         fill(&mut queue, &mut answers, |number| {
             (number.to_string(), number)
@@ -278,7 +277,7 @@ mod tests {
         assert!(put(&mut queue).is_err(), "three lanes, and three jobs");
         assert!(queue.take().is_some() && queue.take().is_some());
         assert!(put(&mut queue).is_err(), "three jobs are running");
-        queue.ended(first.work.units());
+        queue.ended(first.job.iterations());
         assert_eq!(put(&mut queue), Ok(()));
         assert!(
             put(&mut queue).is_err(),

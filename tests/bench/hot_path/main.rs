@@ -13,9 +13,9 @@ mod pieces;
 use std::hint::black_box;
 use std::process::ExitCode;
 
+use bcrypt_lanes::{Computation, Lanes, MAX_LANES};
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use portcullis::auth::passwords::lanes::{Computation, Lanes, MOST_LANES};
 
 use self::pieces::{COUNTED, PIECES, Work};
 
@@ -64,17 +64,17 @@ fn piece(bencher: Bencher<'_, '_>, name: &str) {
 }
 
 /// Hashes of cost 10, so many at a time in one thread.
-#[divan::bench(args = 1..=MOST_LANES, sample_count = 10)]
+#[divan::bench(args = 1..=MAX_LANES, sample_count = 10)]
 fn hashes(bencher: Bencher<'_, '_>, lanes: usize) {
     let bencher = bencher.counter(ItemsCount::new(lanes));
-    let computation = Computation::new(b"teal-otter-harbour-42\0", [7; 16], 1 << 10);
+    let computation = Computation::with_cost(b"teal-otter-harbour-42", [7; 16], 10);
     bencher.bench_local(|| {
         let mut all = Lanes::new(lanes);
         for number in 0..lanes {
-            all.begin(&computation, number).expect("room");
+            all.start(&computation, number).expect("room");
         }
         while all.busy() > 0 {
-            all.turn(|_, hash| assert_ne!(black_box(hash), [0; 24]));
+            all.iterate(|_, hash| assert_ne!(black_box(hash), [0; 24]));
         }
     });
 }

@@ -174,8 +174,8 @@ fn throttle() -> Work {
     };
     Box::new(move || {
         let _ = &server;
-        let checked = throttle.password(guess, async { Ok(Checked::Right) });
-        assert!(matches!(runtime.block_on(checked), Ok(Checked::Right)));
+        let checked = throttle.password(guess, async { Ok(Checked::Valid) });
+        assert!(matches!(runtime.block_on(checked), Ok(Checked::Valid)));
     })
 }
 

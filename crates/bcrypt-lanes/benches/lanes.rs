@@ -1,5 +1,4 @@
-//! How many bcrypt computations a second of a core yields, by cost and number of lanes, beside the crate:
-//! `cargo bench --bench lanes`.
+//! Hashes in a second of CPU time, by cost and number of lanes, beside the crate `bcrypt`: `cargo bench -p bcrypt-lanes`.
 
 #![expect(
     clippy::cast_precision_loss,
@@ -8,7 +7,7 @@
 
 use std::hint::black_box;
 
-use portcullis::auth::passwords::lanes::{Computation, DEFAULT_LANES, Lanes, MOST_LANES};
+use bcrypt_lanes::{Computation, DEFAULT_LANES, Lanes, MAX_LANES};
 use rustix::time::{ClockId, clock_gettime};
 
 const ROUNDS: usize = 5;
@@ -26,7 +25,7 @@ fn main() {
         println!("cost {cost}: the crate {:.1} a CPU second", 1.0 / alone);
         let by_number = matches!(cost, 10 | 12);
         for lanes in
-            (1..=MOST_LANES).filter(|&lanes| by_number || [1, DEFAULT_LANES].contains(&lanes))
+            (1..=MAX_LANES).filter(|&lanes| by_number || [1, DEFAULT_LANES].contains(&lanes))
         {
             let full = median((0..ROUNDS).map(|_| seconds(|| fill(lanes, cost))).collect());
             let rate = lanes as f64 / full;
@@ -43,11 +42,11 @@ fn main() {
 fn fill(count: usize, cost: u32) {
     let mut lanes = Lanes::new(count);
     for number in 0..count {
-        let computation = Computation::new(b"teal-otter-harbour-42", [7; 16], 1 << cost);
-        assert!(lanes.begin(&computation, number).is_ok());
+        let computation = Computation::with_cost(b"teal-otter-harbour-42", [7; 16], cost);
+        assert!(lanes.start(&computation, number).is_ok());
     }
     while lanes.busy() > 0 {
-        lanes.turn(|_, digest| {
+        lanes.iterate(|_, digest| {
             black_box(digest);
         });
     }

@@ -1,18 +1,18 @@
-//! What the hashing threads do: one piece of work each, by lanes or by the crate, and how much it counts for in the queue.
+//! Jobs of the hashing threads, and the time that each takes in the queue.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use base64::Engine;
 use bcrypt::{BASE_64, HashParts};
+use bcrypt_lanes::{Computation, Digest};
 use zeroize::Zeroizing;
 
-use super::lanes::Computation;
 use crate::domain::{Password, PasswordRule};
 
-/// What judging a password counts for in the queue: about as much as a hash of the least cost.
-const JUDGEMENT: u64 = 16;
+/// Iterations that a strength check counts for in the queue: about as much as a hash of the least cost.
+const STRENGTH_CHECK: u64 = 16;
 
-/// A piece of work.
-pub(super) enum Work {
+/// A job for a hashing thread.
+pub(super) enum HashJob {
     /// Makes a hash.
     Hash {
         input: Zeroizing<Vec<u8>>,
@@ -25,8 +25,9 @@ pub(super) enum Work {
         hash: String,
         padded_to: u32,
     },
-    /// How easily a new password is guessed: no hash, but some milliseconds that nobody else should wait for.
-    Judge {
+    /// Checks a new password against the rules. It makes no hash, but takes some milliseconds of CPU time that must not delay
+    /// other requests.
+    StrengthCheck {
         password: Password,
         min_length: usize,
         username: String,
@@ -34,59 +35,62 @@ pub(super) enum Work {
 }
 
 /// Shows no input.
-impl std::fmt::Debug for Work {
+impl std::fmt::Debug for HashJob {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} units", self.units())
+        write!(f, "{} iterations", self.iterations())
     }
 }
 
-/// What came of it.
+/// Result of a job.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Done {
+pub(super) enum HashResult {
     Hashed(String),
     Verified(bool),
-    Judged(Option<PasswordRule>),
+    StrengthChecked(Option<PasswordRule>),
 }
 
-/// What follows a digest.
+/// Next step of a job after its first digest.
 pub(super) enum Next {
-    /// Nothing.
-    Done(Done),
-    /// A refusal that came too early.
+    Done(HashResult),
+    /// Another computation, so that a refusal does not come too early.
     Pad(Computation),
 }
 
-impl Work {
-    /// How many turns of bcrypt it takes at most. They double with each step of the cost.
-    pub(super) fn units(&self) -> u64 {
+impl HashJob {
+    /// Greatest number of iterations of bcrypt that the job takes. It doubles with each step of the cost.
+    pub(super) fn iterations(&self) -> u64 {
         match self {
-            Self::Hash { cost, .. } => turns(*cost),
+            Self::Hash { cost, .. } => iterations(*cost),
             Self::Verify {
                 hash, padded_to, ..
-            } => turns(cost_of(hash).max(*padded_to)),
-            Self::Judge { .. } => JUDGEMENT,
+            } => iterations(cost_of(hash).max(*padded_to)),
+            Self::StrengthCheck { .. } => STRENGTH_CHECK,
         }
     }
 
-    /// The computation it begins with; `None` for what is none.
+    /// First computation of the job; `None` if it needs none.
     pub(super) fn computation(&self) -> Option<Computation> {
         match self {
-            Self::Hash { input, salt, cost } => Some(Computation::new(input, *salt, turns(*cost))),
+            Self::Hash { input, salt, cost } => Some(Computation::with_cost(input, *salt, *cost)),
             Self::Verify { input, hash, .. } => {
-                // What is damaged is computed all the same: a refusal must cost the same.
+                // A damaged hash is computed too: every refusal takes the same time.
                 let salt = hash
                     .parse::<HashParts>()
                     .map_or([0; 16], |parts| parts.get_salt_raw());
-                Some(Computation::new(input, salt, turns(cost_of(hash))))
+                Some(Computation::with_iterations(
+                    input,
+                    salt,
+                    iterations(cost_of(hash)),
+                ))
             }
-            Self::Judge { .. } => None,
+            Self::StrengthCheck { .. } => None,
         }
     }
 
-    /// Goes on after the digest of its computation.
-    pub(super) fn after(&self, digest: &[u8; 24]) -> Next {
+    /// Continues the job with the digest of its first computation.
+    pub(super) fn continue_after(&self, digest: &Digest) -> Next {
         match self {
-            Self::Hash { salt, cost, .. } => Next::Done(Done::Hashed(format!(
+            Self::Hash { salt, cost, .. } => Next::Done(HashResult::Hashed(format!(
                 "$2b${cost:02}${}{}",
                 BASE_64.encode(salt),
                 BASE_64.encode(&digest[..23])
@@ -100,74 +104,47 @@ impl Work {
                     .and_then(|_| BASE_64.decode(hash.get(29..)?).ok());
                 let right = stored
                     .is_some_and(|stored| verify_slices_are_equal(&stored, &digest[..23]).is_ok());
-                let missing = turns(*padded_to).saturating_sub(turns(cost_of(hash)));
+                let missing = iterations(*padded_to).saturating_sub(iterations(cost_of(hash)));
                 if right || missing == 0 {
-                    Next::Done(Done::Verified(right))
+                    Next::Done(HashResult::Verified(right))
                 } else {
-                    // To begin and end a second computation takes about a turn.
+                    // To start and end a second computation takes about one iteration.
                     let missing = missing - 1;
-                    Next::Pad(Computation::new(b"padding", [0; 16], missing))
+                    Next::Pad(Computation::with_iterations(b"padding", [0; 16], missing))
                 }
             }
-            Self::Judge { .. } => self
-                .judge()
-                .map_or(Next::Done(Done::Judged(None)), Next::Done),
+            Self::StrengthCheck { .. } => self
+                .check_strength()
+                .map_or(Next::Done(HashResult::StrengthChecked(None)), Next::Done),
         }
     }
 
-    /// What the padding of a refusal ends with.
-    pub(super) fn after_padding() -> Done {
-        Done::Verified(false)
+    /// Result of a job whose refusal was padded.
+    pub(super) fn result_after_padding() -> HashResult {
+        HashResult::Verified(false)
     }
 
-    /// What needs no lane. `None` for all the rest.
-    pub(super) fn judge(&self) -> Option<Done> {
+    /// Result of a strength check; `None` for every other job.
+    pub(super) fn check_strength(&self) -> Option<HashResult> {
         match self {
-            Self::Judge {
+            Self::StrengthCheck {
                 password,
                 min_length,
                 username,
-            } => Some(Done::Judged(password.breaks(*min_length, username))),
+            } => Some(HashResult::StrengthChecked(
+                password.check_policy(*min_length, username),
+            )),
             Self::Hash { .. } | Self::Verify { .. } => None,
         }
     }
-
-    /// The whole of it by the crate. `None` where the crate refuses.
-    pub(super) fn run_by_crate(&self) -> Option<Done> {
-        match self {
-            Self::Hash { input, salt, cost } => bcrypt::hash_with_salt(input, *cost, *salt)
-                .ok()
-                .map(|parts| Done::Hashed(parts.to_string())),
-            Self::Verify {
-                input,
-                hash,
-                padded_to,
-            } => {
-                let cost = cost_of(hash);
-                let right = bcrypt::verify(input.as_slice(), hash).unwrap_or_else(|_| {
-                    // The crate refuses what is damaged before it does any work.
-                    bcrypt::bcrypt(cost.clamp(4, 15), [0; 16], b"damaged\0");
-                    false
-                });
-                if !right {
-                    // 2^from + 2^(from+1) + … + 2^(to-1) is just the difference.
-                    for cost in cost.max(4)..*padded_to {
-                        bcrypt::bcrypt(cost, [0; 16], b"padding\0");
-                    }
-                }
-                Some(Done::Verified(right))
-            }
-            Self::Judge { .. } => self.judge(),
-        }
-    }
 }
 
-/// The turns that a cost stands for.
-fn turns(cost: u32) -> u64 {
+/// Number of iterations of a cost.
+fn iterations(cost: u32) -> u64 {
     1 << cost.min(31)
 }
 
-/// The cost that a bcrypt string names: `$2b$12$…`; the least where it names none.
+/// Cost in a bcrypt string, `$2b$12$…`; the least one if there is none.
 fn cost_of(hash: &str) -> u32 {
     hash.get(4..6)
         .and_then(|cost| cost.parse().ok())
@@ -176,8 +153,8 @@ fn cost_of(hash: &str) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::lanes::Lanes;
     use super::*;
+    use bcrypt_lanes::Lanes;
 
     const FOREIGN: [(&str, &str); 11] = [
         (
@@ -226,36 +203,36 @@ mod tests {
         ),
     ];
 
-    fn verify(password: &str, hash: &str, padded_to: u32) -> Work {
-        Work::Verify {
+    fn verify(password: &str, hash: &str, padded_to: u32) -> HashJob {
+        HashJob::Verify {
             input: Zeroizing::new(password.as_bytes().to_vec()),
             hash: hash.to_owned(),
             padded_to,
         }
     }
 
-    /// By lanes, with the turns that it took.
-    fn run_by_lanes(work: &Work) -> (Done, u64) {
+    /// Runs a job in one lane. Returns its result and the number of iterations that it took.
+    fn run_by_lanes(job: &HashJob) -> (HashResult, u64) {
         let mut lanes = Lanes::new(1);
-        let mut turns = 0;
+        let mut iterations = 0;
         let mut run = |computation: &Computation| {
-            lanes.begin(computation, ()).unwrap();
+            lanes.start(computation, ()).unwrap();
             let mut digest = None;
             while lanes.busy() > 0 {
-                lanes.turn(|(), came| digest = Some(came));
-                turns += 1;
+                lanes.iterate(|(), came| digest = Some(came));
+                iterations += 1;
             }
             digest.unwrap()
         };
-        let digest = run(&work.computation().unwrap());
-        let done = match work.after(&digest) {
-            Next::Done(done) => done,
+        let digest = run(&job.computation().unwrap());
+        let result = match job.continue_after(&digest) {
+            Next::Done(result) => result,
             Next::Pad(padding) => {
                 run(&padding);
-                Work::after_padding()
+                HashJob::result_after_padding()
             }
         };
-        (done, turns)
+        (result, iterations)
     }
 
     #[test]
@@ -264,31 +241,30 @@ mod tests {
         for (password, hash) in FOREIGN {
             assert_eq!(
                 run_by_lanes(&verify(password, hash, 4)).0,
-                Done::Verified(true),
+                HashResult::Verified(true),
                 "{hash}"
             );
             let other = format!("{password}x");
             assert_eq!(
                 run_by_lanes(&verify(&other, hash, 4)).0,
-                Done::Verified(false),
+                HashResult::Verified(false),
                 "{hash}"
             );
         }
     }
 
     #[test]
-    fn both_engines_make_the_same_hash() {
+    fn a_new_hash_is_that_of_the_crate() {
         for length in [0, 1, 8, 64, 71, 72, 73, 100] {
-            let work = Work::Hash {
-                input: Zeroizing::new(vec![b'x'; length]),
+            let input = Zeroizing::new(vec![b'x'; length]);
+            let of_the_crate = bcrypt::hash_with_salt(&input, 5, [9; 16]).unwrap();
+            let job = HashJob::Hash {
+                input,
                 salt: [9; 16],
                 cost: 5,
             };
-            assert_eq!(
-                Some(run_by_lanes(&work).0),
-                work.run_by_crate(),
-                "{length} bytes"
-            );
+            let expected = HashResult::Hashed(of_the_crate.to_string());
+            assert_eq!(run_by_lanes(&job).0, expected, "{length} bytes");
         }
     }
 
@@ -299,16 +275,16 @@ mod tests {
             .to_string();
         assert_eq!(
             run_by_lanes(&verify("right", &hash, 6)),
-            (Done::Verified(true), 16)
+            (HashResult::Verified(true), 16)
         );
         assert_eq!(
             run_by_lanes(&verify("wrong", &hash, 6)),
-            // A turn less, for what the second computation takes to begin and to end.
-            (Done::Verified(false), 63)
+            // One iteration less, for the start and the end of the second computation.
+            (HashResult::Verified(false), 63)
         );
         assert_eq!(
             run_by_lanes(&verify("wrong", &hash, 4)),
-            (Done::Verified(false), 16)
+            (HashResult::Verified(false), 16)
         );
     }
 
@@ -321,8 +297,12 @@ mod tests {
             let mut damaged = hash.clone().into_bytes();
             damaged[at] = b'!';
             let damaged = String::from_utf8(damaged).unwrap();
-            let (done, turns) = run_by_lanes(&verify("right", &damaged, 4));
-            assert_eq!((done, turns), (Done::Verified(false), 32), "{damaged}");
+            let (result, iterations) = run_by_lanes(&verify("right", &damaged, 4));
+            assert_eq!(
+                (result, iterations),
+                (HashResult::Verified(false), 32),
+                "{damaged}"
+            );
         }
     }
 }

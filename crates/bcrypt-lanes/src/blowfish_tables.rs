@@ -1,16 +1,17 @@
-//! The digits of π after the point, in words of 32 bits: what Blowfish starts from, so that nobody can have chosen them.
+//! Initial values of Blowfish: the digits of π after the point, in words of 32 bits (Schneier, "Description of a New
+//! Variable-Length Key, 64-Bit Block Cipher (Blowfish)", 1993). A test computes them anew.
 
-/// The subkeys at the start: the first 18 words.
+/// Initial subkeys: the first 18 words.
 #[rustfmt::skip]
-pub(super) const SUBKEYS: [u32; 18] = [
+pub(crate) const P_ARRAY: [u32; 18] = [
     0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344, 0xa409_3822, 0x299f_31d0, 0x082e_fa98, 0xec4e_6c89,
     0x4528_21e6, 0x38d0_1377, 0xbe54_66cf, 0x34e9_0c6c, 0xc0ac_29b7, 0xc97c_50dd, 0x3f84_d5b5, 0xb547_0917,
     0x9216_d5d9, 0x8979_fb1b,
 ];
 
-/// The four boxes at the start: the words that follow.
+/// Initial S-boxes: the 1,024 words that follow.
 #[rustfmt::skip]
-pub(super) const BOXES: [[u32; 256]; 4] = [
+pub(crate) const S_BOXES: [[u32; 256]; 4] = [
     [
         0xd131_0ba6, 0x98df_b5ac, 0x2ffd_72db, 0xd01a_dfb7, 0xb8e1_afed, 0x6a26_7e96, 0xba7c_9045, 0xf12c_7f99,
         0x24a1_9947, 0xb391_6cf7, 0x0801_f2e2, 0x858e_fc16, 0x6369_20d8, 0x7157_4e69, 0xa458_fea3, 0xf493_3d7e,

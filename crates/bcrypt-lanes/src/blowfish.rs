@@ -1,43 +1,44 @@
-//! Blowfish as bcrypt uses it, on several states in step.
+//! Blowfish as bcrypt uses it ("Eksblowfish"), on several states in step.
 //!
 //! A round of Blowfish waits for four loads whose addresses the round before has just computed: one state alone leaves most
-//! of a core idle. [`mix_password`] and [`mix_salt`] advance `N` independent states together, one round of each at a time, so
-//! that the core always has loads of the others to work on. `N` is a constant of the compiled code: the loops over it are unrolled, and every
-//! state's words stay in registers.
+//! of a core idle. [`expand_key`] and [`expand_salt`] advance `N` independent states together, one round of each at a time, so
+//! that the core always has loads of other states to work on. `N` is a constant of the compiled code: the compiler unrolls the
+//! loops over it and keeps the words of every state in registers.
 //!
-//! Nothing here decides anything by the data but where it loads from, as with every bcrypt.
+//! No branch depends on a password; addresses of loads do, as in every bcrypt.
 
 use zeroize::Zeroize;
 
-use super::pi;
+use crate::blowfish_tables::{P_ARRAY, S_BOXES};
 
-/// Rounds come in pairs; a block takes eight, and two more subkeys.
+/// Number of pairs of rounds for one block.
 const PAIRS: usize = 8;
 
-/// Half a block each.
+/// Left and right half of a block of 64 bits.
 type Block = (u32, u32);
 
-/// The subkeys and boxes of one computation: 4 KiB that depend on the password.
+/// Key-dependent state of one computation: 4 KiB. It is wiped when it is dropped.
 #[derive(Clone)]
-pub(super) struct State {
-    subkeys: [u32; 18],
-    boxes: [[u32; 256]; 4],
-    /// The password, repeated to the length of the subkeys.
+pub(crate) struct State {
+    p_array: [u32; 18],
+    s_boxes: [[u32; 256]; 4],
+    /// Password, repeated to the length of the P-array.
     key: [u32; 18],
-    /// The salt, in words.
+    /// Salt, in words.
     salt: [u32; 4],
 }
 
 impl State {
-    /// A state into which password and salt have been mixed once. `key` ends with a zero byte and has at most 72 bytes.
-    pub(super) fn new(key: &[u8], salt: [u8; 16]) -> Self {
+    /// State after the first key schedule with password and salt (`EksBlowfishSetup` without its loop). `key` ends with a zero
+    /// byte and has at most 72 bytes.
+    pub(crate) fn new(key: &[u8], salt: [u8; 16]) -> Self {
         let mut state = Self {
-            subkeys: pi::SUBKEYS,
-            boxes: pi::BOXES,
-            key: cycled(key),
-            salt: cycled(&salt),
+            p_array: P_ARRAY,
+            s_boxes: S_BOXES,
+            key: cyclic_words(key),
+            salt: cyclic_words(&salt),
         };
-        for (subkey, word) in state.subkeys.iter_mut().zip(state.key) {
+        for (subkey, word) in state.p_array.iter_mut().zip(state.key) {
             *subkey ^= word;
         }
         let (mut block, mut half) = ((0, 0), 0);
@@ -46,17 +47,17 @@ impl State {
             block.1 ^= state.salt[half + 1];
             half ^= 2;
             block = state.encrypt(block);
-            state.put(at, block);
+            state.set_pair(at, block);
         }
         state
     }
 
-    /// What bcrypt answers when all mixing is done: the well-known text, encrypted 64 times.
-    pub(super) fn digest(&self) -> [u8; 24] {
+    /// Digest of bcrypt once all iterations are done: a constant text, encrypted 64 times.
+    pub(crate) fn digest(&self) -> [u8; 24] {
         let mut digest = *b"OrpheanBeholderScryDoubt";
         for part in digest.as_chunks_mut::<8>().0 {
             let whole = u64::from_be_bytes(*part);
-            let mut block = halves(whole);
+            let mut block = split(whole);
             for _ in 0..64 {
                 block = self.encrypt(block);
             }
@@ -70,89 +71,90 @@ impl State {
         block
     }
 
-    /// Replaces the pair of words number `at`: first the subkeys, then the boxes.
+    /// Replaces a pair of words. Pairs count through the P-array first and the S-boxes then.
     #[inline]
-    fn put(&mut self, at: usize, (left, right): Block) {
+    fn set_pair(&mut self, at: usize, (left, right): Block) {
         if at < 9 {
-            self.subkeys[2 * at] = left;
-            self.subkeys[2 * at + 1] = right;
+            self.p_array[2 * at] = left;
+            self.p_array[2 * at + 1] = right;
         } else {
             let at = 2 * (at - 9);
-            let words = &mut self.boxes[at / 256];
+            let words = &mut self.s_boxes[at / 256];
             words[at % 256] = left;
             words[at % 256 + 1] = right;
         }
     }
 
     #[inline]
-    fn substitute(&self, word: u32) -> u32 {
+    fn round_function(&self, word: u32) -> u32 {
         let [a, b, c, d] = word.to_be_bytes();
-        let boxes = &self.boxes;
-        (boxes[0][usize::from(a)].wrapping_add(boxes[1][usize::from(b)]) ^ boxes[2][usize::from(c)])
-            .wrapping_add(boxes[3][usize::from(d)])
+        let s_boxes = &self.s_boxes;
+        (s_boxes[0][usize::from(a)].wrapping_add(s_boxes[1][usize::from(b)])
+            ^ s_boxes[2][usize::from(c)])
+        .wrapping_add(s_boxes[3][usize::from(d)])
     }
 }
 
 impl Drop for State {
     fn drop(&mut self) {
-        self.subkeys.zeroize();
-        self.boxes.zeroize();
+        self.p_array.zeroize();
+        self.s_boxes.zeroize();
         self.key.zeroize();
     }
 }
 
-/// The first half of one of bcrypt's `2^cost` turns, for `N` states in step: the password is mixed in.
-pub(super) fn mix_password<const N: usize>(states: &mut [State; N]) {
+/// First half of one of bcrypt's `2^cost` iterations, for `N` states in step: a key schedule with the password.
+pub(crate) fn expand_key<const N: usize>(states: &mut [State; N]) {
     for state in states.iter_mut() {
-        for (subkey, word) in state.subkeys.iter_mut().zip(state.key) {
+        for (subkey, word) in state.p_array.iter_mut().zip(state.key) {
             *subkey ^= word;
         }
     }
-    replace(states);
+    rekey(states);
 }
 
-/// The second half: the salt is mixed in.
-pub(super) fn mix_salt<const N: usize>(states: &mut [State; N]) {
+/// Second half of an iteration: a key schedule with the salt.
+pub(crate) fn expand_salt<const N: usize>(states: &mut [State; N]) {
     for state in states.iter_mut() {
-        for (at, subkey) in state.subkeys.iter_mut().enumerate() {
+        for (at, subkey) in state.p_array.iter_mut().enumerate() {
             *subkey ^= state.salt[at % 4];
         }
     }
-    replace(states);
+    rekey(states);
 }
 
-/// Replaces all words of each state by what it encrypts them to, one after the other.
-fn replace<const N: usize>(states: &mut [State; N]) {
+/// Replaces all words of each state, pair after pair, by the encryption of the pair before.
+fn rekey<const N: usize>(states: &mut [State; N]) {
     let mut blocks = [(0, 0); N];
     for at in 0..9 + 4 * 128 {
         blocks = encrypt(states.each_ref(), blocks);
         for (state, block) in states.iter_mut().zip(blocks) {
-            state.put(at, block);
+            state.set_pair(at, block);
         }
     }
 }
 
-/// Encrypts a block by each state, in step.
+/// Encrypts one block with each state, in step.
 #[inline]
 fn encrypt<const N: usize>(states: [&State; N], mut blocks: [Block; N]) -> [Block; N] {
     for pair in 0..PAIRS {
         for (state, (left, right)) in states.iter().zip(&mut blocks) {
-            *left ^= state.subkeys[2 * pair];
-            *right ^= state.substitute(*left);
+            *left ^= state.p_array[2 * pair];
+            *right ^= state.round_function(*left);
         }
         for (state, (left, right)) in states.iter().zip(&mut blocks) {
-            *right ^= state.subkeys[2 * pair + 1];
-            *left ^= state.substitute(*right);
+            *right ^= state.p_array[2 * pair + 1];
+            *left ^= state.round_function(*right);
         }
     }
     for (state, (left, right)) in states.iter().zip(&mut blocks) {
-        (*left, *right) = (*right ^ state.subkeys[17], *left ^ state.subkeys[16]);
+        (*left, *right) = (*right ^ state.p_array[17], *left ^ state.p_array[16]);
     }
     blocks
 }
 
-/// Bytes in words, from the start again where they end.
-fn cycled<const N: usize>(bytes: &[u8]) -> [u32; N] {
+/// Big-endian words of a sequence of bytes that is repeated without end.
+fn cyclic_words<const N: usize>(bytes: &[u8]) -> [u32; N] {
     let mut bytes = bytes.iter().cycle();
     std::array::from_fn(|_| {
         bytes
@@ -162,8 +164,11 @@ fn cycled<const N: usize>(bytes: &[u8]) -> [u32; N] {
     })
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "it is what halving means")]
-fn halves(whole: u64) -> Block {
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the two halves are what is wanted"
+)]
+fn split(whole: u64) -> Block {
     ((whole >> 32) as u32, whole as u32)
 }
 
@@ -188,7 +193,7 @@ mod tests {
             for (word, other) in sum.iter_mut().zip(number).rev() {
                 let other = if negative { !other } else { *other };
                 carry += i64::from(*word) + i64::from(other);
-                *word = halves(carry.cast_unsigned()).1;
+                *word = split(carry.cast_unsigned()).1;
                 carry >>= 32;
             }
         };
@@ -213,9 +218,9 @@ mod tests {
 
     #[test]
     fn the_first_words_are_the_digits_of_pi() {
-        let ours: Vec<_> = pi::SUBKEYS
+        let ours: Vec<_> = P_ARRAY
             .iter()
-            .chain(pi::BOXES.as_flattened())
+            .chain(S_BOXES.as_flattened())
             .copied()
             .collect();
         assert_eq!(ours, digits_of_pi(18 + 1024));
@@ -225,12 +230,12 @@ mod tests {
     fn states_in_step_do_not_mix() {
         let state = |byte: u8| State::new(&[byte, 0], [byte; 16]);
         let mut together = [state(1), state(2), state(3)];
-        mix_password(&mut together);
-        mix_salt(&mut together);
+        expand_key(&mut together);
+        expand_salt(&mut together);
         for (byte, together) in (1..).zip(&together) {
             let mut alone = [state(byte)];
-            mix_password(&mut alone);
-            mix_salt(&mut alone);
+            expand_key(&mut alone);
+            expand_salt(&mut alone);
             assert_eq!(alone[0].digest(), together.digest());
         }
     }
