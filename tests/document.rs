@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use crate::harness::Cluster;
+use crate::harness::{Cluster, PASSWORD};
 
 const COMMITTED: &str = include_str!("../src/http/openapi.json");
 
@@ -234,6 +234,105 @@ async fn request_bodies_take_no_other_members_and_their_examples_work() {
     let at = cluster.anonymous();
     assert_eq!(at.post("/register", example).await.status, 201);
     assert_eq!(at.post("/login", example).await.status, 200);
+}
+
+#[test]
+fn the_document_begins_with_the_journey_and_keeps_tags_together() {
+    let document = document();
+    let operations = operations(&document);
+    let name = |(path, method, _): &(String, String, _)| format!("{method} {path}");
+    let journey: Vec<_> = operations.iter().map(name).take(5).collect();
+    assert_eq!(
+        journey,
+        [
+            "post /register",
+            "post /login",
+            "get /dashboard",
+            "post /refresh",
+            "post /logout",
+        ]
+    );
+    let mut used: Vec<_> = operations.iter().map(|(.., it)| &it["tags"][0]).collect();
+    used.dedup();
+    let declared = document["tags"].as_array().unwrap();
+    let declared: Vec<_> = declared.iter().map(|tag| &tag["name"]).collect();
+    assert_eq!(used, declared);
+    assert_eq!(
+        declared,
+        [
+            "Quickstart",
+            "Account",
+            "Sessions",
+            "Services",
+            "Administration",
+        ]
+    );
+}
+
+/// Checks that the members of an answer come in the order of its schema.
+fn has_order(document: &Value, schema: &Value, value: &Value) {
+    let schema = schema.get("allOf").map_or(schema, |all| &all[0]);
+    let schema = resolved(document, schema);
+    match value {
+        Value::Object(members) => {
+            let properties = schema["properties"].as_object().unwrap();
+            let declared = properties.keys().filter(|name| members.contains_key(*name));
+            assert!(members.keys().eq(declared), "{value} is not as {schema}");
+            for (name, value) in members {
+                has_order(document, &properties[name], value);
+            }
+        }
+        Value::Array(elements) => elements
+            .iter()
+            .for_each(|element| has_order(document, &schema["items"], element)),
+        _ => {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_of_an_answer_have_the_order_of_the_document() {
+    let document = document();
+    let cluster = Cluster::alone().await;
+    let at = cluster.anonymous();
+    let registered = at.register("alice", PASSWORD).await;
+    let login = at.login("alice", PASSWORD).await;
+    let members: Vec<_> = login.json().as_object().unwrap().keys().cloned().collect();
+    assert_eq!(
+        members,
+        [
+            "token",
+            "token_type",
+            "expires_in",
+            "refresh_token",
+            "refresh_expires_in",
+        ]
+    );
+    let bearer = format!("Bearer {}", login.json()["token"].as_str().unwrap());
+    let get = async |path: &str| {
+        let headers = [("authorization", bearer.as_str())];
+        at.send("GET", path, &headers, None).await
+    };
+    for (path, method, answer) in [
+        ("/register", "post", registered),
+        ("/login", "post", login),
+        ("/me", "get", get("/me").await),
+        ("/sessions", "get", get("/sessions").await),
+        ("/dashboard", "get", get("/dashboard").await),
+        (
+            "/.well-known/oauth-authorization-server",
+            "get",
+            get("/.well-known/oauth-authorization-server").await,
+        ),
+    ] {
+        let status = answer.status.to_string();
+        let responses = &document["paths"][path][method]["responses"];
+        let content = responses[status]["content"].as_object().unwrap();
+        let (_, media) = content.iter().next().unwrap();
+        has_order(&document, &media["schema"], &answer.json());
+    }
+    let problem = at.login("alice", "another password").await.json();
+    let schema = &document["components"]["schemas"]["Problem"];
+    has_order(&document, schema, &problem);
 }
 
 #[test]

@@ -11,7 +11,9 @@ async fn a_proxy_is_told_whose_a_token_is_whatever_the_method() {
         user.at.send(method, "/verify", headers, None).await
     };
     let data = user.at.dashboard(&user.token).await.json()["data"].clone();
-    for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] {
+    for method in [
+        "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "BREW",
+    ] {
         let good = ask(
             method,
             &[("authorization", &bearer), ("x-auth-roles", "admin")],

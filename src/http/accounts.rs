@@ -19,6 +19,9 @@ use crate::domain::{AttemptedName, Guess, Password, PasswordRule, Role, Username
 use crate::store::User;
 use crate::telemetry::Act;
 
+/// Password in the examples, which lead from one to the next. It passes the default policy.
+pub(super) const EXAMPLE_PASSWORD: &str = "correct horse battery staple";
+
 /// What a user registers and logs in with.
 #[derive(Deserialize, Object)]
 #[serde(deny_unknown_fields)]
@@ -35,7 +38,7 @@ impl poem_openapi::types::Example for Credentials {
     fn example() -> Self {
         Self {
             username: "alice".to_owned(),
-            password: "correct horse battery staple".to_owned(),
+            password: EXAMPLE_PASSWORD.to_owned(),
         }
     }
 }
@@ -93,7 +96,7 @@ pub(super) struct Proof {
 impl poem_openapi::types::Example for Proof {
     fn example() -> Self {
         Self {
-            password: "correct horse battery staple".to_owned(),
+            password: EXAMPLE_PASSWORD.to_owned(),
         }
     }
 }
@@ -161,7 +164,7 @@ impl AccountsApi {
     ///
     /// Creates an account with a username and a password. Of several registrations of one name at the same moment, one
     /// succeeds. Registering does not log in: that is the next request.
-    #[oai(path = "/register", method = "post", tag = Tag::Accounts, operation_id = "register")]
+    #[oai(path = "/register", method = "post", tag = Tag::Quickstart, operation_id = "register")]
     async fn register(&self, Json(body): Json<Credentials>) -> Result<RegisterResponse, ApiError> {
         let (username, password) = self.new_account(body).await?;
         let registration = self
@@ -197,7 +200,7 @@ impl AccountsApi {
     ///
     /// Answers the account that the token speaks of, as it is stored now. For what the token itself says, which costs the
     /// service nothing to look up, see `GET /dashboard`.
-    #[oai(path = "/me", method = "get", tag = Tag::Accounts, operation_id = "me")]
+    #[oai(path = "/me", method = "get", tag = Tag::Account, operation_id = "me")]
     async fn me(&self, Authenticated(claims): Authenticated) -> Result<MeResponse, ApiError> {
         let user = self
             .accounts
@@ -211,7 +214,7 @@ impl AccountsApi {
     ///
     /// Needs the password once more; a wrong one is 422. Once this has answered, no replica accepts any token of the account,
     /// and whoever registers the name next has another account.
-    #[oai(path = "/me/delete", method = "post", tag = Tag::Accounts, operation_id = "delete_me")]
+    #[oai(path = "/me/delete", method = "post", tag = Tag::Account, operation_id = "delete_me")]
     async fn delete(
         &self,
         Authenticated(claims): Authenticated,

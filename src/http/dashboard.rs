@@ -62,7 +62,7 @@ impl DashboardApi {
     /// See the dashboard
     ///
     /// Answers from the token alone: the service asks nobody, and still refuses a token that was logged out on any replica.
-    #[oai(path = "/dashboard", method = "get", tag = Tag::Protected, operation_id = "dashboard")]
+    #[oai(path = "/dashboard", method = "get", tag = Tag::Quickstart, operation_id = "dashboard")]
     #[expect(
         clippy::unused_async,
         reason = "poem-openapi takes async handlers only"

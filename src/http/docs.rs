@@ -16,6 +16,36 @@ use super::problem::{ProblemCode, example};
 /// The pages of this file.
 pub const PAGES: [&str; 3] = ["/", "/docs", "/openapi.json"];
 
+/// Page of our own around the script and the style of Swagger UI.
+const PAGE: &str = include_str!("docs/page.html");
+const STYLE: &str = include_str!("docs/page.css");
+const SCRIPT: &str = include_str!("docs/page.js");
+
+/// Order of the paths in the document, and so of operations and tags on the page: a first visit from top to bottom, then the
+/// rest by tag. A path that is missing here comes last among those of its tag.
+const PATHS: [&str; 17] = [
+    "/register",
+    "/login",
+    "/dashboard",
+    "/refresh",
+    "/logout",
+    "/me",
+    "/me/password",
+    "/me/delete",
+    "/sessions",
+    "/sessions/{sid}",
+    "/verify",
+    "/introspect",
+    "/revoke",
+    "/.well-known/jwks.json",
+    "/.well-known/oauth-authorization-server",
+    "/users/{username}",
+    "/users/{username}/sessions",
+];
+
+/// Order of the methods of a path.
+const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
+
 /// The document and the page that shows it.
 #[derive(Debug, Clone)]
 pub struct Docs {
@@ -28,16 +58,18 @@ impl Docs {
     /// Reads both from the operations.
     #[must_use]
     pub fn of<A: OpenApi>(service: &OpenApiService<A, ()>) -> Self {
-        let generated = service.spec();
-        let mut document: Value = serde_json::from_str(&generated).unwrap_or_default();
+        let mut document: Value = serde_json::from_str(&service.spec()).unwrap_or_default();
         complete(&mut document);
-        // A page of its own would be a copy of this one with our document in it. The icon keeps browsers from asking for one.
-        let page = service
-            .swagger_ui_html()
-            .replacen("<title>", r#"<link rel="icon" href="data:,"><title>"#, 1)
-            .replace(&generated, &pretty(&document));
-        let page = format!("<!DOCTYPE html>{page}");
-        let policy = HeaderValue::try_from(content_security_policy(&page))
+        put_in_order(&mut document);
+        let generated = service.swagger_ui_html();
+        let swagger_script = scripts(&generated).next().unwrap_or_default();
+        let page = PAGE
+            .replacen("{{style}}", STYLE, 1)
+            .replacen("{{script}}", SCRIPT, 1)
+            .replacen("{{document}}", &in_script(&document), 1)
+            .replacen("{{swagger style}}", style(&generated), 1)
+            .replacen("{{swagger script}}", swagger_script, 1);
+        let policy = HeaderValue::try_from(content_security_policy(&[swagger_script, SCRIPT]))
             .unwrap_or_else(|_| HeaderValue::from_static("default-src 'none'"));
         Self {
             document,
@@ -88,7 +120,8 @@ impl Docs {
         Route::new()
             .at(
                 "/",
-                get(poem::endpoint::make_sync(|_| Redirect::temporary("/docs"))),
+                // Relative, so that the path prefix of a proxy is kept.
+                get(poem::endpoint::make_sync(|_| Redirect::temporary("docs"))),
             )
             .at("/docs", get(page))
             .at("/openapi.json", get(document))
@@ -180,9 +213,38 @@ const STRICT_OBJECTS: &[&str] = &[
     "UserChange",
 ];
 
-/// The page's own scripts and nothing else may run: they are named by their hashes.
-fn content_security_policy(page: &str) -> String {
-    let scripts: Vec<_> = scripts(page)
+/// Puts paths, their methods and the tags in the order of the page.
+fn put_in_order(document: &mut Value) {
+    let mut tags = Vec::new();
+    if let Some(paths) = document.get_mut("paths").and_then(Value::as_object_mut) {
+        sort(paths, &PATHS);
+        for methods in paths.values_mut().filter_map(Value::as_object_mut) {
+            sort(methods, &METHODS);
+            tags.extend(methods.values().map(|it| it["tags"][0].clone()));
+        }
+    }
+    if let Some(declared) = document.get_mut("tags").and_then(Value::as_array_mut) {
+        declared.sort_by_key(|tag| tags.iter().position(|it| *it == tag["name"]));
+    }
+}
+
+/// Sorts members by the position of their name, those without one last and in the order in which they were.
+fn sort(object: &mut Map<String, Value>, names: &[&str]) {
+    let mut members: Vec<_> = std::mem::take(object).into_iter().collect();
+    let position = |name: &str| names.iter().position(|it| *it == name);
+    members.sort_by_key(|(name, _)| position(name).unwrap_or(names.len()));
+    object.extend(members);
+}
+
+/// The document as the text of a script, which `</script>` within would end.
+fn in_script(document: &Value) -> String {
+    pretty(document).replace('<', r"\u003c")
+}
+
+/// Scripts with these hashes run on the page, and no others.
+fn content_security_policy(scripts: &[&str]) -> String {
+    let scripts: Vec<_> = scripts
+        .iter()
         .map(|script| {
             let hash = BASE64_STANDARD.encode(digest(&SHA256, script.as_bytes()));
             format!("'sha256-{hash}'")
@@ -192,6 +254,13 @@ fn content_security_policy(page: &str) -> String {
         "default-src 'none'; script-src {}; style-src 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
         scripts.join(" ")
     )
+}
+
+/// The first style sheet of a page.
+fn style(page: &str) -> &str {
+    page.split_once("<style")
+        .and_then(|(_, tag)| tag.split_once('>')?.1.split_once("</style>"))
+        .map_or("", |(style, _)| style)
 }
 
 /// The scripts of a page. What looks like the beginning of one within another is text of that other.

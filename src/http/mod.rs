@@ -53,7 +53,7 @@ use self::refresh::RefreshApi;
 use self::routes::Routes;
 use self::sessions::SessionsApi;
 use self::users::UsersApi;
-use self::verify::VerifyApi;
+use self::verify::{AnyMethod, VerifyApi};
 use crate::auth::accounts::Accounts;
 use crate::auth::administration::Administration;
 use crate::auth::clients::Clients;
@@ -63,19 +63,19 @@ use crate::auth::sessions::Sessions;
 use crate::domain::Clock;
 use crate::telemetry::{Budget, Metrics};
 
-/// How the operations are grouped in the document.
+/// Groups of operations in the document, which orders them by `docs::PATHS`.
 #[derive(Tags)]
 enum Tag {
-    /// Register, look at one's own account, and delete it.
-    Accounts,
-    /// Log in and out, and stay logged in.
+    /// Register, log in, use the token, refresh it, log out: press Execute from top to bottom.
+    Quickstart,
+    /// One's own account.
+    Account,
+    /// One's own sessions.
     Sessions,
-    /// What only a token opens.
-    Protected,
-    /// What administrators do to the accounts of others.
-    Administration,
-    /// What services need that verify tokens, by themselves or here.
+    /// For services that verify tokens, by themselves or here.
     Services,
+    /// Accounts of other users, for administrators.
+    Administration,
 }
 
 /// What the routes call.
@@ -144,10 +144,10 @@ pub fn public(
 
     // From the inside out: the sessions that the bearer extractor asks; whole bodies; what browsers want; and around it, what turns
     // everything into an answer and measures it.
-    let routes = routes.with(AddData::new(Asked {
+    let routes = AnyMethod(routes.with(AddData::new(Asked {
         sessions: services.sessions,
         clients: services.clients,
-    }));
+    })));
     Observed {
         inner: Browsers {
             inner: WholeBodies(routes),
@@ -216,8 +216,10 @@ fn service(services: &Services) -> OpenApiService<Api, ()> {
     OpenApiService::new(apis, "Portcullis", env!("CARGO_PKG_VERSION"))
         .description(
             "Token authentication. Register, log in, get a JSON Web Token, and take it back: once a logout has answered, no replica accepts the token.\n\n\
-             To try it: register, log in, press Authorize and paste the token, then ask for the dashboard.",
+             To try it in Swagger UI: open `/register`, `/login` and `/dashboard` in turn and press Execute in each. The page keeps the token of a login and sends it with every request.",
         )
+        // Relative to this document, so that the path prefix of a proxy is kept.
+        .server(".")
 }
 
 /// The answer to a request that the server refuses before any route sees it.

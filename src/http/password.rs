@@ -8,6 +8,7 @@ use poem_openapi::{ApiResponse, Object, OpenApi};
 use serde::Deserialize;
 
 use super::Tag;
+use super::accounts::EXAMPLE_PASSWORD;
 use super::audit::Audit;
 use super::authenticated::Authenticated;
 use super::body::Json;
@@ -40,7 +41,7 @@ impl std::fmt::Debug for PasswordBody {
 impl poem_openapi::types::Example for PasswordBody {
     fn example() -> Self {
         Self {
-            current_password: "teal-otter-harbour-42".to_owned(),
+            current_password: EXAMPLE_PASSWORD.to_owned(),
             new_password: "amber-heron-lagoon-17".to_owned(),
         }
     }
@@ -72,7 +73,7 @@ impl PasswordApi {
     /// Needs the current one. Once this has answered, no replica accepts any token that was issued before, of this session
     /// or another; the answer has new tokens for this session, and all others have ended. A wrong current password is 422:
     /// 401 would send clients to refresh a token that is good.
-    #[oai(path = "/me/password", method = "put", tag = Tag::Accounts, operation_id = "change_password")]
+    #[oai(path = "/me/password", method = "put", tag = Tag::Account, operation_id = "change_password")]
     async fn change(
         &self,
         Authenticated(claims): Authenticated,

@@ -108,7 +108,7 @@ impl RefreshApi {
     /// Trades a refresh token for new tokens of the same session. Sent again within half a minute it gives the same refresh
     /// token again, so that tabs and lost answers do no harm; sent later, it counts as stolen, and the session ends on all
     /// replicas. Roles are those of the account at this moment.
-    #[oai(path = "/refresh", method = "post", tag = Tag::Sessions, operation_id = "refresh")]
+    #[oai(path = "/refresh", method = "post", tag = Tag::Quickstart, operation_id = "refresh")]
     async fn refresh(
         &self,
         request: &Request,

@@ -141,7 +141,7 @@ impl SessionsApi {
     ///
     /// Checks the password and opens a session. The answer holds an access token, which every replica accepts until it
     /// expires or is logged out.
-    #[oai(path = "/login", method = "post", tag = Tag::Sessions, operation_id = "login")]
+    #[oai(path = "/login", method = "post", tag = Tag::Quickstart, operation_id = "login")]
     async fn login(
         &self,
         request: &Request,
@@ -185,7 +185,7 @@ impl SessionsApi {
     ///
     /// Ends the session of the token. Once this has answered, no replica accepts any token of the session. If it answers 503
     /// instead, say it again: this replica refuses the token from then on, but others may not have heard yet.
-    #[oai(path = "/logout", method = "post", tag = Tag::Sessions, operation_id = "logout")]
+    #[oai(path = "/logout", method = "post", tag = Tag::Quickstart, operation_id = "logout")]
     async fn logout(
         &self,
         Recognised(claims): Recognised,
