@@ -40,14 +40,21 @@ function hold(tokens) {
         return;
     }
     // A token in the header would be used in place of the cookie.
-    ui.authActions.logout([SCHEME]);
+    dropToken();
     keepCookieUser(requestedUser || cookieUser);
 }
 
 function drop() {
     refreshToken = "";
-    ui.authActions.logout([SCHEME]);
+    dropToken();
     keepCookieUser("");
+}
+
+function dropToken() {
+    // Swagger UI throws if it holds nothing.
+    if (heldToken()) {
+        ui.authActions.logout([SCHEME]);
+    }
 }
 
 function keepCookieUser(name) {
@@ -96,14 +103,16 @@ function nameIn(token) {
     }
 }
 
-let shownToken = null;
+let shown = "";
 function showUser() {
     const token = heldToken();
-    const shown = token + " " + cookieUser;
-    if (shown === shownToken) {
+    const held = token + cookieUser;
+    if (held === shown) {
         return;
     }
-    shownToken = shown;
+    shown = held;
+    // It was about what was held before.
+    say("", false);
     const name = token ? nameIn(token) : cookieUser;
     userName.textContent = name;
     loginForm.hidden = name !== "";
@@ -160,7 +169,7 @@ onSubmit(loginForm, async () => {
     }
     requestedUser = username.value;
     hold(await response.json());
-    say("Requests from this page now carry the token.", false);
+    say("Requests from this page now carry your token.", false);
     logoutForm.querySelector("button").focus();
 });
 
