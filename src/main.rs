@@ -2,14 +2,17 @@
 
 use std::process::ExitCode;
 
+use portcullis::telemetry::say;
+
 /// Gives back what a crowd of connections took, which the allocator of the C library keeps.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
+    portcullis::telemetry::report_early_panics();
     // Before any thread is started: it changes the environment.
     if let Err(mistake) = portcullis::config::read_dotenv() {
-        eprintln!("portcullis: {mistake}");
+        say(format!("portcullis: {mistake}\n"));
         return ExitCode::from(64);
     }
     match tokio::runtime::Builder::new_multi_thread()
@@ -18,7 +21,7 @@ fn main() -> ExitCode {
     {
         Ok(runtime) => runtime.block_on(portcullis::cli::run()),
         Err(error) => {
-            eprintln!("portcullis: the runtime cannot start: {error}");
+            say(format!("portcullis: the runtime cannot start: {error}\n"));
             ExitCode::FAILURE
         }
     }

@@ -1,15 +1,19 @@
 //! Logs, traces and metrics, behind one guard that flushes when it is dropped.
 //!
-//! Logs go to standard output, a line each. Metrics belong to an [`App`](crate::app::App) and are read from `/metrics`. What is
+//! Logs go to standard output, a line each, and audit events to a file besides where one is named; `output` says how. Metrics belong to an [`App`](crate::app::App) and are read from `/metrics`. What is
 //! sent by OTLP besides stands in `export`.
 
 mod budget;
+mod console;
 mod export;
 mod metrics;
+mod output;
 mod sampling;
 
 use std::collections::HashMap;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
+use std::path::Path;
+use std::time::Duration;
 
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
 use opentelemetry::trace::{TraceContextExt, TracerProvider};
@@ -21,14 +25,18 @@ use tracing::level_filters::LevelFilter;
 use tracing::{Span, error, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::filter::{FilterExt, Targets, filter_fn};
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
 
 pub use budget::Budget;
+pub use console::{print, print_listing, report_early_panics, say};
 pub use export::FAREWELL;
 pub use metrics::{Act, Metrics, NAMES};
+pub use output::AUDIT;
 
+use self::output::Output;
 use crate::config::{LogFormat, TelemetryConfig};
 
 /// The headers in which callers and called name their spans (W3C Trace Context).
@@ -36,6 +44,9 @@ const PARENT: &str = "traceparent";
 const STATE: &str = "tracestate";
 /// The target of spans. They are for traces; a log line carries what it needs itself.
 const SPANS: &str = "portcullis::trace";
+
+/// A layer that writes lines.
+type Lines = Box<dyn Layer<Registry> + Send + Sync>;
 
 /// Flushes what is left when it is dropped.
 #[derive(Debug)]
@@ -45,30 +56,40 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Sets up logs for a command: its audit events and what went wrong, as JSON on standard error. What it was asked for it
-    /// prints itself.
-    pub fn of_command() {
-        let lines = tracing_subscriber::fmt()
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .with_span_list(false)
-            .with_writer(std::io::stderr);
+    /// Sets up logs for a command: its audit events and what went wrong, as JSON on standard error, and its audit events in
+    /// `AUDIT_LOG` besides. What it was asked for it prints itself.
+    ///
+    /// # Errors
+    /// A sentence if `AUDIT_LOG` cannot be opened.
+    pub fn of_command(config: &TelemetryConfig) -> Result<Self, String> {
         let filter = Targets::new()
             .with_target("portcullis", LevelFilter::WARN)
-            .with_target("portcullis::cli::user", LevelFilter::INFO);
-        lines
-            .with_max_level(LevelFilter::INFO)
-            .finish()
-            .with(filter)
-            .init();
+            .with_target(AUDIT, LevelFilter::INFO);
+        let lines = json_lines(|| console::StderrWriter).with_filter(filter);
+        let mut layers = vec![lines.boxed()];
+        layers.extend(audit_log(config)?);
+        tracing_subscriber::registry().with(layers).init();
         report_panics();
+        Ok(Self {
+            traces: None,
+            logs: None,
+        })
+    }
+
+    /// Waits until the audit events of a command are in `AUDIT_LOG`, if one is named. `false` if some are not.
+    #[must_use]
+    pub fn are_audit_events_kept(&self) -> bool {
+        let lost = output::close(output::FLUSH_TIMEOUT);
+        let dropped = output::counts()
+            .iter()
+            .any(|(_, counts)| counts.is_some_and(|counts| counts.dropped_audit > 0));
+        lost == 0 && !dropped
     }
 
     /// Sets up logs and traces for the whole process. Call it once, inside the runtime.
     ///
     /// # Errors
-    /// A sentence where the exporter of traces cannot be made.
+    /// A sentence where the exporter of traces cannot be made, or `AUDIT_LOG` cannot be opened.
     pub fn start(config: &TelemetryConfig) -> Result<Self, String> {
         let filter: Targets = config.filter.parse().unwrap_or_default();
         #[expect(
@@ -79,22 +100,17 @@ impl Telemetry {
             let filter = filter.clone();
             filter.and(filter_fn(|metadata| metadata.is_event()))
         };
-        let lines: Box<dyn Layer<Registry> + Send + Sync> = match config.format {
-            LogFormat::Json => tracing_subscriber::fmt::layer()
-                .json()
-                .flatten_event(true)
-                .with_current_span(false)
-                .with_span_list(false)
-                .boxed(),
-            LogFormat::Text => {
-                let lines = tracing_subscriber::fmt::layer().with_target(false);
+        let audit_log = audit_log(config)?;
+        let output = Output::standard_output()?;
+        let lines = match config.format {
+            LogFormat::Json => json_lines(output),
+            LogFormat::Text => tracing_subscriber::fmt::layer()
+                .with_target(false)
                 // Colours are for people; in a file they would be noise.
-                if std::io::stdout().is_terminal() {
-                    lines.boxed()
-                } else {
-                    lines.with_ansi(false).boxed()
-                }
-            }
+                .with_ansi(io::stdout().is_terminal())
+                .log_internal_errors(false)
+                .with_writer(output)
+                .boxed(),
         };
         let traces = config
             .exports
@@ -103,6 +119,7 @@ impl Telemetry {
         let traces = traces.transpose()?;
         let logs = config.exports.logs.then(export::logs).transpose()?;
         let mut layers = vec![lines.with_filter(events()).boxed()];
+        layers.extend(audit_log);
         if let Some(provider) = &logs {
             // What the exporter itself says must not go through it.
             let ours = Targets::new().with_target("portcullis", LevelFilter::TRACE);
@@ -137,7 +154,53 @@ impl Drop for Telemetry {
             // They were on standard output too.
             logs.shutdown_with_timeout(FAREWELL).ok();
         }
+        close_logs(output::FLUSH_TIMEOUT);
     }
+}
+
+/// Lines of JSON, one for each event.
+fn json_lines<W>(writer: W) -> Lines
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    tracing_subscriber::fmt::layer()
+        .json()
+        .flatten_event(true)
+        .with_current_span(false)
+        .with_span_list(false)
+        // They would go to standard error, whatever its reader does.
+        .log_internal_errors(false)
+        .with_writer(writer)
+        .boxed()
+}
+
+/// The layer that writes audit events to the file of `AUDIT_LOG`, whatever `LOG` leaves out, if one is named.
+fn audit_log(config: &TelemetryConfig) -> Result<Option<Lines>, String> {
+    let Some(path) = &config.audit_log else {
+        return Ok(None);
+    };
+    let filter = Targets::new().with_target(AUDIT, LevelFilter::TRACE);
+    let lines = json_lines(Output::audit_log(path)?).with_filter(filter);
+    Ok(Some(lines.boxed()))
+}
+
+/// Writes the log lines that are left, and waits for `timeout` where an output takes nothing; says on standard error how many
+/// lines it did not take.
+pub fn close_logs(timeout: Duration) {
+    let lost = output::close(timeout);
+    if lost > 0 {
+        let lost =
+            format!("portcullis: the log has lost {lost} lines, which were not written in time\n");
+        console::say_within(Duration::ZERO, lost);
+    }
+}
+
+/// Checks that `AUDIT_LOG` can be opened, without making it.
+///
+/// # Errors
+/// Why it cannot.
+pub fn check_audit_log(path: &Path) -> io::Result<()> {
+    output::check_audit_log(path)
 }
 
 /// Says where, and not what: the message of a panic may hold anything.

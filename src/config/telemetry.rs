@@ -1,5 +1,7 @@
 //! Logs, and what is sent by OTLP.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 use super::environment::exports;
@@ -22,6 +24,11 @@ pub(super) struct TelemetrySettings {
         value_name = "json|text"
     )]
     log_format: Given<LogFormat>,
+
+    /// File to which audit events are appended as lines of JSON, besides standard output and whatever LOG leaves out; it is
+    /// made where there is none, and opened anew when it was renamed away
+    #[arg(long, env = "AUDIT_LOG", value_name = "FILE")]
+    audit_log: Option<Given<PathBuf>>,
 }
 
 /// Logs, and what is sent by OTLP.
@@ -31,6 +38,8 @@ pub struct TelemetryConfig {
     pub filter: String,
     /// How lines are written.
     pub format: LogFormat,
+    /// The file of audit events.
+    pub audit_log: Option<PathBuf>,
     /// What is sent by OTLP.
     pub exports: Exports,
 }
@@ -64,6 +73,10 @@ impl TelemetrySettings {
             format: report
                 .value("LOG_FORMAT", "json or text", self.log_format)
                 .unwrap_or(LogFormat::Json),
+            audit_log: self
+                .audit_log
+                .and_then(Given::value)
+                .filter(|path| !path.as_os_str().is_empty()),
             exports: exports(),
         }
     }

@@ -9,6 +9,7 @@ use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Registry, TextEncoder};
 
 use super::export::{self, FAREWELL, resource};
+use super::output;
 use crate::auth::keyring::Keys;
 use crate::auth::passwords::Passwords;
 use crate::auth::revocation::Revocations;
@@ -17,7 +18,7 @@ use crate::domain::Clock;
 use crate::store::Redis;
 
 /// Every metric as `/metrics` shows it, and what it tells.
-pub const NAMES: [(&str, &str); 21] = [
+pub const NAMES: [(&str, &str); 23] = [
     (
         "http_server_request_duration_seconds",
         "requests by route pattern, method and class of status",
@@ -79,6 +80,14 @@ pub const NAMES: [(&str, &str); 21] = [
     (
         "portcullis_lost_spans_total",
         "spans that the receiver of traces did not take",
+    ),
+    (
+        "portcullis_log_lines_dropped_total",
+        "log lines that were dropped because their output took none for too long, by output (standard_output or audit_log) and kind (audit or other)",
+    ),
+    (
+        "portcullis_log_write_failures_total",
+        "attempts to write log lines that failed, by output; the lines are tried again",
     ),
     ("portcullis_build_info", "1, with the version"),
 ];
@@ -285,6 +294,7 @@ impl Metrics {
             Box::new(move || late.propagation().map_or(-1.0, |age| age.as_secs_f64())),
         );
         self.watch_passwords(passwords, &gauge, &counter);
+        self.watch_outputs();
         gauge(
             "portcullis.signing.key.age.seconds",
             Box::new(move || {
@@ -306,6 +316,33 @@ impl Metrics {
         self.meter
             .u64_observable_gauge("portcullis.build.info")
             .with_callback(move |observer| observer.observe(1, std::slice::from_ref(&version)))
+            .build();
+    }
+
+    fn watch_outputs(&self) {
+        self.meter
+            .u64_observable_counter("portcullis.log.lines.dropped")
+            .with_callback(|observer| {
+                for (output, counts) in output::counts() {
+                    let Some(counts) = counts else { continue };
+                    for (kind, count) in [
+                        ("audit", counts.dropped_audit),
+                        ("other", counts.dropped_other),
+                    ] {
+                        let labels = [KeyValue::new("output", output), KeyValue::new("kind", kind)];
+                        observer.observe(count, &labels);
+                    }
+                }
+            })
+            .build();
+        self.meter
+            .u64_observable_counter("portcullis.log.write.failures")
+            .with_callback(|observer| {
+                for (output, counts) in output::counts() {
+                    let Some(counts) = counts else { continue };
+                    observer.observe(counts.failed_writes, &[KeyValue::new("output", output)]);
+                }
+            })
             .build();
     }
 
