@@ -10,9 +10,9 @@ mod state;
 use std::collections::BTreeMap;
 
 use crate::harness::process::{Process, folder};
-use crate::harness::redis::{Redis, shipped_users};
+use crate::harness::redis::Redis;
 use crate::harness::shards::Shards;
-use crate::harness::{PASSWORD, REDIS_PASSWORD, SECRET, User, patiently};
+use crate::harness::{PASSWORD, SECRET, User, patiently};
 
 use self::servers::{Servers, Way};
 use self::state::{Finding, State};
@@ -118,28 +118,28 @@ async fn redis_as_configured_refuses_to_start_rather_than_leave_something_out() 
     let mut redis = Redis::start().await;
     let write = "redis.call('SET', KEYS[1], '1') redis.call('SET', KEYS[1], '2')";
     let () = redis.command(&["EVAL", write, "1", "key"]).await;
-    let users = std::fs::read_to_string(redis.users_file()).unwrap();
+    let users = std::fs::read_to_string(redis.config_file()).unwrap();
     let without = users.replace("user default off ~* &* +@all", "user default off");
-    std::fs::write(redis.users_file(), without).unwrap();
+    std::fs::write(redis.config_file(), without).unwrap();
     redis.terminate();
     assert!(
         !redis.try_start().await,
         "it serves without what the script wrote"
     );
-    std::fs::write(redis.users_file(), users).unwrap();
+    std::fs::write(redis.config_file(), users).unwrap();
     redis.start_again().await;
     assert_eq!(redis.command::<String>(&["GET", "key"]).await, "2");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_forgot_is_not_used_and_all_is_back_after_the_recovery_of_the_runbook() {
-    let users = shipped_users(REDIS_PASSWORD);
     let shipped = "user default off ~* &* +@all";
-    assert!(users.contains(shipped));
     // The configuration that we ship would refuse to start, as the test below shows; others write their own.
     let mut redis = Redis::with(&IGNORED).await;
+    let users = std::fs::read_to_string(redis.config_file()).unwrap();
+    assert!(users.contains(shipped));
     std::fs::write(
-        redis.users_file(),
+        redis.config_file(),
         users.replace(shipped, "user default off"),
     )
     .unwrap();
@@ -196,7 +196,7 @@ async fn a_redis_that_forgot_is_not_used_and_all_is_back_after_the_recovery_of_t
 
     // Stop, mend the rights, start: the file still has everything.
     redis.terminate();
-    std::fs::write(redis.users_file(), &users).unwrap();
+    std::fs::write(redis.config_file(), &users).unwrap();
     redis.start_again().await;
     for replica in [&replica, &newcomer] {
         replica.ready().await;
@@ -239,12 +239,23 @@ async fn a_restart_after_a_rewrite_is_found_out_too() {
     while number(&redis).await == before {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-    let users = std::fs::read_to_string(redis.users_file()).unwrap();
+    let users = std::fs::read_to_string(redis.config_file()).unwrap();
     let without = users.replace("user default off ~* &* +@all", "user default off");
-    std::fs::write(redis.users_file(), without).unwrap();
+    std::fs::write(redis.config_file(), without).unwrap();
     redis.terminate();
     redis.start_again().await;
     replica.event("redis_lost_transactions").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_starts_again_after_it_was_told_to_rewrite_its_configuration() {
+    let mut redis = Redis::start().await;
+    // Sentinels do that at every failover.
+    let () = redis.command(&["CONFIG", "REWRITE"]).await;
+    redis.terminate();
+    redis.start_again().await;
+    let users: Vec<String> = redis.command(&["ACL", "USERS"]).await;
+    assert_eq!(users.len(), 5, "{users:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,6 @@
 //! A real `redis-server` on loopback, which can be killed, paused and started again. It runs `deploy/redis.conf` and
-//! `deploy/redis-users.conf` as they are shipped, byte for byte; added are a port, an address, passwords, and what a test says.
+//! `deploy/redis-users.conf` as they are shipped, byte for byte and one after the other; added are a port, an address, passwords,
+//! and what a test says.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::{SocketAddr, TcpListener};
@@ -74,7 +75,7 @@ impl Redis {
         let variables = variables.map(|&(name, value)| (name.to_owned(), value.to_owned()));
         Self {
             folder: data_folder(),
-            settings: settings(),
+            settings: settings(has_users),
             port,
             options: options.iter().map(|&option| option.to_owned()).collect(),
             variables: variables.collect(),
@@ -93,8 +94,7 @@ impl Redis {
     pub async fn try_start(&mut self) -> bool {
         let mut child = installed("redis-server", "redis-server")
             .current_dir(self.folder.path())
-            .arg(self.settings.path().join(CONFIG))
-            .args(self.include_users())
+            .arg(self.config_file())
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
             .args(&self.options)
             .envs(self.variables.iter().cloned())
@@ -119,14 +119,6 @@ impl Redis {
         child.kill().ok();
         child.wait().ok();
         false
-    }
-
-    fn include_users(&self) -> Vec<std::ffi::OsString> {
-        if self.has_users {
-            vec!["--include".into(), self.users_file().into()]
-        } else {
-            Vec::new()
-        }
     }
 
     /// `SIGTERM`: it writes everything out and ends.
@@ -204,9 +196,9 @@ impl Redis {
         format!("redis://admin:{PASSWORD}@127.0.0.1:{}", self.port)
     }
 
-    /// The users that this server was started with.
-    pub fn users_file(&self) -> std::path::PathBuf {
-        self.settings.path().join(USERS)
+    /// The configuration, with its users.
+    pub fn config_file(&self) -> std::path::PathBuf {
+        self.settings.path().join("redis.conf")
     }
 
     /// Runs a command.
@@ -252,14 +244,15 @@ impl Drop for Redis {
 /// The password of all users of a test's Redis.
 pub const PASSWORD: &str = "a-password-for-tests";
 
-const CONFIG: &str = "redis.conf";
-const USERS: &str = "redis-users.conf";
-
-/// A folder with the configuration and the users that we tell operators to make. Copies: Sentinels have servers rewrite them.
-fn settings() -> TempDir {
+/// A folder with the configuration, and the users that we tell operators to append to it. A copy: Sentinels have servers rewrite
+/// it.
+fn settings(has_users: bool) -> TempDir {
+    let mut config = std::fs::read_to_string(repository("deploy/redis.conf")).unwrap();
+    if has_users {
+        config += &shipped_users(PASSWORD);
+    }
     let folder = tempfile::tempdir().unwrap();
-    std::fs::copy(repository("deploy/redis.conf"), folder.path().join(CONFIG)).unwrap();
-    std::fs::write(folder.path().join(USERS), shipped_users(PASSWORD)).unwrap();
+    std::fs::write(folder.path().join("redis.conf"), config).unwrap();
     folder
 }
 
