@@ -1,11 +1,11 @@
-//! The keyring: which key signs, which keys verify, and what each is called.
+//! The keyring: the key that signs, the keys that verify, and their ids.
 //!
-//! A key is bound to one algorithm; the header of a token only chooses among the keys by name (`kid`), it never chooses the
-//! algorithm (RFC 8725 §3.1). The name is the RFC 7638 thumbprint, so all replicas call the same key the same.
+//! Each key is bound to one algorithm. The header of a token selects a key by id (`kid`), but never the algorithm (RFC 8725
+//! §3.1). The id is the RFC 7638 thumbprint, so it is the same on all replicas.
 //!
-//! Keys come from `JWT_SECRET`, from a folder, or from both: then the folder signs as soon as it has a key that does, and
-//! what the secret has signed is still verified. The folder is looked at each second, and read anew where it has changed.
-//! One that cannot be read, or holds half a file, leaves the ring as it is.
+//! Keys come from `JWT_SECRET`, from a folder, or from both. With both, the folder signs as soon as it has an active key, and
+//! tokens signed with the secret are still verified. The folder is polled each second and read again when it has changed. If
+//! it cannot be read, or holds an incomplete file, the keyring stays as it is.
 
 mod folder;
 mod key;
@@ -34,12 +34,12 @@ use super::looking::look_each_second;
 use crate::config::Secret;
 use crate::domain::{AccessClaims, Timestamp};
 
-/// A set of keys at one moment. It does not change; a changed set is a new ring with a new generation.
+/// Immutable set of keys. A changed set is a new keyring with a new generation.
 pub struct Keyring {
     active: ActiveKey,
     verifying: HashMap<String, VerifyingKey>,
     published: Published,
-    /// When the active key was made.
+    /// Creation time of the active key.
     made: Option<Timestamp>,
     generation: u64,
 }
@@ -49,33 +49,33 @@ struct ActiveKey {
     key: EncodingKey,
 }
 
-/// A key that verifies, and the only algorithm it does that with.
+/// Verification key and its only algorithm.
 pub(super) struct VerifyingKey {
     pub(super) algorithm: Algorithm,
     pub(super) key: DecodingKey,
 }
 
-/// The public keys of a ring.
+/// Public keys of a keyring.
 #[derive(Debug, Clone)]
 pub struct Published {
-    /// In the order of their names in the folder.
+    /// The keys, sorted by `kid`.
     pub keys: Vec<PublicKey>,
-    /// Names this set: another one has another.
+    /// Entity tag of the set; it changes with the keys and with the program's version.
     pub tag: String,
 }
 
 static GENERATIONS: AtomicU64 = AtomicU64::new(1);
 
 impl Keyring {
-    /// A ring of one HS256 key, whose bytes are the secret's.
+    /// Creates a keyring of one HS256 key, whose bytes are those of the secret.
     ///
     /// # Errors
-    /// A sentence where the cryptographic library refuses the key.
+    /// A sentence if the cryptographic library rejects the key.
     pub fn from_secret(secret: &Secret) -> Result<Self, &'static str> {
         Ok(Self::of(Key::from_secret(secret)?, Vec::new()))
     }
 
-    /// A ring of a key that signs and others that verify only.
+    /// Creates a keyring of a key that signs and others that only verify.
     fn of(active: Key, others: Vec<Key>) -> Self {
         let signs = ActiveKey {
             header: active.header(),
@@ -84,7 +84,7 @@ impl Keyring {
         let keys: Vec<Key> = std::iter::once(active).chain(others).collect();
         let mut public: Vec<PublicKey> = keys.iter().filter_map(|key| key.public.clone()).collect();
         public.sort_by(|a, b| a.kid.cmp(&b.kid));
-        // A name is the digest of its key, and the version of the program says how it is shown.
+        // A kid is the digest of its key. The program's version is included because it decides how the keys are rendered.
         let names = public.iter().map(|key| key.kid.as_str());
         let names: Vec<&str> = names.chain([env!("CARGO_PKG_VERSION")]).collect();
         let tag = digest(&SHA256, names.join(" ").as_bytes());
@@ -105,19 +105,19 @@ impl Keyring {
         }
     }
 
-    /// Tells rings apart. What was verified by an earlier ring is verified again.
+    /// Returns the generation. A token that an earlier generation verified must be verified again.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// When the key that signs was made, where its name says so.
+    /// Returns the creation time of the active key, if its file name contains one.
     #[must_use]
     pub fn made(&self) -> Option<Timestamp> {
         self.made
     }
 
-    /// What others may know of it.
+    /// Returns the public keys.
     #[must_use]
     pub fn published(&self) -> &Published {
         &self.published
@@ -126,13 +126,13 @@ impl Keyring {
     /// Signs with the active key.
     ///
     /// # Errors
-    /// A sentence where the cryptographic library fails.
+    /// A sentence if the cryptographic library fails.
     pub(super) fn sign(&self, claims: &AccessClaims) -> Result<String, &'static str> {
         jsonwebtoken::encode(&self.active.header, claims, &self.active.key)
             .map_err(|_| "a token cannot be signed")
     }
 
-    /// The key of that name.
+    /// Returns the verification key with this id.
     pub(super) fn verifying(&self, kid: &str) -> Option<&VerifyingKey> {
         self.verifying.get(kid)
     }
@@ -142,7 +142,7 @@ impl Keyring {
     }
 }
 
-/// Shows no key.
+/// Shows the generation only: a key must not reach a log.
 impl std::fmt::Debug for Keyring {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Keyring")
@@ -151,7 +151,7 @@ impl std::fmt::Debug for Keyring {
     }
 }
 
-/// The present ring, and where it comes from. Whoever reads it waits for nobody.
+/// Current keyring and its sources. Readers never wait.
 #[derive(Debug)]
 pub struct Keys {
     ring: ArcSwap<Keyring>,
@@ -160,10 +160,10 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Reads the keys of a secret, of a folder, or of both.
+    /// Reads the keys from a secret, from a folder, or from both.
     ///
     /// # Errors
-    /// A sentence: a file is no key, or none of the keys signs.
+    /// A sentence if a file is not a key, or if there is no key to sign with.
     pub fn open(secret: Option<Secret>, folder: Option<PathBuf>) -> Result<Self, String> {
         let ring = ring(secret.as_ref(), folder.as_ref())?;
         Ok(Self {
@@ -173,13 +173,13 @@ impl Keys {
         })
     }
 
-    /// The present ring.
+    /// Returns the current keyring.
     #[must_use]
     pub fn ring(&self) -> Guard<Arc<Keyring>> {
         self.ring.load()
     }
 
-    /// Looks at the folder each second until told to stop.
+    /// Polls the folder each second until `stop`.
     pub async fn watch(self: Arc<Self>, stop: CancellationToken) {
         let Some(folder) = self.folder.clone() else {
             return stop.cancelled().await;
@@ -192,7 +192,7 @@ impl Keys {
         ring(self.secret.as_ref(), self.folder.as_ref())
     }
 
-    /// Takes a ring over, where it is another one.
+    /// Replaces the keyring if its keys differ.
     fn replace(&self, next: Keyring) {
         let before = self.ring.load();
         let same =
@@ -202,26 +202,26 @@ impl Keys {
                 event = "keys",
                 active = next.active_kid(),
                 keys = next.verifying.len(),
-                "the keyring has changed"
+                "keyring reloaded"
             );
             self.ring.store(Arc::new(next));
         }
     }
 }
 
-/// What was seen of a folder so far.
+/// State of the folder watch between two polls.
 #[derive(Default)]
 struct Watch {
-    /// How it looked when it was read.
+    /// Snapshot of the folder when it was last read.
     taken: Option<Look>,
-    /// What was said to be wrong with it.
+    /// Last error that was logged.
     complaint: Option<String>,
 }
 
 impl Watch {
-    /// Looks, and reads where something has changed.
+    /// Takes a snapshot, and reads the keys if it differs from the last one.
     fn look(&mut self, keys: &Keys, folder: &Path) {
-        // Before it is read: what is written meanwhile is seen the next time.
+        // Taken before the read: changes made during the read show in the next poll.
         let seen = look(folder);
         let changed = seen.as_ref().ok() != self.taken.as_ref();
         let read = seen.and_then(|seen| {
@@ -229,21 +229,21 @@ impl Watch {
             Ok((seen, next))
         });
         match read {
-            // Names are being changed: a key that is renamed just now may have been missed. The next look finds it.
+            // The folder changed during the read, so a key that was just renamed may be missing. The next poll reads again.
             Ok((seen, Some(_))) if look(folder).as_ref() != Ok(&seen) => {}
             Ok((seen, next)) => {
                 self.taken = Some(seen);
                 if self.complaint.take().is_some() {
-                    info!(event = "keys", "the keys can be read again");
+                    info!(event = "keys", "signing keys are readable again");
                 }
                 if let Some(next) = next {
                     keys.replace(next);
                 }
             }
             Err(why) => {
-                // Once for each thing that is wrong, not once a second.
+                // Logged once for each new error, not once a second.
                 if self.complaint.as_ref() != Some(&why) {
-                    warn!(event = "keys", %why, "the keys cannot be read; those read before stay");
+                    warn!(event = "keys", %why, "signing keys cannot be read; the previous ones stay in use");
                     self.complaint = Some(why);
                 }
             }
@@ -267,7 +267,7 @@ fn ring(secret: Option<&Secret>, folder: Option<&PathBuf>) -> Result<Keyring, St
         (None, Some(secret)) => secret,
         (None, None) => {
             return Err(
-                "JWT_KEYS: no key in the folder signs; make one with: portcullis keys generate"
+                "JWT_KEYS: no key in the folder signs; create one with: portcullis keys generate"
                     .to_owned(),
             );
         }

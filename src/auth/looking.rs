@@ -1,14 +1,14 @@
-//! Looking at files that others change while the program runs: keys and certificates, replaced by people and by Kubernetes.
+//! Polling of files that change while the program runs: keys and certificates, replaced by operators and by Kubernetes.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
-/// How often they are looked at.
+/// Interval between two polls.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Looks once a second until told to stop, and remembers what was seen. Each look is off the async threads: files may lie on a
-/// network that hangs.
+/// Polls once a second until `stop`, and keeps the state between polls. Each poll runs on a blocking thread: the files may lie
+/// on a network file system that hangs.
 pub async fn look_each_second<W: Default + Send + 'static>(
     mut seen: W,
     look: impl Fn(&mut W) + Send + Sync + 'static,

@@ -1,11 +1,11 @@
-//! Refresh tokens: opaque to whoever holds them, made and recognised here.
+//! Refresh tokens: encoding and verification. Clients treat a token as opaque.
 //!
-//! A token says which session it belongs to and its number among those of that session, and carries a MAC over both. So a
-//! forged one is refused without a look into Redis, nothing in Redis is a token or can be made one, and the successor of a
-//! token can be handed out again as it was. What became of a token that is ours, the session's record knows.
+//! A token holds its session id and its sequence number in that session, and a MAC over both. This has three effects: a
+//! forged token is rejected without a lookup in Redis; no data in Redis is a token or can be turned into one; and the next
+//! token of a session can be encoded again, byte for byte. The session record says whether a genuine token is still current.
 //!
-//! The keys are their own (`REFRESH_SECRET`), because signing keys retire long before refresh tokens do. The first makes
-//! tokens, all recognise them: a new key is appended on all replicas, and then moved to the front.
+//! The MAC keys (`REFRESH_SECRET`) are separate, because signing keys retire long before refresh tokens expire. The first key
+//! encodes tokens and every key verifies them. To rotate, append a new key on all replicas, then move it to the front.
 
 use aws_lc_rs::{hkdf, hmac};
 use base64::Engine;
@@ -15,16 +15,16 @@ use zeroize::Zeroizing;
 use crate::config::Secret;
 use crate::domain::{RefreshClaims, SessionId, Username};
 
-/// No token of ours is longer.
+/// Maximum length of a token; longer input is rejected undecoded.
 const MAX_TOKEN_BYTES: usize = 512;
-/// The form of tokens; another one would have another number.
+/// Version of the token format.
 const FORM: u8 = 1;
-/// How many bytes name a key.
+/// Length of a key name in bytes.
 const KEY_NAME: usize = 4;
-/// How many bytes the MAC has (HMAC-SHA-256).
+/// Length of the MAC in bytes (HMAC-SHA-256).
 const MAC: usize = 32;
 
-/// Makes and recognises refresh tokens.
+/// Codec of refresh tokens.
 pub struct RefreshTokens {
     keys: Vec<Key>,
 }
@@ -35,12 +35,12 @@ struct Key {
 }
 
 impl RefreshTokens {
-    /// With the secrets of the settings, of which the first makes tokens. Last stands a key that is derived from the secret that
-    /// signs access tokens (HKDF, RFC 5869), where there is one: so it makes tokens where no secret is set, and what it has made
-    /// is recognised after one was.
+    /// Creates the codec from the configured secrets; the first one encodes. If access tokens are signed with a secret, a key
+    /// derived from that secret (HKDF, RFC 5869) comes last. It encodes tokens as long as `secrets` is empty, and still verifies
+    /// those tokens after a secret has been set.
     ///
     /// # Errors
-    /// A sentence where the cryptographic library fails.
+    /// A sentence if there is no key at all, or if the cryptographic library fails.
     pub fn new(secrets: &[Secret], signing: Option<&Secret>) -> Result<Self, &'static str> {
         let mut keys: Vec<_> = secrets
             .iter()
@@ -56,12 +56,12 @@ impl RefreshTokens {
             keys.push(Key::new(&*derived));
         }
         if keys.is_empty() {
-            return Err("REFRESH_SECRET: must be set beside JWT_KEYS");
+            return Err("REFRESH_SECRET: must be set if JWT_KEYS is set without JWT_SECRET");
         }
         Ok(Self { keys })
     }
 
-    /// Makes a token. The same claims make the same token for as long as the first key stays.
+    /// Encodes a token. The same claims give the same token as long as the first key stays the same.
     #[must_use]
     pub fn make(&self, claims: &RefreshClaims) -> String {
         let Some(key) = self.keys.first() else {
@@ -71,7 +71,7 @@ impl RefreshTokens {
         bytes.extend(key.name);
         bytes.extend(claims.sid.to_bits().to_be_bytes());
         bytes.extend(claims.number.to_be_bytes());
-        // The identity has a fixed length, and the name takes the rest.
+        // The user id has a fixed length; the name takes the rest.
         bytes.extend(claims.user.to_string().as_bytes());
         bytes.extend(claims.username.as_str().as_bytes());
         let mac = hmac::sign(&key.mac, &bytes);
@@ -79,7 +79,7 @@ impl RefreshTokens {
         BASE64_URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// What a token says; `None` for what we have not made.
+    /// Verifies the MAC of a token and returns its claims; `None` if the token was not issued here.
     #[must_use]
     pub fn recognise(&self, token: &str) -> Option<RefreshClaims> {
         if token.len() > MAX_TOKEN_BYTES {
@@ -115,7 +115,7 @@ impl Key {
     }
 }
 
-/// Shows no key.
+/// Shows the number of keys only: a key must not reach a log.
 impl std::fmt::Debug for RefreshTokens {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RefreshTokens")
@@ -203,7 +203,7 @@ mod tests {
                 .recognise(&token)
                 .is_none()
         );
-        // A secret that is set later makes tokens, and ends nobody's session.
+        // A secret that is set later encodes tokens, and sessions opened before stay open.
         let later = tokens(&["one"]);
         assert!(later.recognise(&token).is_some());
         assert!(derived("signing").recognise(&later.make(&claims)).is_none());
