@@ -1,9 +1,8 @@
-//! The backlog: revocations that were asked for and have not reached the feed.
+//! Retry queue: revocations that were requested and have not reached the feed.
 //!
-//! A revocation is decided in the user's slot and told to the feed afterwards. Where either step fails, the request is
-//! answered 503, and here the replica goes on: it decides again, which changes nothing where it was decided already, and
-//! tells the feed whatever lies in the user's outbox. A replica that dies meanwhile leaves what was decided in the outbox;
-//! the next verb on that user empties it.
+//! A revocation is committed in the user's slot and published afterwards. If either step fails, the request is answered with
+//! 503, and the replica retries here: it applies the command again, which is idempotent, and publishes the user's outbox. If
+//! the replica dies first, a committed revocation stays in the outbox, and the next command on that user publishes it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,24 +15,24 @@ use super::decision::Decision;
 use crate::domain::Username;
 use crate::store::{Redis, StoreError};
 
-/// Between two attempts, while Redis does not take them.
+/// Interval between two attempts after a failure.
 const PAUSE: Duration = Duration::from_millis(500);
-/// How many are remembered. A replica that is cut off for so long that there are more forgets the newest, and says so.
+/// Capacity of the queue. Beyond it, after a long outage, new tasks are dropped with a warning.
 const MOST: usize = 100_000;
 
-/// Something to be completed for a user.
+/// Revocation to complete for a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Task {
     pub(super) username: Username,
-    /// What was to be decided; `None` where that is done and only the outbox is left.
+    /// The command to apply; `None` if only the outbox is left to publish.
     pub(super) decision: Option<Decision>,
 }
 
-/// Takes note of what must be completed.
+/// Sending half of the queue.
 #[derive(Debug, Clone)]
 pub(super) struct Backlog(UnboundedSender<Task>);
 
-/// The other end, to be run once.
+/// Receiving half of the queue, to be run once.
 pub(super) struct Worker(UnboundedReceiver<Task>);
 
 pub(super) fn backlog() -> (Backlog, Worker) {
@@ -43,7 +42,7 @@ pub(super) fn backlog() -> (Backlog, Worker) {
 
 impl Backlog {
     pub(super) fn note(&self, task: Task) {
-        // Fails only while the process ends.
+        // Fails only during shutdown, when the worker is gone.
         self.0.send(task).ok();
     }
 }
@@ -68,7 +67,7 @@ impl Worker {
                 line.completed();
                 continue;
             }
-            // To the end of the line: one user whose slot does not answer must not keep the others waiting.
+            // To the end of the queue: a slot that does not answer must not delay the other users.
             line.tasks.push_back(task);
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -78,7 +77,7 @@ impl Worker {
     }
 }
 
-/// Those that wait. The log hears when the first has come and when the last has gone, not of each: in an outage they are many.
+/// Waiting tasks. Only the first task and the last completion are logged: an outage queues many.
 #[derive(Default)]
 struct Line {
     tasks: VecDeque<Task>,
@@ -90,12 +89,12 @@ impl Line {
     fn join(&mut self, task: Task) {
         if self.tasks.len() >= MOST {
             if self.forgotten == 0 {
-                warn!(event = "backlog_full", username = %task.username, "revocations are not remembered any more: say them again");
+                warn!(event = "backlog_full", username = %task.username, "retry queue full: new revocations are dropped; repeat those that were answered with 503");
             }
             self.forgotten += 1;
         } else if !self.tasks.contains(&task) {
             if self.tasks.is_empty() {
-                warn!(event = "backlog", username = %task.username, "revocations do not reach the feed; they are tried again until they do");
+                warn!(event = "backlog", username = %task.username, "revocations do not reach the feed; they are retried until they do");
             }
             self.tasks.push_back(task);
         }
@@ -111,7 +110,7 @@ impl Line {
             } = std::mem::take(self);
             info!(
                 event = "backlog_empty",
-                completed, forgotten, "all revocations that were left over have reached the feed"
+                completed, forgotten, "all queued revocations have reached the feed"
             );
         }
     }

@@ -1,8 +1,7 @@
-//! The follower: reads the feed on a connection of its own, again and again, and publishes what it saw.
+//! Feed consumer: reads the feed on a connection of its own in a loop, and publishes the view.
 //!
-//! It decides nothing by itself: what a page means is [`Reader`]'s business. Here is when to read (several times a window
-//! while requests come, once a second when none do, at once when somebody waits), what to do when Redis does not answer,
-//! and one log line whenever the state changes.
+//! [`Reader`] interprets the pages. This module decides when to read: several times a window while requests come, once a second
+//! when none do, at once when a request waits. It also reconnects when Redis does not answer, and logs every change of phase.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -25,24 +24,24 @@ use crate::config::RevocationConfig;
 use crate::domain::{Clock, SessionId, Uptime};
 use crate::store::{DEADLINE, Entry, HistoryId, Page, Redis, StoreError};
 
-/// How often the feed is read when nobody asks.
+/// Interval between two reads without requests.
 const IDLE: Duration = Duration::from_secs(1);
-/// For how long after the last request reads go on at full pace.
+/// Time after the last request in which reads go on at full rate.
 const BUSY: Duration = Duration::from_secs(10);
-/// Reads in one window under traffic.
+/// Number of reads in one window under traffic.
 const READS_PER_WINDOW: u32 = 3;
-/// How often the server is asked what it is.
+/// Interval between two inspections of the server.
 const INSPECT: Duration = Duration::from_secs(5);
-/// How often a part of the denylist is rid of what has expired.
+/// Interval between two evictions of expired entries from a part of the denylist.
 const TEND: Duration = Duration::from_secs(1);
-/// Entries put back at once.
+/// Maximum number of missing entries in one append.
 const BATCH: usize = 5000;
-/// How long the lock of those who put entries back is held without being renewed.
+/// Expiry of the repair lock if it is not renewed.
 const LOCK: Duration = Duration::from_secs(1);
-/// The longest pause between two attempts to reach Redis.
+/// Maximum pause between two attempts to reach Redis.
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
-/// Follows the feed for one replica.
+/// Feed consumer of one replica.
 pub(super) struct Follower {
     redis: Redis,
     config: RevocationConfig,
@@ -54,9 +53,9 @@ pub(super) struct Follower {
     reader: Reader,
     announcement: Announcement,
     turn: Turn,
-    /// What the feed has, while it is read from the start beside what is known.
+    /// Entries that the feed has; `Some` while the feed is read from its start to compare it with the denylist.
     in_feed: Option<Denylist>,
-    /// This replica's name among those who put entries back.
+    /// This replica's name as holder of the repair lock.
     name: String,
     server: Server,
 }
@@ -80,7 +79,7 @@ impl Follower {
         }
     }
 
-    /// Follows until told to stop.
+    /// Consumes the feed until `stop`.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let mut pause = Duration::from_millis(10);
         loop {
@@ -90,7 +89,7 @@ impl Follower {
                 Err(error) = self.follow() => error,
             };
             self.enter(Phase::Waiting(error.to_string()));
-            // A connection that has served for a while was no failed attempt.
+            // A connection that worked for a while was not a failed attempt: start again with the short pause.
             if self.clock.uptime().since(since) > Duration::from_secs(1) {
                 pause = Duration::from_millis(10);
             }
@@ -102,11 +101,11 @@ impl Follower {
         }
     }
 
-    /// Follows on one connection until that fails.
+    /// Consumes the feed on one connection until it fails.
     async fn follow(&mut self) -> Result<Infallible, StoreError> {
         let (mut feed, inspection) = self.redis.open_feed().await?;
         self.server.judge(&inspection, &self.redis)?;
-        // What the connection led to before may have been another server.
+        // The previous connection may have led to another server.
         self.announcement.lost();
         let now = self.clock.uptime();
         let (mut inspected, mut tended) = (now, now);
@@ -114,20 +113,20 @@ impl Follower {
         loop {
             let sent = self.clock.uptime();
             if self.announcement.is_due(sent) {
-                // Before the view counts: from now on every logout waits for a window as long as ours.
+                // Before the view counts: from now on every logout waits for a window at least as long as this one.
                 feed.announce(self.config.window).await?;
                 self.announcement.made(sent);
                 continue;
             }
             let page = feed.read(self.reader.last()).await?;
             if self.clock.uptime().since(sent) > DEADLINE {
-                // The machine or this process stood still meanwhile. Such a page would set our date wrong by half of that, and
-                // entries that have expired only by a wrong date would be forgotten.
+                // The machine or this process stood still in the meantime. Such a page would set the clock wrong by half of the
+                // pause, and by a wrong clock unexpired entries could be evicted.
                 continue;
             }
             self.server.watch_clock(self.clock.correct(page.time, sent));
             self.store(&page.entries);
-            // A replica that reads everything meets old entries; how late they come is of interest only when it follows.
+            // While the whole feed is read, its entries are old. Their age is a propagation delay only after that.
             if !self.reader.is_reading()
                 && let Some(age) = page.propagation()
             {
@@ -155,13 +154,13 @@ impl Follower {
                     self.enter(Phase::Reading);
                     self.begin_comparing();
                     jitter = true;
-                    // First: to announce where nobody has would end the settling that has just begun.
+                    // Announce first: an announcement in a history without any would end a settling that has just started.
                     feed.announce(self.config.window).await?;
                     feed.settle(&history).await?;
                 }
                 Next::Compare => {
                     self.compare();
-                    // It counts for this history only if it was made in it.
+                    // An announcement counts only in the history in which it was made.
                     self.announcement.lost();
                 }
                 Next::Reappend { left } => {
@@ -185,7 +184,7 @@ impl Follower {
         }
     }
 
-    /// Until the next read is due, or somebody waits for it.
+    /// Waits until the next read is due or a request demands it.
     async fn pause(&self, sent: Uptime) {
         let now = self.clock.uptime();
         let busy = now.since(self.view.last_asked()) < BUSY;
@@ -195,19 +194,19 @@ impl Follower {
             IDLE
         };
         let left = every.saturating_sub(now.since(sent));
-        // Running out is as good as being asked.
+        // A timeout and a demand both lead to the next read.
         tokio::time::timeout(left, self.view.demanded()).await.ok();
     }
 
-    /// From here on the feed is read from its start, beside what is known.
+    /// Starts to collect the feed's entries, to compare them with the denylist.
     fn begin_comparing(&mut self) {
         self.in_feed = (!self.denylist.is_empty()).then(Denylist::default);
     }
 
-    /// Looks for what is known here and was not in the feed.
+    /// Finds the entries that the denylist has and the feed has lost.
     fn compare(&mut self) {
         let now = self.clock.now();
-        // Where nothing was known there is nothing to compare.
+        // The denylist was empty: there is nothing to compare.
         let Some(in_feed) = self.in_feed.take() else {
             return;
         };
@@ -220,16 +219,17 @@ impl Follower {
         if lost > 0 {
             warn!(
                 event = "feed_lost_entries",
-                lost, "the feed has lost revocations that this replica knows; they are put back"
+                lost,
+                "the feed has lost revocations that this replica has; they are appended again"
             );
         }
     }
 
-    /// Puts a batch back, if it is this replica's turn or there is no time to wait for that; otherwise gives the one whose
-    /// turn it is some time.
+    /// Appends a batch of missing entries if this replica holds the repair lock or must bypass it; otherwise gives the holder some
+    /// time.
     async fn put_back(&mut self, jitter: bool, left: Duration) -> Result<(), StoreError> {
         if jitter {
-            // Then the feed is read to its end once more: by then another replica may have done it.
+            // The feed is read to its end once more after this: by then another replica may have appended the entries.
             tokio::time::sleep(Duration::from_millis(200).mul_f64(fraction())).await;
             return Ok(());
         }
@@ -250,12 +250,13 @@ impl Follower {
         Ok(())
     }
 
-    /// Whether a read of that history counts, or may begin its settling: only under a lease.
+    /// Returns whether a read of the page's history counts, or may start its settling. Both require the lease.
     fn may_count(&self, page: &Page, sent: Uptime) -> bool {
         self.redis.acknowledgements() == 0 || self.held.lets_count(&page.history, sent)
     }
 
-    /// Nothing vouches for this primary, or not for long enough. After a while it is found out anew which is the primary.
+    /// Waits for the lease. Fails if the wait gets long or the lease is held in another history: then the caller reconnects, which
+    /// looks up the primary again.
     async fn wait_for_lease(
         &self,
         history: &HistoryId,
@@ -285,14 +286,14 @@ impl Follower {
             return;
         }
         if let Some(why) = waiting {
-            warn!(event = "feed", phase = name, %why, "no view of the revocations: Redis cannot be read");
+            warn!(event = "feed", phase = name, %why, "feed cannot be read from Redis: the view of the revocations goes stale; retrying");
         } else {
             let entries = self.denylist.len();
             info!(
                 event = "feed",
                 phase = name,
                 entries,
-                "view of the revocations"
+                "feed consumer entered another phase"
             );
         }
     }
@@ -308,12 +309,12 @@ impl Follower {
     }
 }
 
-/// A random share of `pause`, at least half of it: replicas that failed together do not come back together.
+/// Returns a random share of `pause`, at least half of it: replicas that failed together must not retry together.
 fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(0.5 + 0.5 * fraction())
 }
 
-/// A random number from 0 to 1. Not for secrets.
+/// Returns a random number from 0 to 1. Not for secrets.
 fn fraction() -> f64 {
     let bits = SessionId::random().to_bits() & 0xFFFF;
     f64::from(u16::try_from(bits).unwrap_or(0)) / f64::from(u16::MAX)

@@ -1,5 +1,5 @@
-//! What runs in the background for [`Revocations`]: the follower, the heart, the backlog's worker, the
-//! trimmer, and the canaries.
+//! Background tasks of [`Revocations`]: the feed consumer, the lease renewer, the worker of the retry queue, the trimmer, and
+//! the canaries.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::heart::Heart;
 use super::trimmer::Trimmer;
 use crate::store::Redis;
 
-/// To be run beside the [`Revocations`] it was made with.
+/// Background tasks of one [`Revocations`].
 pub struct Following {
     follower: Follower,
     heart: Heart,
@@ -41,7 +41,7 @@ impl Following {
         }
     }
 
-    /// Follows the feed, keeps the lease and works off the backlog until told to stop.
+    /// Runs all tasks until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         tokio::join!(
             self.follower.run(stop.clone()),

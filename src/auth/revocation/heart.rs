@@ -1,4 +1,4 @@
-//! The heart: sends the beats that hold the lease, on a connection of its own.
+//! Lease renewer: sends the heartbeats that hold the lease, on a connection of its own.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,10 +11,10 @@ use super::lease::{BEAT, Lease};
 use crate::domain::{Clock, Uptime};
 use crate::store::{Beats, HistoryId, Redis, StoreError};
 
-/// How soon a beat that failed is sent again.
+/// Delay before a failed heartbeat is sent again.
 const AGAIN: Duration = Duration::from_millis(100);
 
-/// The lease, as the heart and the follower share it.
+/// Lease, shared by the renewer and the feed consumer.
 #[derive(Debug, Default)]
 pub(super) struct Held {
     lease: Mutex<Lease>,
@@ -22,22 +22,22 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// Whether a read sent at `sent` that shows `history` may count.
+    /// Returns whether a read of `history` sent at `sent` may count.
     pub(super) fn lets_count(&self, history: &HistoryId, sent: Uptime) -> bool {
         self.lease().holds(history, sent)
     }
 
-    /// Whether the primary is another by now than the one that shows `history`.
+    /// Returns whether the lease is held in another history: then `history` comes from a primary that was replaced.
     pub(super) fn is_elsewhere(&self, history: &HistoryId, now: Uptime) -> bool {
         self.lease().is_elsewhere(history, now)
     }
 
-    /// Whether there is one at `now`.
+    /// Returns whether the lease is held at `now`.
     pub(super) fn is_held(&self, now: Uptime) -> bool {
         self.lease().is_held(now)
     }
 
-    /// Resolves with the next beat that is acknowledged.
+    /// Resolves when the next heartbeat is acknowledged.
     pub(super) async fn beaten(&self) {
         self.beaten.notified().await;
     }
@@ -47,7 +47,7 @@ impl Held {
     }
 }
 
-/// Sends beats for one replica.
+/// Sender of the heartbeats of one replica.
 pub(super) struct Heart {
     pub(super) redis: Redis,
     pub(super) clock: Clock,
@@ -55,7 +55,7 @@ pub(super) struct Heart {
 }
 
 impl Heart {
-    /// Beats until told to stop; never where no acknowledgements are asked for.
+    /// Sends heartbeats until `stop`; none if no acknowledgements are required.
     pub(super) async fn run(self, stop: CancellationToken) {
         if self.redis.acknowledgements() == 0 {
             return;
@@ -76,11 +76,11 @@ impl Heart {
                 said_held = held;
                 match &failure {
                     Some(why) if !held => {
-                        warn!(event = "lease", held, %why, "nothing vouches for the primary: it may have been replaced");
+                        warn!(event = "lease", held, %why, "lease on the primary lost: Redis replicas acknowledge no heartbeat, the primary may have been replaced");
                     }
                     _ => info!(
                         event = "lease",
-                        held, "replicas of Redis vouch for the primary"
+                        held, "lease on the primary held: Redis replicas acknowledge heartbeats"
                     ),
                 }
             }
@@ -103,7 +103,7 @@ impl Heart {
         let Some(open) = beats else {
             return Ok(());
         };
-        // Dated by when the round began: connecting only makes it older.
+        // Dated by the start of the round: a slow connect makes the heartbeat older, never younger.
         let history = open.beat().await?;
         self.held.lease().acknowledged(history, sent);
         self.held.beaten.notify_waiters();

@@ -1,15 +1,15 @@
-//! What a replica may conclude from the pages it reads: the protocol's state machine, without any input or output.
+//! State machine of the feed protocol: the conclusions that a replica may draw from a page, without any I/O.
 //!
-//! A page tells which history it belongs to and how many entries that history has ever had. As long as the history stays the
-//! same and the count grows by exactly what was received, nothing is missing. Anything else is a *discontinuity*: a restart,
-//! a failover, a `FLUSHALL`, a deleted key. Then the whole feed is read again, what this replica knows and the feed lacks is
-//! put back, and everybody is given time to do the same, before a view counts again.
+//! A page carries its history and the number of entries that this history has ever had. As long as the history stays the same
+//! and the count grows by exactly the entries received, none is missing. Anything else is a *discontinuity*: a restart, a
+//! failover, a `FLUSHALL`, a deleted key. Then the whole feed is read again, the entries that this replica has and the feed
+//! has lost are appended again, and all replicas get time to do the same before a view counts again.
 //!
 //! ```text
-//!            settle                    lacks entries            younger than the delay
-//!  start ──► Reading ──── at the end ──► Reappending ── none ──► Settling ── old enough ──► Fresh ─┐
-//!              ▲                                                                                   │
-//!              └────────────── discontinuity, from wherever ───────────────────────────────────────┘
+//!            settle                    entries missing          settling time not over
+//!  start ──► Reading ──── at the end ──► Reappending ── none ──► Settling ──── over ────► Fresh ─┐
+//!              ▲                                                                                 │
+//!              └───────────────────── discontinuity, from any state ─────────────────────────────┘
 //! ```
 
 use std::cmp::Reverse;
@@ -20,61 +20,61 @@ use super::denylist::Subject;
 use crate::domain::Timestamp;
 use crate::store::{Entry, HistoryId, Page};
 
-/// Follows the feed page by page.
+/// State of this replica's reading of the feed.
 #[derive(Debug)]
 pub struct Reader {
-    /// Whether no other replica can know this Redis: then a history counts without having settled.
+    /// True if no other replica can use this Redis: then a history counts without settling.
     alone: bool,
     state: State,
 }
 
 #[derive(Debug)]
 enum State {
-    /// Reads everything, from the start.
+    /// Reads the whole feed, from its start.
     Reading(Option<Position>),
-    /// Has read everything; follows what comes.
+    /// Has read the whole feed; follows new entries.
     Following {
         position: Position,
-        /// What this replica knows and the feed lacks.
+        /// Entries that this replica has and the feed has lost.
         lacking: HashMap<Subject, Entry>,
     },
 }
 
-/// Where in which history.
+/// Position in a history.
 #[derive(Debug, Clone)]
 struct Position {
     history: HistoryId,
     settled: Timestamp,
     /// The last entry received.
     last: String,
-    /// How many entries the history had when the last of them was received.
+    /// Number of entries that the history had ever had at `last`.
     counted: u64,
 }
 
-/// What to do after a page.
+/// Action that a page requires.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
-    /// Nothing follows this page, and nothing is missing: the view is as of when this page was asked for.
+    /// The feed is read to its end and no entry is missing: publish the view, dated by when this page was requested.
     Fresh,
-    /// More follows: read on at once.
+    /// More entries follow: read on at once.
     More,
-    /// The pages so far do not fit together: everything is read again, from the start.
+    /// Discontinuity: read the whole feed again, from its start.
     Restart,
-    /// Nobody has settled this history: begin that, then read on.
+    /// No replica has started to settle this history: start it, then read on.
     Settle(HistoryId),
-    /// Everything has been read. Say which of what is known the feed lacks, by [`Reader::lacks`].
+    /// The whole feed has been read. Call [`Reader::lacks`] with the entries that it has lost.
     Compare,
-    /// Put back what is lacking, then read on.
+    /// Append the missing entries again, then read on.
     Reappend {
-        /// How long the history still settles.
+        /// Rest of the settling time.
         left: Duration,
     },
-    /// Read on until the history has been settled long enough.
+    /// Read on until the settling time is over.
     Settling,
 }
 
 impl Reader {
-    /// A reader that has read nothing. A Redis that no other replica can know needs no settling.
+    /// Creates the state before the first read. With `alone`, no other replica can use this Redis, and no settling is needed.
     #[must_use]
     pub fn new(alone: bool) -> Self {
         Self {
@@ -83,7 +83,7 @@ impl Reader {
         }
     }
 
-    /// The id after which to read.
+    /// Returns the id of the last entry: the next read starts after it.
     #[must_use]
     pub fn last(&self) -> &str {
         match &self.state {
@@ -92,13 +92,13 @@ impl Reader {
         }
     }
 
-    /// Whether everything is being read, from the start.
+    /// Returns whether the whole feed is being read.
     #[must_use]
     pub fn is_reading(&self) -> bool {
         matches!(self.state, State::Reading(_))
     }
 
-    /// What is to be put back, after [`Next::Reappend`].
+    /// Returns the missing entries, to append after [`Next::Reappend`].
     pub fn lacking(&self) -> impl Iterator<Item = &Entry> {
         let lacking = match &self.state {
             State::Following { lacking, .. } => Some(lacking.values()),
@@ -107,7 +107,7 @@ impl Reader {
         lacking.into_iter().flatten()
     }
 
-    /// Of what is to be put back, the latest revocations: others may not have read them yet.
+    /// Returns up to `count` of the missing entries: the latest revocations, which other replicas may not have read.
     #[must_use]
     pub fn latest_lacking(&self, count: usize) -> Vec<Entry> {
         let mut latest: Vec<_> = self.lacking().collect();
@@ -115,15 +115,15 @@ impl Reader {
         latest.into_iter().take(count).cloned().collect()
     }
 
-    /// Tells what this replica knows and the feed lacks, after [`Next::Compare`]. The read that found the end does not count
-    /// as a view; the next one may.
+    /// Records the entries that this replica has and the feed has lost, after [`Next::Compare`]. The read that found the end
+    /// does not count as a view; the next one may.
     pub fn lacks(&mut self, entries: impl Iterator<Item = Entry>) {
         if let State::Following { lacking, .. } = &mut self.state {
             lacking.extend(entries.map(|entry| (Subject::of(&entry), entry)));
         }
     }
 
-    /// Takes the next page. Its entries have been stored already.
+    /// Processes the next page, whose entries must be stored already.
     pub fn take(&mut self, page: &Page) -> Next {
         let Some((added, settled)) = page.added.zip(page.settled) else {
             self.state = State::Reading(None);
@@ -138,7 +138,7 @@ impl Reader {
         };
         match &mut self.state {
             State::Reading(position) => {
-                // Before the end the count says nothing: the head of the feed may have been trimmed.
+                // Before the end of the feed the count is no check: the feed's head may have been trimmed.
                 let fits =
                     |before: &Position| before.continues(page, settled) && added >= before.counted;
                 if !position.as_ref().is_none_or(fits) {
@@ -180,7 +180,7 @@ impl Reader {
                 } else if !lacking.is_empty() {
                     Next::Reappend { left }
                 } else if page.reappending || !left.is_zero() {
-                    // However long it takes to put everything back: nobody answers before it is done.
+                    // No replica may answer before all entries are appended again, however long that takes.
                     Next::Settling
                 } else {
                     Next::Fresh

@@ -1,7 +1,7 @@
-//! Making revocations: how what is decided gets to the feed, and when it holds everywhere.
+//! Publishing of revocations: from the commit in the user's slot to the moment when they are in effect on every replica.
 //!
-//! Every change that takes tokens away goes the same way: decide it, append what lies in the outbox, apply it here, wait for
-//! the window. What does not get through is left to the backlog.
+//! Every change that revokes tokens takes the same steps: commit it, apply the outbox to this replica's denylist, append it to
+//! the feed, wait for the window. A change that fails on the way goes to the retry queue.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,24 +17,24 @@ use crate::auth::{Failure, Unavailable};
 use crate::domain::{AccessClaims, SessionId, Timestamp, Username};
 use crate::store::{Change, Decided, Entry, MARGIN, Seen, SessionEntry, StoreError};
 
-/// The task of a revocation has ended before it was done.
+/// The task of a revocation ended before it was done.
 const CUT_SHORT: Failure = Failure::Internal("a revocation was cut short");
 
-/// What became of ending all sessions of a user.
+/// Outcome of ending all sessions of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// They have ended, the acting one too.
+    /// All sessions have ended, the calling one too.
     All,
-    /// The acting session has ended meanwhile, or the account is gone; nothing was changed.
+    /// The calling session has ended in the meantime, or the account is gone; nothing was changed.
     ActingSessionGone,
 }
 
 impl Revocations {
-    /// Revokes a session. When this has returned `Ok`, no replica accepts any of its tokens. When it has not, this replica
-    /// refuses them all the same, and goes on trying to tell the others for as long as it lives.
+    /// Revokes a session. Once this has returned `Ok`, no replica accepts any of its tokens. After an error this replica rejects
+    /// them all the same, and for as long as it runs it retries to publish the revocation.
     ///
     /// # Errors
-    /// Where the feed could not be told in time. It is safe to call this again.
+    /// If the entry could not be published in time. It is safe to call this again.
     pub async fn revoke_session(
         self: &Arc<Self>,
         claims: &AccessClaims,
@@ -57,18 +57,18 @@ impl Revocations {
             token_expires,
             access_ttl,
         };
-        // Logouts of one session at the same time are one logout, and one that was acknowledged need not be told again:
-        // otherwise a single token could fill the feed.
+        // Concurrent logouts of one session are published once, and an acknowledged one is not published again: otherwise a
+        // single token could fill the feed.
         let acknowledge = async { self.carry_out(username, decision).await.map(|_| ()) };
         self.acknowledged
             .get_or_insert_async(&sid, acknowledge)
             .await
     }
 
-    /// Revokes a session of which no token is at hand. As [`revoke_session`](Self::revoke_session) otherwise.
+    /// Revokes a session without one of its tokens. Otherwise like [`revoke_session`](Self::revoke_session).
     ///
     /// # Errors
-    /// Where the feed could not be told in time. It is safe to call this again.
+    /// If the entry could not be published in time. It is safe to call this again.
     pub async fn revoke_session_of(
         self: &Arc<Self>,
         username: &Username,
@@ -77,18 +77,18 @@ impl Revocations {
     ) -> Result<(), Failure> {
         let decision = Decision::Revoke {
             sid,
-            // The record knows when the last one expires, and one that is issued now expires in a lifetime.
+            // The session record holds the expiry of its last token; a token issued now expires after one `access_ttl`.
             token_expires: self.clock.now(),
             access_ttl,
         };
         self.carry_out(username.clone(), decision).await.map(|_| ())
     }
 
-    /// Ends all sessions of the token's user. When this has returned [`Ended::All`], no replica accepts any token that was
-    /// issued before; when [`Ended::ActingSessionGone`], none accepts the token at hand.
+    /// Ends all sessions of the token's user. Once this has returned [`Ended::All`], no replica accepts any token that was
+    /// issued before; after [`Ended::ActingSessionGone`], no replica accepts the caller's token.
     ///
     /// # Errors
-    /// Where the feed could not be told in time; the replica goes on trying.
+    /// If the entry could not be published in time; the replica keeps trying.
     pub async fn end_all_sessions(
         self: &Arc<Self>,
         claims: &AccessClaims,
@@ -107,11 +107,11 @@ impl Revocations {
         })
     }
 
-    /// Changes an account, unless it is no longer as it was seen. When this has returned `Ok`, either way, no replica accepts
-    /// a token that any change up to then has refused.
+    /// Changes an account and returns `true`, or returns `false` if the account no longer matches `seen`. After `Ok` of either
+    /// value, no replica accepts a token that any earlier change has revoked.
     ///
     /// # Errors
-    /// Where the feed could not be told in time; the replica goes on trying.
+    /// If the entry could not be published in time; the replica keeps trying.
     pub async fn change_user(
         self: &Arc<Self>,
         username: &Username,
@@ -127,13 +127,13 @@ impl Revocations {
         self.carry_out(username.clone(), decision).await
     }
 
-    /// Decides, tells the feed, and waits until it holds everywhere: the way of every change that takes tokens away. `false`
-    /// where it may not be decided.
+    /// Commits a command, publishes it, and waits until it is in effect on every replica. Returns `false` if the command's
+    /// precondition failed.
     ///
-    /// A refusal goes the same way. It tells the caller that his session has ended; what has ended it may lie in the outbox
-    /// still, or was appended a moment ago, and a replica that says so must not accept the token after that.
+    /// A failed precondition takes the same steps. It tells the caller that the session has ended; the change that ended it may
+    /// still lie in the outbox, or was appended a moment ago, and after this response no replica may accept the token.
     ///
-    /// On a task of its own: a client that hangs up must not leave it half done.
+    /// Runs on a task of its own: a client that disconnects must not leave the command half done.
     async fn carry_out(
         self: &Arc<Self>,
         username: Username,
@@ -151,12 +151,12 @@ impl Revocations {
         self.begin(task, decided).await.unwrap_or(Err(CUT_SHORT))
     }
 
-    /// Carries out a verb that takes tokens away beside what else it does, and cannot be decided again: what it has left in
-    /// the outbox is told to the feed and waited for before its outcome is returned. On a task of its own, too.
+    /// Runs a command that revokes tokens as a side effect and must not be repeated. Publishes the outbox that it left, and waits
+    /// until that is in effect, before the command's outcome is returned. Runs on a task of its own, too.
     ///
     /// # Errors
-    /// Where the store could not answer or the feed could not be told in time; it may have been decided all the same, and then
-    /// the replica goes on trying to tell the others.
+    /// If the store does not answer, or the outbox could not be published in time. The command may be committed all the same; the
+    /// replica then keeps trying to publish it.
     pub async fn carry<T: Send + 'static>(
         self: &Arc<Self>,
         username: Username,
@@ -194,10 +194,10 @@ impl Revocations {
         self.under_way.spawn(work)
     }
 
-    /// Appends what was found in a user's outbox by another verb, before that is answered.
+    /// Publishes a user's outbox that another command found, before that command is answered. Does nothing if it is empty.
     ///
     /// # Errors
-    /// Where the feed could not be told in time; the backlog goes on.
+    /// If the entries could not be published in time; the retry queue keeps trying.
     pub async fn flush(&self, name: &Username, outbox: Vec<Entry>) -> Result<(), Failure> {
         if outbox.is_empty() {
             return Ok(());
@@ -205,11 +205,12 @@ impl Revocations {
         self.before_refusing(name, outbox).await
     }
 
-    /// Does what must have been done before anybody hears that a session has ended: what has ended it may lie in the outbox
-    /// still, or was appended a moment ago, and no replica may accept the session's tokens after that.
+    /// Publishes a user's outbox and waits a window, even if the outbox is empty. Required before a client learns that a session
+    /// has ended: the change that ended it may still lie in the outbox, or was appended a moment ago, and after the response no
+    /// replica may accept the session's tokens.
     ///
     /// # Errors
-    /// Where the feed could not be told in time; the backlog goes on.
+    /// If the entries could not be published in time; the retry queue keeps trying.
     pub async fn before_refusing(
         &self,
         name: &Username,
@@ -230,8 +231,8 @@ impl Revocations {
         }
     }
 
-    /// Appends entries, applies them here, clears them from the outbox, and tells how long to wait before they hold
-    /// everywhere.
+    /// Applies entries to this replica, appends them to the feed, and clears them from the outbox. Returns how long to wait until
+    /// they are in effect on every replica.
     async fn tell(&self, name: &Username, entries: &[Entry]) -> Result<Duration, StoreError> {
         let now = self.clock.now();
         for entry in entries {
@@ -239,7 +240,7 @@ impl Revocations {
         }
         let announced = self.redis.append(entries).await?;
         self.appended.notify_one();
-        // The feed has them; that the outbox still does costs nobody anything but a second append.
+        // The feed has the entries; leaving them in the outbox costs a second append and no correctness.
         if !entries.is_empty() && self.redis.acknowledge(name, entries).await.is_err() {
             self.backlog.note(Task {
                 username: name.clone(),
@@ -254,7 +255,7 @@ impl Revocations {
         Failure::Unavailable(why)
     }
 
-    /// Waits for revocations under way.
+    /// Waits for running revocations.
     pub async fn finish(&self) {
         self.under_way.close();
         self.under_way.wait().await;

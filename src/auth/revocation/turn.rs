@@ -1,36 +1,36 @@
-//! Whose turn it is to put lost entries back: a lock keeps a hundred replicas from doing it all at once, and nobody's safety
-//! may depend on it.
+//! Bypass of the repair lock. The lock keeps a hundred replicas from appending lost entries all at once; the guarantee of
+//! revocation must not depend on it.
 //!
-//! A holder that is slow, or puts back other entries than ours, or stops, would hold up what this replica alone knows until
-//! the history has settled without it. So shortly before that a replica to whose entries nothing happens puts some back
-//! without the lock: the latest revocations, which are those that nobody else may know.
+//! A lock holder that is slow, appends other entries, or stops could keep out entries that only this replica has, until the
+//! history has settled without them. Shortly before that, a replica whose missing entries make no progress appends some of
+//! them without the lock: the latest revocations, which other replicas may not have read.
 
 use std::time::Duration;
 
 use crate::domain::Uptime;
 
-/// From when before the end of the settling nobody waits for the lock any longer.
+/// Time before the end of the settling from which the lock may be bypassed.
 const LAST_CALL: Duration = Duration::from_secs(1);
-/// For how long nothing happens to the entries until then.
+/// Time without progress after which the lock may be bypassed.
 const STALLED: Duration = Duration::from_millis(250);
 
-/// How many entries are put back at once without the lock.
+/// Maximum number of entries in a batch that is appended without the lock.
 pub const WITHOUT_LOCK: usize = 100;
 
-/// What became of this replica's entries while it waited for the lock.
+/// Progress of this replica's missing entries while it waits for the lock.
 #[derive(Debug, Default)]
 pub struct Turn(Option<Waited>);
 
 #[derive(Debug)]
 struct Waited {
-    /// How many entries were lacking when that last changed.
+    /// Number of missing entries at its last change.
     lacking: usize,
     since: Uptime,
 }
 
 impl Turn {
-    /// Whether a replica that lacks so many entries and does not get the lock goes ahead without it. `left` is how long the
-    /// history still settles.
+    /// Returns whether to go ahead without the lock. `lacking` is the number of missing entries, and `left` the rest of the
+    /// settling time.
     pub fn cannot_wait(&mut self, lacking: usize, left: Duration, now: Uptime) -> bool {
         match &self.0 {
             Some(waited) if waited.lacking == lacking => {
