@@ -1,4 +1,4 @@
-//! Accounts: registering one, looking at one's own, and deleting it.
+//! Accounts: registration, and reading and deleting the caller's own account.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::domain::{
 };
 use crate::store::{self, Change, Redis, Registered, Seen, User};
 
-/// Registers users and finds them again.
+/// Service that registers, reads and deletes accounts.
 #[derive(Debug)]
 pub struct Accounts {
     pub(super) redis: Redis,
@@ -20,39 +20,39 @@ pub struct Accounts {
     pub(super) throttle: Arc<Throttle>,
 }
 
-/// What became of a registration.
+/// Outcome of a registration.
 #[derive(Debug)]
 pub enum Registration {
-    /// The account exists.
+    /// The account was created.
     Registered(NewUser),
-    /// Somebody has the name.
+    /// Another account has the name.
     NameTaken,
 }
 
-/// What became of deleting an own account.
+/// Outcome of a user's deletion of their own account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deletion {
-    /// It is gone, and so are all of its sessions.
+    /// The account is gone, and so are all of its sessions.
     Deleted,
     /// The password is wrong; nothing was changed.
     WrongPassword,
-    /// The acting session has ended, or the account has changed or gone meanwhile; nothing was changed.
+    /// The calling session has ended, or the account has changed or is gone; nothing was changed.
     ActingSessionGone,
 }
 
-/// A user who was just registered.
+/// User that was just registered.
 #[derive(Debug)]
 pub struct NewUser {
-    /// Identity.
+    /// The id.
     pub id: UserId,
-    /// Name.
+    /// The name.
     pub username: Username,
-    /// When.
+    /// Time of the registration.
     pub created: Timestamp,
 }
 
 impl Accounts {
-    /// Registers accounts in `redis`.
+    /// Creates the service for the accounts in `redis`.
     #[must_use]
     pub fn new(
         redis: Redis,
@@ -71,7 +71,7 @@ impl Accounts {
     /// Registers a user whose name and password follow the rules.
     ///
     /// # Errors
-    /// Where the hash or the store could not answer. The account may exist then; the same registration again says so.
+    /// If a rate limit is reached, or hashing or the store fails. The account may exist then; repeating the registration shows it.
     pub async fn register(
         &self,
         from: Option<Network>,
@@ -98,7 +98,7 @@ impl Accounts {
             && let Some(taken) = self.redis.find_user(&username).await?
             && self.revocations.repair(&taken).await?
         {
-            // By an account that was deleted, perhaps, which a failover has brought back.
+            // The name may belong to a deleted account that a failover has restored.
             registered = self.redis.register_user(&new).await?;
         }
         match registered {
@@ -114,20 +114,20 @@ impl Accounts {
         }
     }
 
-    /// The account that a token speaks of; `None` where it is gone, also where its name belongs to somebody else by now.
+    /// Returns the account of a token; `None` if it is gone, even if a new account has the same name.
     ///
     /// # Errors
-    /// Where the store could not answer.
+    /// If the store does not answer.
     pub async fn of(&self, claims: &AccessClaims) -> Result<Option<User>, Failure> {
         let user = self.redis.find_user(&claims.username).await?;
         Ok(user.filter(|user| user.id == claims.sub))
     }
 
-    /// Deletes the account that a token speaks of, if its password is right. Once this has returned [`Deletion::Deleted`], no
-    /// replica accepts any of its tokens, and whoever registers the name has another account.
+    /// Deletes the account of a token if the password is right. Once this has returned [`Deletion::Deleted`], no replica accepts
+    /// any of its tokens, and registering the name creates another account.
     ///
     /// # Errors
-    /// Where the throttle, the hash or the store could not answer.
+    /// If a rate limit is reached, or hashing or the store fails.
     pub async fn delete(
         &self,
         claims: &AccessClaims,
@@ -146,7 +146,7 @@ impl Accounts {
         });
         let checked = self.throttle.password(asker, check).await?;
         let Some(user) = user else {
-            // The same deletion, decided before and not yet told, must hold before anybody hears that it is done.
+            // An earlier deletion that is committed but not yet published must be in effect before the client learns of it.
             let outbox = self.redis.outbox(&claims.username).await?;
             self.revocations.flush(&claims.username, outbox).await?;
             return Ok(Deletion::ActingSessionGone);

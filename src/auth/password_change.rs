@@ -1,7 +1,7 @@
-//! Changing one's password: whoever has learned the old one is out when that is answered.
+//! Password change: once it is answered, an attacker who knows the old password is logged out.
 //!
-//! The current password is asked for, so that a token that was left lying around does not suffice. All other sessions end;
-//! the one that asks goes on with new tokens, because those it had are refused like all earlier ones.
+//! The current password is required, so that a stolen token is not enough. All other sessions end. The calling session goes on
+//! with new tokens, because its old ones are rejected like all that were issued before.
 
 use super::passwords::Checked;
 use super::sessions::{NewSession, Sessions};
@@ -10,27 +10,27 @@ use super::{Failure, Unavailable};
 use crate::domain::{AccessClaims, Guess, Password, PasswordRule, RefreshClaims};
 use crate::store::{ChangePassword, Successor, Written};
 
-/// How often it is tried where a login hashes the same password anew meanwhile.
+/// Maximum number of attempts if concurrent logins rehash the same password.
 const ATTEMPTS: usize = 3;
 
-/// What became of changing a password.
+/// Outcome of a password change.
 #[derive(Debug)]
 pub enum PasswordChange {
-    /// It is the new one. No replica accepts any token that was issued before; here are new ones for this session.
+    /// The password is changed. No replica accepts any token that was issued before; holds new ones for this session.
     Changed(NewSession),
     /// The current password is wrong.
     Wrong,
     /// The new password breaks a rule.
     Breaks(PasswordRule),
-    /// The session that asks has ended, or the account is gone.
+    /// The calling session has ended, or the account is gone.
     SessionGone,
 }
 
 impl Sessions {
-    /// Changes the password of the token's user. A current password that nobody can have is `None`.
+    /// Changes the password of the token's user. A `current` of `None` stands for input that no account can have as its password.
     ///
     /// # Errors
-    /// Where a hash or the store could not answer in time. The password may be the new one then.
+    /// If a rate limit is reached, or hashing or the store does not finish in time. The password may be changed then.
     pub async fn change_password(
         &self,
         claims: &AccessClaims,
@@ -76,7 +76,7 @@ impl Sessions {
         Err(Failure::Unavailable(Unavailable::Deadline))
     }
 
-    /// The session that has changed the password goes on.
+    /// Issues new tokens for the session that has changed the password.
     async fn go_on(
         &self,
         claims: &AccessClaims,

@@ -1,8 +1,8 @@
-//! Keeping a session open: a refresh token is traded for new tokens, once.
+//! Refresh token rotation: each refresh token is exchanged for new tokens once.
 //!
-//! Whoever presents a token that was traded already is either its owner, whose answer got lost or who has two tabs, or
-//! somebody who has a copy. For a short while after the trade he gets the same successor again; later the session ends, for
-//! owner and thief alike (RFC 9700 §4.14.2).
+//! A token that is presented a second time comes either from its owner, who lost the response or has two tabs open, or from
+//! an attacker with a copy. During a short grace period after the rotation the same new token is returned again. After that a
+//! reuse ends the session, for owner and attacker alike (RFC 9700 §4.14.2).
 
 use super::Failure;
 use super::sessions::{NewSession, Sessions};
@@ -10,23 +10,23 @@ use super::tokens::Grant;
 use crate::domain::RefreshClaims;
 use crate::store::{Rotate, Rotated, Rotation, Succession, Successor};
 
-/// What became of a refresh token.
+/// Outcome of a refresh.
 #[derive(Debug)]
 pub enum Refreshed {
-    /// Here are new tokens.
+    /// New tokens of the session.
     New(NewSession, Succession),
-    /// It was traded long ago. The session has ended: no replica accepts any of its tokens.
+    /// The token was rotated before and its grace period is over. The session is revoked: no replica accepts any of its tokens.
     Reused(RefreshClaims),
-    /// It is not ours, has expired, or its session has ended.
+    /// The token was not issued here, has expired, or its session has ended.
     Refused,
 }
 
 impl Sessions {
-    /// Trades a refresh token for new tokens of the same session. Roles are those of the account at this moment.
+    /// Exchanges a refresh token for new tokens of the same session. Roles are those of the account at this moment.
     ///
     /// # Errors
-    /// Where Redis could not answer in time. It may have been traded all the same; the same token gives the same successor
-    /// within the grace.
+    /// If Redis does not answer in time. The token may have been rotated all the same; within the grace period the same token
+    /// returns the same new one.
     pub async fn refresh(&self, token: &str) -> Result<Refreshed, Failure> {
         let Some(claims) = self.refresh_tokens.recognise(token) else {
             return Ok(Refreshed::Refused);

@@ -1,4 +1,4 @@
-//! Sessions: a login opens one, a logout revokes it. How one is kept open is told in `refresh`.
+//! Sessions: a login opens one, a logout revokes it. The module `refresh` keeps one open.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::domain::{
 };
 use crate::store::{OpenSession, Opened, Redis, SessionRecord, User};
 
-/// Opens, checks and revokes sessions.
+/// Service that opens, checks and revokes sessions.
 #[derive(Debug)]
 pub struct Sessions {
     pub(super) redis: Redis,
@@ -28,45 +28,45 @@ pub struct Sessions {
     pub(super) throttle: Arc<Throttle>,
 }
 
-/// How long sessions last.
+/// Limits on the lifetime of a session.
 #[derive(Debug, Clone, Copy)]
 pub struct Lifetimes {
-    /// Without a refresh.
+    /// Lifetime without a refresh.
     pub idle: Duration,
-    /// At most.
+    /// Maximum age.
     pub longest: Duration,
-    /// How long a traded refresh token still has the same successor.
+    /// Time after a rotation in which the old refresh token still returns the same new one.
     pub grace: Duration,
 }
 
-/// What became of a login.
+/// Outcome of a login.
 #[derive(Debug)]
 pub enum Login {
-    /// A session is open.
+    /// A session was opened.
     In(NewSession),
-    /// Wrong name or wrong password, or a disabled account: nobody is told which.
+    /// Wrong name or wrong password, or a disabled account. The client is not told which.
     Refused,
 }
 
-/// The tokens of a session that was just opened or refreshed.
+/// Tokens of a session that was just opened or refreshed.
 #[derive(Debug)]
 pub struct NewSession {
-    /// Its access token.
+    /// The access token.
     pub token: String,
     /// Lifetime of the access token in whole seconds.
     pub expires_in: u64,
-    /// Its refresh token.
+    /// The refresh token.
     pub refresh_token: String,
     /// Lifetime of the refresh token in whole seconds.
     pub refresh_expires_in: u64,
     /// The name of the account.
     pub username: Username,
-    /// Whose it is.
+    /// The user the session belongs to.
     pub user: UserId,
 }
 
 impl Sessions {
-    /// Keeps sessions in `redis`.
+    /// Creates the service for the sessions in `redis`.
     #[must_use]
     pub fn new(
         redis: Redis,
@@ -87,11 +87,11 @@ impl Sessions {
         }
     }
 
-    /// Logs in. Every refusal takes as long as checking one password. `None` stands for a name or a password that nobody can
-    /// have.
+    /// Logs a user in. Every rejection takes as long as checking one password. A `username` of `None` stands for a name or a
+    /// password that no account can have.
     ///
     /// # Errors
-    /// Where the hash or the store could not answer.
+    /// If hashing or the store fails, or a rate limit is reached.
     pub async fn log_in(
         &self,
         guess: Guess,
@@ -120,7 +120,7 @@ impl Sessions {
             Checked::Valid => {}
             Checked::ValidNeedsRehash(new) => {
                 if let Some(user) = &user {
-                    // Somebody else's change of the password is newer than our rehash: then nothing is written.
+                    // If a concurrent request has changed the password, that is newer than this rehash and nothing is written.
                     self.redis.replace_password(user, &new).await?;
                 }
             }
@@ -131,7 +131,7 @@ impl Sessions {
         }
     }
 
-    /// Opens a session for a user whose password was verified.
+    /// Opens a session for a user whose password is verified.
     async fn open(&self, user: &User, origin: &Origin) -> Result<Login, Failure> {
         let open = OpenSession {
             user,
@@ -178,8 +178,8 @@ impl Sessions {
         Ok(session.map_or(Login::Refused, Login::In))
     }
 
-    /// Makes the tokens of a session, unless it was revoked meanwhile. A hash may lie between the look at the user and here,
-    /// and a loss of data between the two stores: what the feed has said meanwhile counts.
+    /// Issues the tokens of a session, unless it is revoked. Hashing takes time, and Redis may lose data between two commands:
+    /// check the revocations once more.
     pub(super) async fn hand_out(
         &self,
         grant: Grant,
@@ -204,10 +204,10 @@ impl Sessions {
         }))
     }
 
-    /// What a token says, if it is valid and its session stands. Costs no round trip.
+    /// Returns the claims of a token if it is valid and its session is not revoked. Costs no round trip.
     ///
     /// # Errors
-    /// Where no view of the revocations is fresh enough and none came in time.
+    /// If no fresh view of the revocations came in time.
     pub async fn authenticate(
         &self,
         token: &str,
@@ -226,8 +226,8 @@ impl Sessions {
         }
     }
 
-    /// What a token says, if it is valid, whether or not its session stands. For a logout alone: whoever repeats one that was
-    /// not acknowledged holds a token that this replica refuses already.
+    /// Returns the claims of a token if it is valid, even if its session is revoked. Only for a logout: a client that repeats a
+    /// logout that was not acknowledged sends a token that this replica rejects already.
     ///
     /// # Errors
     /// [`InvalidToken`].
@@ -238,18 +238,18 @@ impl Sessions {
     /// Logs out: once this has returned, no replica accepts any token of the session.
     ///
     /// # Errors
-    /// Where Redis could not be told in time. Say it again; until then this replica refuses the session's tokens.
+    /// If Redis does not answer in time. Call again; until then this replica alone rejects the session's tokens.
     pub async fn log_out(&self, claims: &AccessClaims) -> Result<(), Failure> {
         self.revocations
             .revoke_session(claims, self.tokens.ttl())
             .await
     }
 
-    /// Ends the session of an access or a refresh token, and tells whose it was; `None` for what is no token of ours. Once this
-    /// has returned, no replica accepts any of its tokens.
+    /// Revokes the session of an access or a refresh token, and returns its user; `None` if the token was not issued here. Once
+    /// this has returned, no replica accepts any token of the session.
     ///
     /// # Errors
-    /// Where Redis could not be told in time; the replica goes on trying.
+    /// If Redis does not answer in time; the replica keeps trying.
     pub async fn revoke(&self, token: &str) -> Result<Option<(UserId, Username)>, Failure> {
         if let Ok(claims) = self.tokens.verify(token) {
             self.log_out(&claims).await?;
@@ -264,11 +264,11 @@ impl Sessions {
         Ok(Some((claims.user, claims.username)))
     }
 
-    /// Ends all sessions of the token's user but this one: once this has returned, no replica accepts any token of those that
-    /// were open when it was asked for. Returns how many there were; `None` where the account is gone.
+    /// Revokes all sessions of the token's user except this one: once this has returned, no replica accepts any token of the
+    /// sessions that were open at the call. Returns their number; `None` if the account is gone.
     ///
     /// # Errors
-    /// Where Redis could not be told in time; the replica goes on trying. Some may have ended.
+    /// If Redis does not answer in time; the replica keeps trying. Some sessions may be revoked then.
     pub async fn end_others(&self, claims: &AccessClaims) -> Result<Option<usize>, Failure> {
         let Some(sessions) = self.of(claims).await? else {
             return Ok(None);
@@ -278,7 +278,7 @@ impl Sessions {
             self.revocations
                 .revoke_session_of(&claims.username, session.sid, self.tokens.ttl())
         });
-        // All at once: each waits for a window.
+        // Concurrently: each revocation waits for a window.
         let ended = try_join_all(ended).await?;
         Ok(Some(ended.len()))
     }
@@ -286,15 +286,15 @@ impl Sessions {
     /// Logs out everywhere: once this has returned [`Ended::All`], no replica accepts any token that was issued before.
     ///
     /// # Errors
-    /// Where Redis could not be told in time; the replica goes on trying.
+    /// If Redis does not answer in time; the replica keeps trying.
     pub async fn log_out_everywhere(&self, claims: &AccessClaims) -> Result<Ended, Failure> {
         self.revocations.end_all_sessions(claims).await
     }
 
-    /// The sessions of the token's user, the newest first; `None` where the account is gone.
+    /// Returns the sessions of the token's user, the newest first; `None` if the account is gone.
     ///
     /// # Errors
-    /// Where the store could not answer.
+    /// If the store does not answer.
     pub async fn of(&self, claims: &AccessClaims) -> Result<Option<Vec<SessionRecord>>, Failure> {
         let user = self.redis.find_user(&claims.username).await?;
         match user.filter(|user| user.id == claims.sub) {
@@ -303,11 +303,11 @@ impl Sessions {
         }
     }
 
-    /// Ends a session of the token's user: once this has returned `true`, no replica accepts any of its tokens. `false` where
-    /// he has no such session.
+    /// Revokes a session of the token's user: once this has returned `true`, no replica accepts any of its tokens. Returns
+    /// `false` if the user has no such session.
     ///
     /// # Errors
-    /// Where Redis could not be told in time; the replica goes on trying.
+    /// If Redis does not answer in time; the replica keeps trying.
     pub async fn end(&self, claims: &AccessClaims, sid: SessionId) -> Result<bool, Failure> {
         if sid == claims.sid {
             return self.log_out(claims).await.map(|()| true);
