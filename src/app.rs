@@ -19,7 +19,7 @@ use crate::auth::keyring::Keys;
 use crate::auth::keyring::private_file::keep;
 use crate::auth::passwords::Passwords;
 use crate::auth::refresh_tokens::RefreshTokens;
-use crate::auth::revocation::{Following, Revocations};
+use crate::auth::revocation::{BackgroundTasks, Revocations};
 use crate::auth::sessions::{Lifetimes, Sessions};
 use crate::auth::throttle::Throttle;
 use crate::auth::tokens::Tokens;
@@ -40,7 +40,7 @@ pub struct App {
     readiness_grace: Duration,
     services: Services,
     revocations: Arc<Revocations>,
-    following: Following,
+    following: BackgroundTasks,
     public: TcpListener,
     management: TcpListener,
     tls: Option<Arc<Tls>>,
@@ -196,7 +196,7 @@ pub fn document(mut config: Config) -> Result<String, StartError> {
 fn compose(
     config: &Config,
     redis: &Redis,
-) -> Result<(Services, Arc<Revocations>, Following), StartError> {
+) -> Result<(Services, Arc<Revocations>, BackgroundTasks), StartError> {
     let clock = Clock::machine();
     let metrics = Arc::new(Metrics::new(config.telemetry.exports).map_err(StartError)?);
     let tokens = &config.tokens;

@@ -103,7 +103,7 @@ impl Accounts {
         }
         match registered {
             Registered::Created(created, outbox) => {
-                self.revocations.flush(&username, outbox).await?;
+                self.revocations.publish_pending(&username, outbox).await?;
                 Ok(Registration::Registered(NewUser {
                     id,
                     username,
@@ -148,7 +148,9 @@ impl Accounts {
         let Some(user) = user else {
             // An earlier deletion that is committed but not yet published must be in effect before the client learns of it.
             let outbox = self.redis.outbox(&claims.username).await?;
-            self.revocations.flush(&claims.username, outbox).await?;
+            self.revocations
+                .publish_pending(&claims.username, outbox)
+                .await?;
             return Ok(Deletion::ActingSessionGone);
         };
         if matches!(checked, Checked::Invalid) {

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::revocation::{Revocations, Standing};
+use super::revocation::{Revocations, TokenStatus};
 use super::{Failure, Unavailable};
 use crate::domain::{AccessClaims, Username};
 use crate::store::{Change, NewUser, Redis, Registered, Seen, SessionRecord, User, UserCursor};
@@ -80,11 +80,11 @@ impl Administration {
             let Some(user) = self.redis.find_user(name).await? else {
                 // A deletion that is committed but not yet published must be in effect before a caller learns that the user is gone.
                 let outbox = self.redis.outbox(name).await?;
-                self.revocations.flush(name, outbox).await?;
+                self.revocations.publish_pending(name, outbox).await?;
                 return Ok(Changed::NoSuchUser);
             };
             // The token was checked when the request arrived; its session may have ended since.
-            if !self.stands(authority).await? {
+            if !self.is_active(authority).await? {
                 return Ok(Changed::ActingSessionGone);
             }
             let seen = Seen::by_administrator(&user);
@@ -109,7 +109,7 @@ impl Administration {
             // Revocations of an earlier account with this name must be in effect before the new account is used.
             if let Registered::Created(_, outbox) = registered {
                 self.revocations
-                    .flush(&new.username, outbox.clone())
+                    .publish_pending(&new.username, outbox.clone())
                     .await?;
             }
         }
@@ -124,14 +124,14 @@ impl Administration {
         Ok(self.redis.some_users(from).await?)
     }
 
-    async fn stands(&self, authority: Authority<'_>) -> Result<bool, Failure> {
+    async fn is_active(&self, authority: Authority<'_>) -> Result<bool, Failure> {
         let Authority::Administrator(claims) = authority else {
             return Ok(true);
         };
-        let standing = self
+        let status = self
             .revocations
-            .standing(claims.sid, claims.sub, claims.ver);
-        let standing = standing.await.map_err(Failure::Unavailable)?;
-        Ok(standing == Standing::Stands)
+            .token_status(claims.sid, claims.sub, claims.ver);
+        let status = status.await.map_err(Failure::Unavailable)?;
+        Ok(status == TokenStatus::Active)
     }
 }

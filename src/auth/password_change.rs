@@ -67,7 +67,7 @@ impl Sessions {
             let redis = self.redis.clone();
             let decided = async move { redis.change_password(&change).await };
             let name = claims.username.clone();
-            match self.revocations.carry(name, decided).await? {
+            match self.revocations.publish_outcome(name, decided).await? {
                 Written::Done(successor) => return self.go_on(claims, *successor).await,
                 Written::SessionGone => return Ok(PasswordChange::SessionGone),
                 Written::Outrun => {}

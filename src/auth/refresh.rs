@@ -41,18 +41,20 @@ impl Sessions {
         let Rotated { outcome, outbox } = self.redis.rotate_session(&rotate).await?;
         match outcome {
             Rotation::Successor(successor) => {
-                self.revocations.flush(&claims.username, outbox).await?;
+                self.revocations
+                    .publish_pending(&claims.username, outbox)
+                    .await?;
                 self.succeed(claims, successor).await
             }
             Rotation::Reused => {
                 self.revocations
-                    .before_refusing(&claims.username, outbox)
+                    .publish_and_wait(&claims.username, outbox)
                     .await?;
                 Ok(Refreshed::Reused(claims))
             }
             Rotation::Refused => {
                 self.revocations
-                    .before_refusing(&claims.username, outbox)
+                    .publish_and_wait(&claims.username, outbox)
                     .await?;
                 Ok(Refreshed::Refused)
             }

@@ -8,7 +8,7 @@ use futures_util::future::try_join_all;
 use super::Failure;
 use super::passwords::{Checked, Passwords};
 use super::refresh_tokens::RefreshTokens;
-use super::revocation::{Ended, Revocations, Standing};
+use super::revocation::{Ended, Revocations, TokenStatus};
 use super::throttle::Throttle;
 use super::tokens::{Grant, InvalidToken, Tokens};
 use crate::domain::{
@@ -153,7 +153,9 @@ impl Sessions {
         else {
             return Ok(Login::Refused);
         };
-        self.revocations.flush(&user.username, outbox).await?;
+        self.revocations
+            .publish_pending(&user.username, outbox)
+            .await?;
         for sid in beyond {
             self.revocations
                 .revoke_session_of(&user.username, sid, self.tokens.ttl())
@@ -186,10 +188,10 @@ impl Sessions {
         refresh: &RefreshClaims,
         refresh_expires: Timestamp,
     ) -> Result<Option<NewSession>, Failure> {
-        let standing = self
+        let status = self
             .revocations
-            .standing(grant.sid, grant.user, grant.version);
-        if standing.await.map_err(Failure::Unavailable)? == Standing::Revoked {
+            .token_status(grant.sid, grant.user, grant.version);
+        if status.await.map_err(Failure::Unavailable)? == TokenStatus::Revoked {
             return Ok(None);
         }
         let (now, ends) = (grant.issued, grant.ends);
@@ -217,12 +219,12 @@ impl Sessions {
         };
         match self
             .revocations
-            .standing(claims.sid, claims.sub, claims.ver)
+            .token_status(claims.sid, claims.sub, claims.ver)
             .await
             .map_err(Failure::Unavailable)?
         {
-            Standing::Stands => Ok(Ok(claims)),
-            Standing::Revoked => Ok(Err(InvalidToken)),
+            TokenStatus::Active => Ok(Ok(claims)),
+            TokenStatus::Revoked => Ok(Err(InvalidToken)),
         }
     }
 

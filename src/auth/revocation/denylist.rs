@@ -50,7 +50,7 @@ impl Denylist {
 
     /// Returns whether every token that `entry` rejects is rejected already.
     #[must_use]
-    pub fn covers(&self, entry: &Entry) -> bool {
+    pub fn subsumes(&self, entry: &Entry) -> bool {
         match entry {
             Entry::Session(entry) => self.sessions.contains(entry.sid),
             Entry::User(entry) => self.users.get(entry.id).is_some_and(|known| {
@@ -96,9 +96,9 @@ impl Denylist {
     }
 
     /// Evicts expired entries from a part of the list, another part at each call. Call it once a second.
-    pub fn tend(&self, now: Timestamp) {
-        self.sessions.tend(now);
-        self.users.tend(now);
+    pub fn evict_expired(&self, now: Timestamp) {
+        self.sessions.evict_expired(now);
+        self.users.evict_expired(now);
     }
 
     /// Returns the memory of the session table in bytes.

@@ -14,17 +14,17 @@ use crate::domain::Uptime;
 use crate::store::{HistoryId, SETTLING};
 
 /// Interval between two heartbeats.
-pub const BEAT: Duration = Duration::from_secs(1);
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Time after a heartbeat was sent for which reads may count, once it is acknowledged.
-pub const LEASE: Duration = Duration::from_secs(2);
+pub const LEASE_TTL: Duration = Duration::from_secs(2);
 
 /// Newest acknowledged heartbeat.
 #[derive(Debug, Default)]
-pub struct Lease(Option<Beat>);
+pub struct Lease(Option<Heartbeat>);
 
 #[derive(Debug)]
-struct Beat {
+struct Heartbeat {
     history: HistoryId,
     sent: Uptime,
     /// Time from which reads count, if the lease was lost before.
@@ -36,13 +36,13 @@ impl Lease {
     pub fn acknowledged(&mut self, history: HistoryId, sent: Uptime) {
         let before = self.0.take().filter(|before| before.history == history);
         let counts_from = before.and_then(|before| {
-            if sent.since(before.sent) > LEASE {
+            if sent.since(before.sent) > LEASE_TTL {
                 Some(sent.plus(SETTLING))
             } else {
                 before.counts_from
             }
         });
-        self.0 = Some(Beat {
+        self.0 = Some(Heartbeat {
             history,
             sent,
             counts_from,
@@ -52,17 +52,20 @@ impl Lease {
     /// Returns whether a read of `history` sent at `read_sent` may count.
     #[must_use]
     pub fn holds(&self, history: &HistoryId, read_sent: Uptime) -> bool {
-        self.0.as_ref().is_some_and(|beat| {
-            beat.history == *history
-                && read_sent.since(beat.sent) <= LEASE
-                && beat.counts_from.is_none_or(|from| read_sent >= from)
+        self.0.as_ref().is_some_and(|heartbeat| {
+            heartbeat.history == *history
+                && read_sent.since(heartbeat.sent) <= LEASE_TTL
+                && heartbeat.counts_from.is_none_or(|from| read_sent >= from)
         })
     }
 
     /// Returns whether the lease is held in another history: then `history` comes from a primary that was replaced.
     #[must_use]
-    pub fn is_elsewhere(&self, history: &HistoryId, now: Uptime) -> bool {
-        let elsewhere = self.0.as_ref().is_some_and(|beat| beat.history != *history);
+    pub fn held_by_other_primary(&self, history: &HistoryId, now: Uptime) -> bool {
+        let elsewhere = self
+            .0
+            .as_ref()
+            .is_some_and(|heartbeat| heartbeat.history != *history);
         elsewhere && self.is_held(now)
     }
 
@@ -71,7 +74,7 @@ impl Lease {
     pub fn is_held(&self, now: Uptime) -> bool {
         self.0
             .as_ref()
-            .is_some_and(|beat| now.since(beat.sent) <= LEASE)
+            .is_some_and(|heartbeat| now.since(heartbeat.sent) <= LEASE_TTL)
     }
 }
 

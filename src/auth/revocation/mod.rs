@@ -12,7 +12,7 @@
 //!
 //! A logout that was answered at `r` had its append completed at `a ≤ r − W`. A request that arrives at `s ≥ r` is answered
 //! from a view with `t0 ≥ s − W ≥ r − W ≥ a`, and a read that was sent after an append completed sees the entry. The argument
-//! does not need synchronized clocks: `W` is a duration on each machine. It needs the following:
+//! does not need synchronized clocks: `W` is a duration on each machine. It needs the background_tasks:
 //!
 //! 1. *One snapshot.* `s` is taken before the lookup and `t0` before the command is sent. The entries of a read are stored
 //!    before its date is published, and a check loads the date before it looks up the entries. A read counts only if it
@@ -24,7 +24,7 @@
 //!    Announcements can be lost like all data in Redis: they are repeated in every history, and until a history has settled
 //!    the logout waits for the largest window that is allowed ([window]).
 //! 4. *No entry is missed.* Every read returns its history and the number of entries which that history has ever had. On a
-//!    mismatch the whole feed is read again, and lost entries are appended again ([reader]).
+//!    mismatch the whole feed is read again, and lost entries are appended again ([feed_state]).
 //! 5. *The primary is current.* A primary that was replaced still answers reads. If failover is possible, a read counts only
 //!    under a [lease] that the replicas of Redis renew each second. A new history counts only after it has settled for longer
 //!    than any lease under the old one, and no replica starts to settle it before it holds a lease in it. Until then the new
@@ -38,20 +38,20 @@
 //! none could append it again within the settling time. Redis replicates asynchronously: if it is asked for fewer
 //! acknowledgements than it has replicas, a failover may lose acknowledged writes.
 
-mod backlog;
+mod background_tasks;
 mod canaries;
-mod decision;
+mod command;
 pub mod denylist;
-mod follower;
-mod following;
-mod heart;
+mod feed_consumer;
+pub mod feed_state;
 pub mod lease;
-pub mod reader;
-mod server;
+mod lease_renewer;
+pub mod lock_bypass;
+mod publisher;
+mod retry_queue;
+mod server_monitor;
 mod session_table;
-mod telling;
 mod trimmer;
-pub mod turn;
 mod user_table;
 pub mod view;
 pub mod window;
@@ -65,11 +65,11 @@ use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use self::backlog::Backlog;
+pub use self::background_tasks::BackgroundTasks;
 use self::denylist::Denylist;
-pub use self::following::Following;
-use self::heart::Held;
-pub use self::telling::Ended;
+use self::lease_renewer::SharedLease;
+pub use self::publisher::Ended;
+use self::retry_queue::RetryQueue;
 use self::view::{Phase, View};
 use super::{Failure, Unavailable};
 use crate::config::RevocationConfig;
@@ -77,10 +77,10 @@ use crate::domain::{Clock, SessionId, Uptime, UserId};
 use crate::store::{Entry, Known, Redis, User, UserEntry};
 
 /// Maximum total time that a request waits for Redis, not counting the freshness window.
-pub const PATIENCE: Duration = Duration::from_secs(1);
+pub const REDIS_BUDGET: Duration = Duration::from_secs(1);
 
 /// Capacity of the cache of acknowledged revocations.
-const ACKNOWLEDGED: usize = 16_384;
+const MAX_ACKNOWLEDGED: usize = 16_384;
 
 /// Revocations known to this replica, and the functions that make new ones.
 #[derive(Debug)]
@@ -90,9 +90,9 @@ pub struct Revocations {
     clock: Clock,
     denylist: Arc<Denylist>,
     view: Arc<View>,
-    held: Arc<Held>,
+    lease: Arc<SharedLease>,
     reappended: Arc<AtomicU64>,
-    backlog: Backlog,
+    retry_queue: RetryQueue,
     /// Sessions whose revocation was acknowledged here. An eviction costs at most one more entry in the feed.
     acknowledged: Cache<SessionId, ()>,
     /// Wakes the trimmer after an append.
@@ -103,9 +103,9 @@ pub struct Revocations {
 
 /// Revocation status of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum TokenStatus {
     /// The token is not revoked.
-    Stands,
+    Active,
     /// The token's session is revoked.
     Revoked,
 }
@@ -113,35 +113,35 @@ pub enum Standing {
 impl Revocations {
     /// Creates an empty state, and the background tasks that must run to keep it current.
     #[must_use]
-    pub fn new(redis: Redis, config: RevocationConfig, clock: Clock) -> (Self, Following) {
-        let (backlog, worker) = backlog::backlog();
+    pub fn new(redis: Redis, config: RevocationConfig, clock: Clock) -> (Self, BackgroundTasks) {
+        let (retry_queue, worker) = retry_queue::retry_queue();
         let this = Self {
             config,
             denylist: Arc::default(),
             view: Arc::default(),
-            held: Arc::default(),
+            lease: Arc::default(),
             reappended: Arc::default(),
-            backlog,
-            acknowledged: Cache::new(ACKNOWLEDGED),
+            retry_queue,
+            acknowledged: Cache::new(MAX_ACKNOWLEDGED),
             appended: Arc::default(),
             under_way: TaskTracker::new(),
             redis,
             clock,
         };
-        let following = Following::of(&this, worker);
-        (this, following)
+        let background_tasks = BackgroundTasks::new(&this, worker);
+        (this, background_tasks)
     }
 
     /// Returns the status of a token with this session, user and version. No round trip, unless the view is too old.
     ///
     /// # Errors
     /// [`Unavailable::StaleView`] if no fresh view came in time.
-    pub async fn standing(
+    pub async fn token_status(
         &self,
         sid: SessionId,
         user: UserId,
         version: u64,
-    ) -> Result<Standing, Unavailable> {
+    ) -> Result<TokenStatus, Unavailable> {
         let arrived = self.clock.uptime();
         if !self.view.is_fresh(arrived, self.config.window) {
             self.wait_for_view(arrived).await?;
@@ -149,9 +149,9 @@ impl Revocations {
         // After the freshness check, never before it: see [`View::is_fresh`].
         let refused = self.denylist.refuses(sid, user, version);
         Ok(if refused {
-            Standing::Revoked
+            TokenStatus::Revoked
         } else {
-            Standing::Stands
+            TokenStatus::Active
         })
     }
 
@@ -200,7 +200,7 @@ impl Revocations {
             return Ok(());
         }
         let needed = arrived.minus(self.config.window);
-        if self.view.wait(needed, PATIENCE).await || tolerated() {
+        if self.view.wait(needed, REDIS_BUDGET).await || tolerated() {
             Ok(())
         } else {
             Err(Unavailable::StaleView)
@@ -229,7 +229,7 @@ impl Revocations {
     #[must_use]
     pub fn lease_held(&self) -> Option<bool> {
         let wanted = self.redis.acknowledgements() > 0;
-        wanted.then(|| self.held.is_held(self.clock.uptime()))
+        wanted.then(|| self.lease.is_held(self.clock.uptime()))
     }
 
     /// Returns the age that the newest revocation had when this replica last read one; `None` before the first.

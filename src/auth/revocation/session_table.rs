@@ -6,7 +6,7 @@
 //! The list is sharded by random bits of the session id. A shard is an open-addressing table with three atomic words per
 //! slot: the two halves of the session id, and a word with the date and the tag. When 70 % of a table's slots are used, it is
 //! replaced by one with 60 % used: 34 to 40 bytes per entry while the list grows, and at most 60 while it shrinks. Readers go
-//! on in the table that they hold. [`SessionTable::tend`] evicts expired entries one shard at a time, never all at once.
+//! on in the table that they hold. [`SessionTable::evict_expired`] evicts expired entries one shard at a time, never all at once.
 //!
 //! A lock-free reader sees every entry that it must see. A writer stores the halves first and the word with the date last,
 //! and a view of the feed is published only after its entries were stored here: a reader that sees the view sees the entries.
@@ -25,14 +25,14 @@ use crate::store::SessionEntry;
 /// Number of shards; a growing table copies only its own shard.
 const SHARDS: usize = 64;
 /// Number of slots in a shard's first table.
-const FIRST: usize = 16;
+const FIRST_SLOTS: usize = 16;
 
 /// Revoked sessions, shared by all requests and the feed consumer.
 #[derive(Debug)]
 pub(super) struct SessionTable {
     shards: Vec<Shard>,
     len: AtomicUsize,
-    tended: AtomicUsize,
+    next_shard: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -69,13 +69,13 @@ impl SessionTable {
     #[must_use]
     pub(super) fn new() -> Self {
         let shard = || Shard {
-            table: ArcSwap::from_pointee(Table::of(FIRST)),
+            table: ArcSwap::from_pointee(Table::with_slots(FIRST_SLOTS)),
             writer: Mutex::default(),
         };
         Self {
             shards: (0..SHARDS).map(|_| shard()).collect(),
             len: AtomicUsize::new(0),
-            tended: AtomicUsize::new(0),
+            next_shard: AtomicUsize::new(0),
         }
     }
 
@@ -121,8 +121,8 @@ impl SessionTable {
 
     /// Evicts expired entries from one shard, the next one at each call, and shrinks its table if few entries are left. Call it
     /// once a second: an entry is gone about a minute after it has expired.
-    pub(super) fn tend(&self, now: Timestamp) {
-        let shard = &self.shards[self.tended.fetch_add(1, Ordering::Relaxed) % SHARDS];
+    pub(super) fn evict_expired(&self, now: Timestamp) {
+        let shard = &self.shards[self.next_shard.fetch_add(1, Ordering::Relaxed) % SHARDS];
         let mut writer = shard.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let table = shard.table.load_full();
         for slot in &table.0 {
@@ -132,7 +132,7 @@ impl SessionTable {
                 self.len.fetch_sub(1, Ordering::Relaxed);
             }
         }
-        if table.0.len() > FIRST && writer.live * 10 < table.0.len() * 4 {
+        if table.0.len() > FIRST_SLOTS && writer.live * 10 < table.0.len() * 4 {
             self.rebuild(shard, &mut writer, now);
         }
     }
@@ -153,7 +153,7 @@ impl SessionTable {
     /// Replaces a shard's table by one with room to spare for the entries that have not expired.
     fn rebuild(&self, shard: &Shard, writer: &mut Writer, now: Timestamp) -> Arc<Table> {
         let kept = shard.table.load().live(now);
-        let table = Arc::new(Table::of((kept.len() * 10 / 6).max(FIRST)));
+        let table = Arc::new(Table::with_slots((kept.len() * 10 / 6).max(FIRST_SLOTS)));
         self.len
             .fetch_sub(writer.live - kept.len(), Ordering::Relaxed);
         writer.live = kept.len();
@@ -173,7 +173,7 @@ impl Default for SessionTable {
 }
 
 impl Table {
-    fn of(slots: usize) -> Self {
+    fn with_slots(slots: usize) -> Self {
         Self((0..slots).map(|_| Slot::default()).collect())
     }
 
@@ -315,7 +315,7 @@ mod tests {
     fn expired_entries_make_room_without_growth() {
         let list = SessionTable::new();
         for second in 0..400 {
-            list.tend(later(second));
+            list.evict_expired(later(second));
             for _ in 0..100 {
                 list.insert(&entry(later(second + 10)), later(second));
             }
@@ -332,7 +332,7 @@ mod tests {
         }
         let full = list.bytes();
         for second in 10..10 + SHARDS as u64 {
-            list.tend(later(second));
+            list.evict_expired(later(second));
         }
         assert_eq!(list.len(), 0);
         assert!(list.bytes() * 10 < full, "{} of {full} bytes", list.bytes());

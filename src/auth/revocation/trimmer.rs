@@ -15,7 +15,7 @@ use crate::domain::Clock;
 use crate::store::{Redis, StoreError};
 
 /// Minimum interval between two trims of one replica.
-const PAUSE: Duration = Duration::from_secs(1);
+const TRIM_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Trimmer of one replica.
 pub(super) struct Trimmer {
@@ -38,7 +38,7 @@ impl Trimmer {
             }
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(PAUSE) => {}
+                () = tokio::time::sleep(TRIM_INTERVAL) => {}
             }
         }
     }

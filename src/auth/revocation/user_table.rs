@@ -14,8 +14,8 @@ use crate::store::UserEntry;
 
 /// Number of parts of the table; a write copies one of them.
 const PARTS: usize = 1024;
-/// Number of parts that one call of [`UserTable::tend`] visits.
-const TENDED: usize = 16;
+/// Number of parts that one call of [`UserTable::evict_expired`] visits.
+const PARTS_PER_CALL: usize = 16;
 
 type Part = HashMap<UserId, Arc<UserEntry>>;
 
@@ -25,7 +25,7 @@ pub(super) struct UserTable {
     parts: Vec<ArcSwap<Part>>,
     writer: Mutex<()>,
     len: AtomicUsize,
-    tended: AtomicUsize,
+    next_part: AtomicUsize,
 }
 
 impl UserTable {
@@ -36,7 +36,7 @@ impl UserTable {
             parts: (0..PARTS).map(|_| ArcSwap::default()).collect(),
             writer: Mutex::new(()),
             len: AtomicUsize::new(0),
-            tended: AtomicUsize::new(0),
+            next_part: AtomicUsize::new(0),
         }
     }
 
@@ -69,7 +69,7 @@ impl UserTable {
         if entry.until <= now {
             return;
         }
-        let _turn = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let _guard = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let part = self.part(entry.id);
         let mut next = Part::clone(&part.load());
         let merged = match next.get(&entry.id) {
@@ -103,10 +103,10 @@ impl UserTable {
     }
 
     /// Evicts expired entries from some parts, the next ones at each call. Call it once a second.
-    pub(super) fn tend(&self, now: Timestamp) {
-        let _turn = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = self.tended.fetch_add(TENDED, Ordering::Relaxed);
-        for number in first..first + TENDED {
+    pub(super) fn evict_expired(&self, now: Timestamp) {
+        let _guard = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = self.next_part.fetch_add(PARTS_PER_CALL, Ordering::Relaxed);
+        for number in first..first + PARTS_PER_CALL {
             let part = &self.parts[number % PARTS];
             let before = part.load_full();
             if before.values().any(|entry| entry.until <= now) {
@@ -183,8 +183,8 @@ mod tests {
             table.insert(&entry(UserId::new(), 7), NOW);
         }
         assert_eq!((table.len(), table.entries(NOW).count()), (500, 500));
-        for _ in 0..PARTS / TENDED {
-            table.tend(Timestamp::from_secs(1_800_000_100));
+        for _ in 0..PARTS / PARTS_PER_CALL {
+            table.evict_expired(Timestamp::from_secs(1_800_000_100));
         }
         assert_eq!(table.len(), 0);
     }

@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
-use super::window::may_answer;
+use super::window::is_fresh_at;
 use crate::domain::Uptime;
 
 /// Precision of [`View::last_asked`].
-const ASKED: Duration = Duration::from_millis(100);
+const ASKED_PRECISION: Duration = Duration::from_millis(100);
 
 /// Phase of the feed consumer, which is the reason why a view may not be fresh.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub struct View {
     read_sent: AtomicU64,
     /// Latest date that a request waits for.
     wanted: AtomicU64,
-    /// Arrival of the latest request, rounded to [`ASKED`].
+    /// Arrival of the latest request, rounded to [`ASKED_PRECISION`].
     asked: AtomicU64,
     /// True while no view can count: Redis does not answer, or its history has changed.
     failing: AtomicBool,
@@ -88,10 +88,10 @@ impl View {
     #[must_use]
     pub fn is_fresh(&self, arrived: Uptime, window: Duration) -> bool {
         // An approximate date is enough, and avoids a write to a shared cache line on every request.
-        if arrived.since(self.last_asked()) > ASKED {
+        if arrived.since(self.last_asked()) > ASKED_PRECISION {
             self.asked.store(arrived.as_nanos(), Ordering::Relaxed);
         }
-        may_answer(self.read_sent(), arrived, window)
+        is_fresh_at(self.read_sent(), arrived, window)
     }
 
     /// Returns the send time of the newest complete read; `None` before the first.
@@ -136,7 +136,7 @@ impl View {
     }
 
     /// Records the age of an entry when it was read.
-    pub(super) fn saw_entry_of_age(&self, age: Duration) {
+    pub(super) fn record_propagation(&self, age: Duration) {
         let millis = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
         self.propagation
             .store(millis.saturating_add(1), Ordering::Relaxed);

@@ -8,12 +8,12 @@ use std::time::Duration;
 use crate::domain::Uptime;
 
 /// Interval between two announcements of a replica's window; Redis keeps one for five minutes.
-pub const ANNOUNCE: Duration = Duration::from_mins(1);
+pub const ANNOUNCE_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Returns whether a request that arrived at `arrived` may be answered from a view whose read was sent at `read_sent`, which is
 /// `None` before the first.
 #[must_use]
-pub fn may_answer(read_sent: Option<Uptime>, arrived: Uptime, window: Duration) -> bool {
+pub fn is_fresh_at(read_sent: Option<Uptime>, arrived: Uptime, window: Duration) -> bool {
     read_sent.is_some_and(|sent| sent >= arrived.minus(window))
 }
 
@@ -23,7 +23,7 @@ pub fn may_answer(read_sent: Option<Uptime>, arrived: Uptime, window: Duration) 
 /// The wait is one percent longer than the window. Two clocks measure it, this one and that of the replica which answers from
 /// a view, and each may run half a percent fast or slow. NTP corrects a clock by a tenth of that.
 #[must_use]
-pub fn holds_after(announced: Duration, own: Duration) -> Duration {
+pub fn propagation_wait(announced: Duration, own: Duration) -> Duration {
     let longest = announced.max(own);
     longest + longest / 100
 }
@@ -39,7 +39,8 @@ impl Announcement {
     /// Returns whether the window must be announced before a read sent at `sent`.
     #[must_use]
     pub fn is_due(&self, sent: Uptime) -> bool {
-        self.0.is_none_or(|made| sent.since(made) >= ANNOUNCE)
+        self.0
+            .is_none_or(|made| sent.since(made) >= ANNOUNCE_INTERVAL)
     }
 
     /// Records an acknowledged announcement, dated by when it was *sent*: its lifetime in Redis does not include the delay of the
@@ -66,21 +67,24 @@ mod tests {
 
     #[test]
     fn a_view_answers_for_one_window_and_no_view_for_none() {
-        assert!(may_answer(Some(at(1000)), at(1050), W));
-        assert!(!may_answer(Some(at(1000)), at(1051), W));
-        assert!(!may_answer(None, at(10), W));
+        assert!(is_fresh_at(Some(at(1000)), at(1050), W));
+        assert!(!is_fresh_at(Some(at(1000)), at(1051), W));
+        assert!(!is_fresh_at(None, at(10), W));
     }
 
     #[test]
     fn a_window_of_zero_wants_a_read_sent_after_the_request_arrived() {
-        assert!(may_answer(Some(at(1000)), at(1000), Duration::ZERO));
-        assert!(!may_answer(Some(at(1000)), at(1001), Duration::ZERO));
+        assert!(is_fresh_at(Some(at(1000)), at(1000), Duration::ZERO));
+        assert!(!is_fresh_at(Some(at(1000)), at(1001), Duration::ZERO));
     }
 
     #[test]
     fn a_revocation_waits_for_the_slowest_and_for_clocks_that_differ() {
-        assert_eq!(holds_after(W, W * 2), Duration::from_millis(101));
-        assert_eq!(holds_after(Duration::ZERO, Duration::ZERO), Duration::ZERO);
+        assert_eq!(propagation_wait(W, W * 2), Duration::from_millis(101));
+        assert_eq!(
+            propagation_wait(Duration::ZERO, Duration::ZERO),
+            Duration::ZERO
+        );
     }
 
     #[test]

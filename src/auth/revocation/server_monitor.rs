@@ -7,20 +7,20 @@ use tracing::{error, warn};
 use crate::store::{Inspection, Persistence, Promise, Redis, StoreError, WILL_LOSE_TRANSACTIONS};
 
 /// Clock difference above which a warning is logged.
-const SKEW: Duration = Duration::from_secs(5);
+const MAX_SKEW: Duration = Duration::from_secs(5);
 
 /// Last state of each check, so that a warning is logged once and not at every inspection.
 #[derive(Debug, Default)]
-pub(super) struct Server {
+pub(super) struct ServerMonitor {
     persistence: Option<Persistence>,
     replicas: Option<u32>,
     will_lose_transactions: bool,
     skewed: bool,
 }
 
-impl Server {
+impl ServerMonitor {
     /// Rejects an unsupported server, and warns once about weak persistence.
-    pub(super) fn judge(&mut self, server: &Inspection, redis: &Redis) -> Result<(), StoreError> {
+    pub(super) fn check(&mut self, server: &Inspection, redis: &Redis) -> Result<(), StoreError> {
         if let Some(unfit) = server.unfit() {
             return Err(StoreError::unfit(&unfit));
         }
@@ -52,13 +52,13 @@ impl Server {
             error!(event = "redis_default_user", "{WILL_LOSE_TRANSACTIONS}");
         }
         self.will_lose_transactions = will_lose;
-        self.judge_replicas(server, redis);
+        self.check_replicas(server, redis);
         Ok(())
     }
 
     /// Warns when this machine's clock starts to differ from Redis' clock.
-    pub(super) fn watch_clock(&mut self, difference: Duration) {
-        let skewed = difference > SKEW;
+    pub(super) fn check_clock(&mut self, difference: Duration) {
+        let skewed = difference > MAX_SKEW;
         if skewed && !self.skewed {
             let seconds = difference.as_secs();
             warn!(
@@ -70,7 +70,7 @@ impl Server {
         self.skewed = skewed;
     }
 
-    fn judge_replicas(&mut self, server: &Inspection, redis: &Redis) {
+    fn check_replicas(&mut self, server: &Inspection, redis: &Redis) {
         if self.replicas.replace(server.replicas) == Some(server.replicas) {
             return;
         }

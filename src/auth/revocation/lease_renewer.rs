@@ -7,29 +7,29 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::lease::{BEAT, Lease};
+use super::lease::{HEARTBEAT_INTERVAL, Lease};
 use crate::domain::{Clock, Uptime};
 use crate::store::{Beats, HistoryId, Redis, StoreError};
 
 /// Delay before a failed heartbeat is sent again.
-const AGAIN: Duration = Duration::from_millis(100);
+const RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// Lease, shared by the renewer and the feed consumer.
 #[derive(Debug, Default)]
-pub(super) struct Held {
+pub(super) struct SharedLease {
     lease: Mutex<Lease>,
-    beaten: Notify,
+    renewed: Notify,
 }
 
-impl Held {
+impl SharedLease {
     /// Returns whether a read of `history` sent at `sent` may count.
-    pub(super) fn lets_count(&self, history: &HistoryId, sent: Uptime) -> bool {
+    pub(super) fn covers_read(&self, history: &HistoryId, sent: Uptime) -> bool {
         self.lease().holds(history, sent)
     }
 
     /// Returns whether the lease is held in another history: then `history` comes from a primary that was replaced.
-    pub(super) fn is_elsewhere(&self, history: &HistoryId, now: Uptime) -> bool {
-        self.lease().is_elsewhere(history, now)
+    pub(super) fn held_by_other_primary(&self, history: &HistoryId, now: Uptime) -> bool {
+        self.lease().held_by_other_primary(history, now)
     }
 
     /// Returns whether the lease is held at `now`.
@@ -38,8 +38,8 @@ impl Held {
     }
 
     /// Resolves when the next heartbeat is acknowledged.
-    pub(super) async fn beaten(&self) {
-        self.beaten.notified().await;
+    pub(super) async fn renewed(&self) {
+        self.renewed.notified().await;
     }
 
     fn lease(&self) -> std::sync::MutexGuard<'_, Lease> {
@@ -48,32 +48,32 @@ impl Held {
 }
 
 /// Sender of the heartbeats of one replica.
-pub(super) struct Heart {
+pub(super) struct LeaseRenewer {
     pub(super) redis: Redis,
     pub(super) clock: Clock,
-    pub(super) held: Arc<Held>,
+    pub(super) lease: Arc<SharedLease>,
 }
 
-impl Heart {
+impl LeaseRenewer {
     /// Sends heartbeats until `stop`; none if no acknowledgements are required.
     pub(super) async fn run(self, stop: CancellationToken) {
         if self.redis.acknowledgements() == 0 {
             return;
         }
-        let mut beats = None;
-        let mut said_held = false;
+        let mut connection = None;
+        let mut logged_held = false;
         loop {
             let sent = self.clock.uptime();
-            let failure = match self.beat(&mut beats, sent).await {
+            let failure = match self.send_heartbeat(&mut connection, sent).await {
                 Ok(()) => None,
                 Err(error) => {
-                    beats = None;
+                    connection = None;
                     Some(error)
                 }
             };
-            let held = self.held.is_held(self.clock.uptime());
-            if held != said_held {
-                said_held = held;
+            let held = self.lease.is_held(self.clock.uptime());
+            if held != logged_held {
+                logged_held = held;
                 match &failure {
                     Some(why) if !held => {
                         warn!(event = "lease", held, %why, "lease on the primary lost: Redis replicas acknowledge no heartbeat, the primary may have been replaced");
@@ -85,9 +85,9 @@ impl Heart {
                 }
             }
             let pause = if failure.is_some() {
-                AGAIN
+                RETRY_DELAY
             } else {
-                BEAT.saturating_sub(self.clock.uptime().since(sent))
+                HEARTBEAT_INTERVAL.saturating_sub(self.clock.uptime().since(sent))
             };
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -96,17 +96,21 @@ impl Heart {
         }
     }
 
-    async fn beat(&self, beats: &mut Option<Beats>, sent: Uptime) -> Result<(), StoreError> {
-        if beats.is_none() {
-            *beats = Some(self.redis.open_beats().await?);
+    async fn send_heartbeat(
+        &self,
+        connection: &mut Option<Beats>,
+        sent: Uptime,
+    ) -> Result<(), StoreError> {
+        if connection.is_none() {
+            *connection = Some(self.redis.open_beats().await?);
         }
-        let Some(open) = beats else {
+        let Some(open) = connection else {
             return Ok(());
         };
         // Dated by the start of the round: a slow connect makes the heartbeat older, never younger.
         let history = open.beat().await?;
-        self.held.lease().acknowledged(history, sent);
-        self.held.beaten.notify_waiters();
+        self.lease.lease().acknowledged(history, sent);
+        self.lease.renewed.notify_waiters();
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use crate::store::{Change, Decided, EndAll, Known, Redis, RevokeSession, Seen, S
 
 /// Command to apply to a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Decision {
+pub(super) enum RevocationCommand {
     /// Revokes a session.
     Revoke {
         sid: SessionId,
@@ -34,12 +34,12 @@ pub(super) enum Decision {
     },
 }
 
-impl Decision {
+impl RevocationCommand {
     /// Applies the command if its precondition holds, and returns the entries to publish in either case.
     ///
     /// # Errors
     /// If the store does not answer; the command may be applied all the same.
-    pub(super) async fn make(
+    pub(super) async fn apply(
         &self,
         redis: &Redis,
         username: &Username,

@@ -1,6 +1,6 @@
 //! Feed consumer: reads the feed on a connection of its own in a loop, and publishes the view.
 //!
-//! [`Reader`] interprets the pages. This module decides when to read: several times a window while requests come, once a second
+//! [`FeedState`] interprets the pages. This module decides when to read: several times a window while requests come, once a second
 //! when none do, at once when a request waits. It also reconnects when Redis does not answer, and logs every change of phase.
 
 use std::convert::Infallible;
@@ -13,11 +13,11 @@ use tracing::{info, warn};
 
 use super::Revocations;
 use super::denylist::Denylist;
-use super::heart::Held;
-use super::lease::BEAT;
-use super::reader::{Next, Reader};
-use super::server::Server;
-use super::turn::{Turn, WITHOUT_LOCK};
+use super::feed_state::{Action, FeedState};
+use super::lease::HEARTBEAT_INTERVAL;
+use super::lease_renewer::SharedLease;
+use super::lock_bypass::{LockBypass, MAX_BYPASS_BATCH};
+use super::server_monitor::ServerMonitor;
 use super::view::{Phase, View};
 use super::window::Announcement;
 use crate::config::RevocationConfig;
@@ -25,42 +25,42 @@ use crate::domain::{Clock, SessionId, Uptime};
 use crate::store::{DEADLINE, Entry, HistoryId, Page, Redis, StoreError};
 
 /// Interval between two reads without requests.
-const IDLE: Duration = Duration::from_secs(1);
+const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 /// Time after the last request in which reads go on at full rate.
-const BUSY: Duration = Duration::from_secs(10);
+const BUSY_PERIOD: Duration = Duration::from_secs(10);
 /// Number of reads in one window under traffic.
 const READS_PER_WINDOW: u32 = 3;
 /// Interval between two inspections of the server.
-const INSPECT: Duration = Duration::from_secs(5);
+const INSPECT_INTERVAL: Duration = Duration::from_secs(5);
 /// Interval between two evictions of expired entries from a part of the denylist.
-const TEND: Duration = Duration::from_secs(1);
+const EVICT_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum number of missing entries in one append.
-const BATCH: usize = 5000;
+const MAX_BATCH: usize = 5000;
 /// Expiry of the repair lock if it is not renewed.
-const LOCK: Duration = Duration::from_secs(1);
+const LOCK_TTL: Duration = Duration::from_secs(1);
 /// Maximum pause between two attempts to reach Redis.
-const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+const MAX_PAUSE: Duration = Duration::from_millis(250);
 
 /// Feed consumer of one replica.
-pub(super) struct Follower {
+pub(super) struct FeedConsumer {
     redis: Redis,
     config: RevocationConfig,
     clock: Clock,
     denylist: Arc<Denylist>,
     view: Arc<View>,
-    held: Arc<Held>,
+    lease: Arc<SharedLease>,
     reappended: Arc<AtomicU64>,
-    reader: Reader,
+    feed: FeedState,
     announcement: Announcement,
-    turn: Turn,
+    lock_bypass: LockBypass,
     /// Entries that the feed has; `Some` while the feed is read from its start to compare it with the denylist.
     in_feed: Option<Denylist>,
     /// This replica's name as holder of the repair lock.
     name: String,
-    server: Server,
+    monitor: ServerMonitor,
 }
 
-impl Follower {
+impl FeedConsumer {
     pub(super) fn new(of: &Revocations) -> Self {
         Self {
             redis: of.redis.clone(),
@@ -68,14 +68,14 @@ impl Follower {
             clock: of.clock.clone(),
             denylist: Arc::clone(&of.denylist),
             view: Arc::clone(&of.view),
-            held: Arc::clone(&of.held),
+            lease: Arc::clone(&of.lease),
             reappended: Arc::clone(&of.reappended),
-            reader: Reader::new(of.config.alone),
+            feed: FeedState::new(of.config.alone),
             announcement: Announcement::default(),
-            turn: Turn::default(),
+            lock_bypass: LockBypass::default(),
             in_feed: None,
             name: SessionId::random().to_string(),
-            server: Server::default(),
+            monitor: ServerMonitor::default(),
         }
     }
 
@@ -86,7 +86,7 @@ impl Follower {
             let since = self.clock.uptime();
             let error = tokio::select! {
                 () = stop.cancelled() => return,
-                Err(error) = self.follow() => error,
+                Err(error) = self.consume() => error,
             };
             self.enter(Phase::Waiting(error.to_string()));
             // A connection that worked for a while was not a failed attempt: start again with the short pause.
@@ -97,18 +97,18 @@ impl Follower {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(jittered(pause)) => {}
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = (pause * 2).min(MAX_PAUSE);
         }
     }
 
     /// Consumes the feed on one connection until it fails.
-    async fn follow(&mut self) -> Result<Infallible, StoreError> {
+    async fn consume(&mut self) -> Result<Infallible, StoreError> {
         let (mut feed, inspection) = self.redis.open_feed().await?;
-        self.server.judge(&inspection, &self.redis)?;
+        self.monitor.check(&inspection, &self.redis)?;
         // The previous connection may have led to another server.
         self.announcement.lost();
         let now = self.clock.uptime();
-        let (mut inspected, mut tended) = (now, now);
+        let (mut inspected, mut evicted) = (now, now);
         let (mut jitter, mut unleased) = (true, None);
         loop {
             let sent = self.clock.uptime();
@@ -118,68 +118,70 @@ impl Follower {
                 self.announcement.made(sent);
                 continue;
             }
-            let page = feed.read(self.reader.last()).await?;
+            let page = feed.read(self.feed.last()).await?;
             if self.clock.uptime().since(sent) > DEADLINE {
                 // The machine or this process stood still in the meantime. Such a page would set the clock wrong by half of the
                 // pause, and by a wrong clock unexpired entries could be evicted.
                 continue;
             }
-            self.server.watch_clock(self.clock.correct(page.time, sent));
+            self.monitor
+                .check_clock(self.clock.correct(page.time, sent));
             self.store(&page.entries);
             // While the whole feed is read, its entries are old. Their age is a propagation delay only after that.
-            if !self.reader.is_reading()
+            if !self.feed.is_reading()
                 && let Some(age) = page.propagation()
             {
-                self.view.saw_entry_of_age(age);
+                self.view.record_propagation(age);
             }
-            match self.reader.take(&page) {
-                Next::Fresh | Next::Settle(_) if !self.may_count(&page, sent) => {
+            match self.feed.take(&page) {
+                Action::Fresh | Action::Settle(_) if !self.may_count(&page, sent) => {
                     self.wait_for_lease(&page.history, sent, &mut unleased)
                         .await?;
                 }
-                Next::Fresh => {
+                Action::Fresh => {
                     unleased = None;
                     self.view.publish(sent);
                     self.enter(Phase::Fresh);
                     self.pause(sent).await;
                 }
-                Next::More => {}
-                Next::Restart => {
+                Action::More => {}
+                Action::Restart => {
                     self.enter(Phase::Reading);
-                    self.begin_comparing();
+                    self.start_comparing();
                     self.announcement.lost();
                     jitter = true;
                 }
-                Next::Settle(history) => {
+                Action::Settle(history) => {
                     self.enter(Phase::Reading);
-                    self.begin_comparing();
+                    self.start_comparing();
                     jitter = true;
                     // Announce first: an announcement in a history without any would end a settling that has just started.
                     feed.announce(self.config.window).await?;
                     feed.settle(&history).await?;
                 }
-                Next::Compare => {
+                Action::Compare => {
                     self.compare();
                     // An announcement counts only in the history in which it was made.
                     self.announcement.lost();
                 }
-                Next::Reappend { left } => {
+                Action::Reappend { left } => {
                     self.enter(Phase::Reappending);
-                    self.put_back(std::mem::take(&mut jitter), left).await?;
+                    self.append_missing(std::mem::take(&mut jitter), left)
+                        .await?;
                 }
-                Next::Settling => {
+                Action::Settling => {
                     self.enter(Phase::Settling);
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
             }
             let now = self.clock.uptime();
-            if now.since(inspected) >= INSPECT {
-                self.server.judge(&feed.inspect().await?, &self.redis)?;
+            if now.since(inspected) >= INSPECT_INTERVAL {
+                self.monitor.check(&feed.inspect().await?, &self.redis)?;
                 inspected = now;
             }
-            if now.since(tended) >= TEND {
-                self.denylist.tend(self.clock.now());
-                tended = now;
+            if now.since(evicted) >= EVICT_INTERVAL {
+                self.denylist.evict_expired(self.clock.now());
+                evicted = now;
             }
         }
     }
@@ -187,11 +189,11 @@ impl Follower {
     /// Waits until the next read is due or a request demands it.
     async fn pause(&self, sent: Uptime) {
         let now = self.clock.uptime();
-        let busy = now.since(self.view.last_asked()) < BUSY;
+        let busy = now.since(self.view.last_asked()) < BUSY_PERIOD;
         let every = if busy && !self.config.window.is_zero() {
             self.config.window / READS_PER_WINDOW
         } else {
-            IDLE
+            IDLE_INTERVAL
         };
         let left = every.saturating_sub(now.since(sent));
         // A timeout and a demand both lead to the next read.
@@ -199,7 +201,7 @@ impl Follower {
     }
 
     /// Starts to collect the feed's entries, to compare them with the denylist.
-    fn begin_comparing(&mut self) {
+    fn start_comparing(&mut self) {
         self.in_feed = (!self.denylist.is_empty()).then(Denylist::default);
     }
 
@@ -210,12 +212,12 @@ impl Follower {
         let Some(in_feed) = self.in_feed.take() else {
             return;
         };
-        self.reader.lacks(
+        self.feed.record_missing(
             self.denylist
                 .entries(now)
-                .filter(|entry| !in_feed.covers(entry)),
+                .filter(|entry| !in_feed.subsumes(entry)),
         );
-        let lost = self.reader.lacking().count();
+        let lost = self.feed.missing().count();
         if lost > 0 {
             warn!(
                 event = "feed_lost_entries",
@@ -227,21 +229,21 @@ impl Follower {
 
     /// Appends a batch of missing entries if this replica holds the repair lock or must bypass it; otherwise gives the holder some
     /// time.
-    async fn put_back(&mut self, jitter: bool, left: Duration) -> Result<(), StoreError> {
+    async fn append_missing(&mut self, jitter: bool, left: Duration) -> Result<(), StoreError> {
         if jitter {
             // The feed is read to its end once more after this: by then another replica may have appended the entries.
             tokio::time::sleep(Duration::from_millis(200).mul_f64(fraction())).await;
             return Ok(());
         }
-        let batch: Vec<_> = if self.redis.lock_reappending(&self.name, LOCK).await? {
-            self.reader.lacking().take(BATCH).cloned().collect()
+        let batch: Vec<_> = if self.redis.lock_reappending(&self.name, LOCK_TTL).await? {
+            self.feed.missing().take(MAX_BATCH).cloned().collect()
         } else {
-            let (lacking, now) = (self.reader.lacking().count(), self.clock.uptime());
-            if !self.turn.cannot_wait(lacking, left, now) {
+            let (missing, now) = (self.feed.missing().count(), self.clock.uptime());
+            if !self.lock_bypass.should_bypass(missing, left, now) {
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 return Ok(());
             }
-            self.reader.latest_lacking(WITHOUT_LOCK)
+            self.feed.latest_missing(MAX_BYPASS_BATCH)
         };
         self.redis.repair(&batch).await?;
         self.redis.append(&batch).await?;
@@ -252,7 +254,7 @@ impl Follower {
 
     /// Returns whether a read of the page's history counts, or may start its settling. Both require the lease.
     fn may_count(&self, page: &Page, sent: Uptime) -> bool {
-        self.redis.acknowledgements() == 0 || self.held.lets_count(&page.history, sent)
+        self.redis.acknowledgements() == 0 || self.lease.covers_read(&page.history, sent)
     }
 
     /// Waits for the lease. Fails if the wait gets long or the lease is held in another history: then the caller reconnects, which
@@ -265,11 +267,15 @@ impl Follower {
     ) -> Result<(), StoreError> {
         let error = StoreError::no_lease(self.redis.acknowledgements());
         self.enter(Phase::Waiting(error.to_string()));
-        let long = sent.since(*since.get_or_insert(sent)) > BEAT;
-        if long || self.held.is_elsewhere(history, self.clock.uptime()) {
+        let long = sent.since(*since.get_or_insert(sent)) > HEARTBEAT_INTERVAL;
+        if long
+            || self
+                .lease
+                .held_by_other_primary(history, self.clock.uptime())
+        {
             return Err(error);
         }
-        tokio::time::timeout(Duration::from_millis(20), self.held.beaten())
+        tokio::time::timeout(Duration::from_millis(20), self.lease.renewed())
             .await
             .ok();
         Ok(())

@@ -10,35 +10,35 @@ use std::time::Duration;
 use crate::domain::Uptime;
 
 /// Time before the end of the settling from which the lock may be bypassed.
-const LAST_CALL: Duration = Duration::from_secs(1);
+const BYPASS_PERIOD: Duration = Duration::from_secs(1);
 /// Time without progress after which the lock may be bypassed.
-const STALLED: Duration = Duration::from_millis(250);
+const STALL_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// Maximum number of entries in a batch that is appended without the lock.
-pub const WITHOUT_LOCK: usize = 100;
+pub const MAX_BYPASS_BATCH: usize = 100;
 
 /// Progress of this replica's missing entries while it waits for the lock.
 #[derive(Debug, Default)]
-pub struct Turn(Option<Waited>);
+pub struct LockBypass(Option<Waited>);
 
 #[derive(Debug)]
 struct Waited {
     /// Number of missing entries at its last change.
-    lacking: usize,
+    missing: usize,
     since: Uptime,
 }
 
-impl Turn {
-    /// Returns whether to go ahead without the lock. `lacking` is the number of missing entries, and `left` the rest of the
+impl LockBypass {
+    /// Returns whether to go ahead without the lock. `missing` is the number of missing entries, and `left` the rest of the
     /// settling time.
-    pub fn cannot_wait(&mut self, lacking: usize, left: Duration, now: Uptime) -> bool {
+    pub fn should_bypass(&mut self, missing: usize, left: Duration, now: Uptime) -> bool {
         match &self.0 {
-            Some(waited) if waited.lacking == lacking => {
-                left <= LAST_CALL && now.since(waited.since) >= STALLED
+            Some(waited) if waited.missing == missing => {
+                left <= BYPASS_PERIOD && now.since(waited.since) >= STALL_TIMEOUT
             }
             _ => {
                 self.0 = Some(Waited {
-                    lacking,
+                    missing,
                     since: now,
                 });
                 false
@@ -57,20 +57,20 @@ mod tests {
 
     #[test]
     fn the_lock_is_waited_for_until_the_settling_is_nearly_over() {
-        let mut turn = Turn::default();
-        let early = LAST_CALL + Duration::from_millis(1);
-        assert!(!turn.cannot_wait(3, early, at(0)));
-        assert!(!turn.cannot_wait(3, early, at(900)));
-        assert!(turn.cannot_wait(3, LAST_CALL, at(901)));
-        assert!(turn.cannot_wait(3, Duration::ZERO, at(2000)));
+        let mut bypass = LockBypass::default();
+        let early = BYPASS_PERIOD + Duration::from_millis(1);
+        assert!(!bypass.should_bypass(3, early, at(0)));
+        assert!(!bypass.should_bypass(3, early, at(900)));
+        assert!(bypass.should_bypass(3, BYPASS_PERIOD, at(901)));
+        assert!(bypass.should_bypass(3, Duration::ZERO, at(2000)));
     }
 
     #[test]
-    fn whoever_sees_his_entries_being_put_back_waits() {
-        let mut turn = Turn::default();
-        for (lacking, millis) in [(300, 0), (200, 240), (100, 480), (100, 700)] {
-            assert!(!turn.cannot_wait(lacking, Duration::ZERO, at(millis)));
+    fn a_replica_whose_missing_entries_decrease_waits() {
+        let mut bypass = LockBypass::default();
+        for (missing, millis) in [(300, 0), (200, 240), (100, 480), (100, 700)] {
+            assert!(!bypass.should_bypass(missing, Duration::ZERO, at(millis)));
         }
-        assert!(turn.cannot_wait(100, Duration::ZERO, at(730)));
+        assert!(bypass.should_bypass(100, Duration::ZERO, at(730)));
     }
 }

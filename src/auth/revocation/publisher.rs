@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
-use super::PATIENCE;
+use super::REDIS_BUDGET;
 use super::Revocations;
-use super::backlog::Task;
-use super::decision::Decision;
-use super::window::holds_after;
+use super::command::RevocationCommand;
+use super::retry_queue::Task;
+use super::window::propagation_wait;
 use crate::auth::{Failure, Unavailable};
 use crate::domain::{AccessClaims, SessionId, Timestamp, Username};
 use crate::store::{Change, Decided, Entry, MARGIN, Seen, SessionEntry, StoreError};
@@ -52,14 +52,14 @@ impl Revocations {
             }),
             now,
         );
-        let decision = Decision::Revoke {
+        let command = RevocationCommand::Revoke {
             sid,
             token_expires,
             access_ttl,
         };
         // Concurrent logouts of one session are published once, and an acknowledged one is not published again: otherwise a
         // single token could fill the feed.
-        let acknowledge = async { self.carry_out(username, decision).await.map(|_| ()) };
+        let acknowledge = async { self.execute(username, command).await.map(|_| ()) };
         self.acknowledged
             .get_or_insert_async(&sid, acknowledge)
             .await
@@ -75,13 +75,13 @@ impl Revocations {
         sid: SessionId,
         access_ttl: Duration,
     ) -> Result<(), Failure> {
-        let decision = Decision::Revoke {
+        let command = RevocationCommand::Revoke {
             sid,
             // The session record holds the expiry of its last token; a token issued now expires after one `access_ttl`.
             token_expires: self.clock.now(),
             access_ttl,
         };
-        self.carry_out(username.clone(), decision).await.map(|_| ())
+        self.execute(username.clone(), command).await.map(|_| ())
     }
 
     /// Ends all sessions of the token's user. Once this has returned [`Ended::All`], no replica accepts any token that was
@@ -94,12 +94,12 @@ impl Revocations {
         claims: &AccessClaims,
     ) -> Result<Ended, Failure> {
         let known = self.known(claims.sub);
-        let decision = Decision::EndAll {
+        let command = RevocationCommand::EndAll {
             user: claims.sub,
             acting: claims.sid,
             known,
         };
-        let decided = self.carry_out(claims.username.clone(), decision).await?;
+        let decided = self.execute(claims.username.clone(), command).await?;
         Ok(if decided {
             Ended::All
         } else {
@@ -119,12 +119,12 @@ impl Revocations {
         change: Change,
     ) -> Result<bool, Failure> {
         let known = self.known(seen.id);
-        let decision = Decision::Change {
+        let command = RevocationCommand::Change {
             seen,
             change,
             known,
         };
-        self.carry_out(username.clone(), decision).await
+        self.execute(username.clone(), command).await
     }
 
     /// Commits a command, publishes it, and waits until it is in effect on every replica. Returns `false` if the command's
@@ -134,19 +134,19 @@ impl Revocations {
     /// still lie in the outbox, or was appended a moment ago, and after this response no replica may accept the token.
     ///
     /// Runs on a task of its own: a client that disconnects must not leave the command half done.
-    async fn carry_out(
+    async fn execute(
         self: &Arc<Self>,
         username: Username,
-        decision: Decision,
+        command: RevocationCommand,
     ) -> Result<bool, Failure> {
-        let (redis, name, made) = (self.redis.clone(), username.clone(), decision.clone());
+        let (redis, name, made) = (self.redis.clone(), username.clone(), command.clone());
         let decided = async move {
-            let Decided { revoked, outbox } = made.make(&redis, &name).await?;
+            let Decided { revoked, outbox } = made.apply(&redis, &name).await?;
             Ok((revoked, outbox))
         };
         let task = Task {
             username,
-            decision: Some(decision),
+            command: Some(command),
         };
         self.begin(task, decided).await.unwrap_or(Err(CUT_SHORT))
     }
@@ -157,14 +157,14 @@ impl Revocations {
     /// # Errors
     /// If the store does not answer, or the outbox could not be published in time. The command may be committed all the same; the
     /// replica then keeps trying to publish it.
-    pub async fn carry<T: Send + 'static>(
+    pub async fn publish_outcome<T: Send + 'static>(
         self: &Arc<Self>,
         username: Username,
         decided: impl Future<Output = Result<(T, Vec<Entry>), StoreError>> + Send + 'static,
     ) -> Result<T, Failure> {
         let task = Task {
             username,
-            decision: None,
+            command: None,
         };
         self.begin(task, decided).await.unwrap_or(Err(CUT_SHORT))
     }
@@ -178,10 +178,10 @@ impl Revocations {
         let work = async move {
             let told = async {
                 let (outcome, outbox) = decided.await?;
-                let window = this.tell(&task.username, &outbox).await?;
+                let window = this.publish(&task.username, &outbox).await?;
                 Ok((outcome, window))
             };
-            let why = match tokio::time::timeout(PATIENCE, told).await {
+            let why = match tokio::time::timeout(REDIS_BUDGET, told).await {
                 Ok(Ok((outcome, window))) => {
                     tokio::time::sleep(window).await;
                     return Ok(outcome);
@@ -189,7 +189,7 @@ impl Revocations {
                 Ok(Err(error)) => Unavailable::Store(error),
                 Err(_) => Unavailable::Deadline,
             };
-            Err(this.left_over(task, why))
+            Err(this.enqueue_retry(task, why))
         };
         self.under_way.spawn(work)
     }
@@ -198,11 +198,15 @@ impl Revocations {
     ///
     /// # Errors
     /// If the entries could not be published in time; the retry queue keeps trying.
-    pub async fn flush(&self, name: &Username, outbox: Vec<Entry>) -> Result<(), Failure> {
+    pub async fn publish_pending(
+        &self,
+        name: &Username,
+        outbox: Vec<Entry>,
+    ) -> Result<(), Failure> {
         if outbox.is_empty() {
             return Ok(());
         }
-        self.before_refusing(name, outbox).await
+        self.publish_and_wait(name, outbox).await
     }
 
     /// Publishes a user's outbox and waits a window, even if the outbox is empty. Required before a client learns that a session
@@ -211,12 +215,12 @@ impl Revocations {
     ///
     /// # Errors
     /// If the entries could not be published in time; the retry queue keeps trying.
-    pub async fn before_refusing(
+    pub async fn publish_and_wait(
         &self,
         name: &Username,
         outbox: Vec<Entry>,
     ) -> Result<(), Failure> {
-        match self.tell(name, &outbox).await {
+        match self.publish(name, &outbox).await {
             Ok(window) => {
                 tokio::time::sleep(window).await;
                 Ok(())
@@ -224,16 +228,16 @@ impl Revocations {
             Err(error) => {
                 let task = Task {
                     username: name.clone(),
-                    decision: None,
+                    command: None,
                 };
-                Err(self.left_over(task, Unavailable::Store(error)))
+                Err(self.enqueue_retry(task, Unavailable::Store(error)))
             }
         }
     }
 
     /// Applies entries to this replica, appends them to the feed, and clears them from the outbox. Returns how long to wait until
     /// they are in effect on every replica.
-    async fn tell(&self, name: &Username, entries: &[Entry]) -> Result<Duration, StoreError> {
+    async fn publish(&self, name: &Username, entries: &[Entry]) -> Result<Duration, StoreError> {
         let now = self.clock.now();
         for entry in entries {
             self.denylist.insert(entry, now);
@@ -242,16 +246,16 @@ impl Revocations {
         self.appended.notify_one();
         // The feed has the entries; leaving them in the outbox costs a second append and no correctness.
         if !entries.is_empty() && self.redis.acknowledge(name, entries).await.is_err() {
-            self.backlog.note(Task {
+            self.retry_queue.enqueue(Task {
                 username: name.clone(),
-                decision: None,
+                command: None,
             });
         }
-        Ok(holds_after(announced, self.config.window))
+        Ok(propagation_wait(announced, self.config.window))
     }
 
-    fn left_over(&self, task: Task, why: Unavailable) -> Failure {
-        self.backlog.note(task);
+    fn enqueue_retry(&self, task: Task, why: Unavailable) -> Failure {
+        self.retry_queue.enqueue(task);
         Failure::Unavailable(why)
     }
 

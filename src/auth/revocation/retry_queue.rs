@@ -11,37 +11,37 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::decision::Decision;
+use super::command::RevocationCommand;
 use crate::domain::Username;
 use crate::store::{Redis, StoreError};
 
 /// Interval between two attempts after a failure.
-const PAUSE: Duration = Duration::from_millis(500);
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// Capacity of the queue. Beyond it, after a long outage, new tasks are dropped with a warning.
-const MOST: usize = 100_000;
+const MAX_TASKS: usize = 100_000;
 
 /// Revocation to complete for a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Task {
     pub(super) username: Username,
     /// The command to apply; `None` if only the outbox is left to publish.
-    pub(super) decision: Option<Decision>,
+    pub(super) command: Option<RevocationCommand>,
 }
 
 /// Sending half of the queue.
 #[derive(Debug, Clone)]
-pub(super) struct Backlog(UnboundedSender<Task>);
+pub(super) struct RetryQueue(UnboundedSender<Task>);
 
 /// Receiving half of the queue, to be run once.
 pub(super) struct Worker(UnboundedReceiver<Task>);
 
-pub(super) fn backlog() -> (Backlog, Worker) {
+pub(super) fn retry_queue() -> (RetryQueue, Worker) {
     let (sender, receiver) = unbounded_channel();
-    (Backlog(sender), Worker(receiver))
+    (RetryQueue(sender), Worker(receiver))
 }
 
-impl Backlog {
-    pub(super) fn note(&self, task: Task) {
+impl RetryQueue {
+    pub(super) fn enqueue(&self, task: Task) {
         // Fails only during shutdown, when the worker is gone.
         self.0.send(task).ok();
     }
@@ -49,29 +49,29 @@ impl Backlog {
 
 impl Worker {
     pub(super) async fn run(mut self, redis: Redis, stop: CancellationToken) {
-        let mut line = Line::default();
+        let mut queue = Queue::default();
         loop {
-            if line.tasks.is_empty() {
+            if queue.tasks.is_empty() {
                 tokio::select! {
                     () = stop.cancelled() => return,
-                    Some(task) = self.0.recv() => line.join(task),
+                    Some(task) = self.0.recv() => queue.push(task),
                 }
             }
             while let Ok(task) = self.0.try_recv() {
-                line.join(task);
+                queue.push(task);
             }
-            let Some(task) = line.tasks.pop_front() else {
+            let Some(task) = queue.tasks.pop_front() else {
                 continue;
             };
             if complete(&redis, &task).await.is_ok() {
-                line.completed();
+                queue.completed();
                 continue;
             }
             // To the end of the queue: a slot that does not answer must not delay the other users.
-            line.tasks.push_back(task);
+            queue.tasks.push_back(task);
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(PAUSE) => {}
+                () = tokio::time::sleep(RETRY_INTERVAL) => {}
             }
         }
     }
@@ -79,15 +79,15 @@ impl Worker {
 
 /// Waiting tasks. Only the first task and the last completion are logged: an outage queues many.
 #[derive(Default)]
-struct Line {
+struct Queue {
     tasks: VecDeque<Task>,
     completed: usize,
     forgotten: usize,
 }
 
-impl Line {
-    fn join(&mut self, task: Task) {
-        if self.tasks.len() >= MOST {
+impl Queue {
+    fn push(&mut self, task: Task) {
+        if self.tasks.len() >= MAX_TASKS {
             if self.forgotten == 0 {
                 warn!(event = "backlog_full", username = %task.username, "retry queue full: new revocations are dropped; repeat those that were answered with 503");
             }
@@ -117,8 +117,8 @@ impl Line {
 }
 
 async fn complete(redis: &Redis, task: &Task) -> Result<(), StoreError> {
-    if let Some(decision) = &task.decision {
-        decision.make(redis, &task.username).await?;
+    if let Some(command) = &task.command {
+        command.apply(redis, &task.username).await?;
     }
     let entries = redis.outbox(&task.username).await?;
     if !entries.is_empty() {

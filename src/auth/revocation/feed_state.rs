@@ -22,9 +22,9 @@ use crate::store::{Entry, HistoryId, Page};
 
 /// State of this replica's reading of the feed.
 #[derive(Debug)]
-pub struct Reader {
+pub struct FeedState {
     /// True if no other replica can use this Redis: then a history counts without settling.
-    alone: bool,
+    single_replica: bool,
     state: State,
 }
 
@@ -36,7 +36,7 @@ enum State {
     Following {
         position: Position,
         /// Entries that this replica has and the feed has lost.
-        lacking: HashMap<Subject, Entry>,
+        missing: HashMap<Subject, Entry>,
     },
 }
 
@@ -53,7 +53,7 @@ struct Position {
 
 /// Action that a page requires.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Next {
+pub enum Action {
     /// The feed is read to its end and no entry is missing: publish the view, dated by when this page was requested.
     Fresh,
     /// More entries follow: read on at once.
@@ -62,7 +62,7 @@ pub enum Next {
     Restart,
     /// No replica has started to settle this history: start it, then read on.
     Settle(HistoryId),
-    /// The whole feed has been read. Call [`Reader::lacks`] with the entries that it has lost.
+    /// The whole feed has been read. Call [`FeedState::record_missing`] with the entries that it has lost.
     Compare,
     /// Append the missing entries again, then read on.
     Reappend {
@@ -73,12 +73,12 @@ pub enum Next {
     Settling,
 }
 
-impl Reader {
-    /// Creates the state before the first read. With `alone`, no other replica can use this Redis, and no settling is needed.
+impl FeedState {
+    /// Creates the state before the first read. With `single_replica`, no other replica can use this Redis, and no settling is needed.
     #[must_use]
-    pub fn new(alone: bool) -> Self {
+    pub fn new(single_replica: bool) -> Self {
         Self {
-            alone,
+            single_replica,
             state: State::Reading(None),
         }
     }
@@ -98,36 +98,36 @@ impl Reader {
         matches!(self.state, State::Reading(_))
     }
 
-    /// Returns the missing entries, to append after [`Next::Reappend`].
-    pub fn lacking(&self) -> impl Iterator<Item = &Entry> {
-        let lacking = match &self.state {
-            State::Following { lacking, .. } => Some(lacking.values()),
+    /// Returns the missing entries, to append after [`Action::Reappend`].
+    pub fn missing(&self) -> impl Iterator<Item = &Entry> {
+        let missing = match &self.state {
+            State::Following { missing, .. } => Some(missing.values()),
             State::Reading(_) => None,
         };
-        lacking.into_iter().flatten()
+        missing.into_iter().flatten()
     }
 
     /// Returns up to `count` of the missing entries: the latest revocations, which other replicas may not have read.
     #[must_use]
-    pub fn latest_lacking(&self, count: usize) -> Vec<Entry> {
-        let mut latest: Vec<_> = self.lacking().collect();
+    pub fn latest_missing(&self, count: usize) -> Vec<Entry> {
+        let mut latest: Vec<_> = self.missing().collect();
         latest.sort_unstable_by_key(|entry| Reverse(entry.until()));
         latest.into_iter().take(count).cloned().collect()
     }
 
-    /// Records the entries that this replica has and the feed has lost, after [`Next::Compare`]. The read that found the end
+    /// Records the entries that this replica has and the feed has lost, after [`Action::Compare`]. The read that found the end
     /// does not count as a view; the next one may.
-    pub fn lacks(&mut self, entries: impl Iterator<Item = Entry>) {
-        if let State::Following { lacking, .. } = &mut self.state {
-            lacking.extend(entries.map(|entry| (Subject::of(&entry), entry)));
+    pub fn record_missing(&mut self, entries: impl Iterator<Item = Entry>) {
+        if let State::Following { missing, .. } = &mut self.state {
+            missing.extend(entries.map(|entry| (Subject::of(&entry), entry)));
         }
     }
 
     /// Processes the next page, whose entries must be stored already.
-    pub fn take(&mut self, page: &Page) -> Next {
+    pub fn take(&mut self, page: &Page) -> Action {
         let Some((added, settled)) = page.added.zip(page.settled) else {
             self.state = State::Reading(None);
-            return Next::Settle(page.history.clone());
+            return Action::Settle(page.history.clone());
         };
         let received = page.entries.len() as u64;
         let here = |counted| Position {
@@ -143,19 +143,19 @@ impl Reader {
                     |before: &Position| before.continues(page, settled) && added >= before.counted;
                 if !position.as_ref().is_none_or(fits) {
                     self.state = State::Reading(None);
-                    Next::Restart
+                    Action::Restart
                 } else if page.at_end {
                     self.state = State::Following {
                         position: here(added),
-                        lacking: HashMap::new(),
+                        missing: HashMap::new(),
                     };
-                    Next::Compare
+                    Action::Compare
                 } else {
                     *position = Some(here(added));
-                    Next::More
+                    Action::More
                 }
             }
-            State::Following { position, lacking } => {
+            State::Following { position, missing } => {
                 let counted = position.counted + received;
                 let complete = if page.at_end {
                     added == counted
@@ -164,26 +164,26 @@ impl Reader {
                 };
                 if !position.continues(page, settled) || !complete {
                     self.state = State::Reading(None);
-                    return Next::Restart;
+                    return Action::Restart;
                 }
                 *position = here(counted);
                 for entry in &page.entries {
-                    lacking.remove(&Subject::of(entry));
+                    missing.remove(&Subject::of(entry));
                 }
-                let left = if self.alone {
+                let left = if self.single_replica {
                     Duration::ZERO
                 } else {
                     settled.since(page.time)
                 };
                 if !page.at_end {
-                    Next::More
-                } else if !lacking.is_empty() {
-                    Next::Reappend { left }
+                    Action::More
+                } else if !missing.is_empty() {
+                    Action::Reappend { left }
                 } else if page.reappending || !left.is_zero() {
                     // No replica may answer before all entries are appended again, however long that takes.
-                    Next::Settling
+                    Action::Settling
                 } else {
-                    Next::Fresh
+                    Action::Fresh
                 }
             }
         }
