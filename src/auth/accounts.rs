@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::Failure;
+use super::ServiceError;
 use super::passwords::{Checked, Passwords};
+use super::rate_limit::RateLimiter;
 use super::revocation::Revocations;
-use super::throttle::Throttle;
 use crate::domain::{
     AccessClaims, AttemptedName, Guess, Network, Password, Timestamp, UserId, Username,
 };
@@ -17,14 +17,14 @@ pub struct Accounts {
     pub(super) redis: Redis,
     pub(super) passwords: Arc<Passwords>,
     pub(super) revocations: Arc<Revocations>,
-    pub(super) throttle: Arc<Throttle>,
+    pub(super) rate_limiter: Arc<RateLimiter>,
 }
 
 /// Outcome of a registration.
 #[derive(Debug)]
 pub enum Registration {
     /// The account was created.
-    Registered(NewUser),
+    Registered(RegisteredUser),
     /// Another account has the name.
     NameTaken,
 }
@@ -42,7 +42,7 @@ pub enum Deletion {
 
 /// User that was just registered.
 #[derive(Debug)]
-pub struct NewUser {
+pub struct RegisteredUser {
     /// The id.
     pub id: UserId,
     /// The name.
@@ -58,13 +58,13 @@ impl Accounts {
         redis: Redis,
         passwords: Arc<Passwords>,
         revocations: Arc<Revocations>,
-        throttle: Arc<Throttle>,
+        rate_limiter: Arc<RateLimiter>,
     ) -> Self {
         Self {
             redis,
             passwords,
             revocations,
-            throttle,
+            rate_limiter,
         }
     }
 
@@ -77,8 +77,8 @@ impl Accounts {
         from: Option<Network>,
         username: Username,
         password: &Password,
-    ) -> Result<Registration, Failure> {
-        self.throttle.registration(from).await?;
+    ) -> Result<Registration, ServiceError> {
+        self.rate_limiter.registration(from).await?;
         let asker = Guess {
             name: AttemptedName::of(username.as_str()),
             from,
@@ -104,7 +104,7 @@ impl Accounts {
         match registered {
             Registered::Created(created, outbox) => {
                 self.revocations.publish_pending(&username, outbox).await?;
-                Ok(Registration::Registered(NewUser {
+                Ok(Registration::Registered(RegisteredUser {
                     id,
                     username,
                     created,
@@ -118,7 +118,7 @@ impl Accounts {
     ///
     /// # Errors
     /// If the store does not answer.
-    pub async fn of(&self, claims: &AccessClaims) -> Result<Option<User>, Failure> {
+    pub async fn find_for(&self, claims: &AccessClaims) -> Result<Option<User>, ServiceError> {
         let user = self.redis.find_user(&claims.username).await?;
         Ok(user.filter(|user| user.id == claims.sub))
     }
@@ -133,18 +133,18 @@ impl Accounts {
         claims: &AccessClaims,
         from: Option<Network>,
         password: &Password,
-    ) -> Result<Deletion, Failure> {
+    ) -> Result<Deletion, ServiceError> {
         let asker = Guess {
             name: AttemptedName::of(claims.username.as_str()),
             from,
         };
         let mut user = None;
         let check = Box::pin(async {
-            user = self.of(claims).await?;
+            user = self.find_for(claims).await?;
             let stored = user.as_ref().map(|user| &user.password);
             self.passwords.check(asker, password, stored).await
         });
-        let checked = self.throttle.password(asker, check).await?;
+        let checked = self.rate_limiter.password(asker, check).await?;
         let Some(user) = user else {
             // An earlier deletion that is committed but not yet published must be in effect before the client learns of it.
             let outbox = self.redis.outbox(&claims.username).await?;

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::revocation::{Revocations, TokenStatus};
-use super::{Failure, Unavailable};
+use super::{ServiceError, Unavailable};
 use crate::domain::{AccessClaims, Username};
 use crate::store::{Change, NewUser, Redis, Registered, Seen, SessionRecord, User, UserCursor};
 
@@ -50,7 +50,7 @@ impl Administration {
     ///
     /// # Errors
     /// If the store does not answer.
-    pub async fn find(&self, name: &Username) -> Result<Option<User>, Failure> {
+    pub async fn find(&self, name: &Username) -> Result<Option<User>, ServiceError> {
         Ok(self.redis.find_user(name).await?)
     }
 
@@ -58,7 +58,10 @@ impl Administration {
     ///
     /// # Errors
     /// If the store does not answer.
-    pub async fn sessions(&self, name: &Username) -> Result<Option<Vec<SessionRecord>>, Failure> {
+    pub async fn sessions(
+        &self,
+        name: &Username,
+    ) -> Result<Option<Vec<SessionRecord>>, ServiceError> {
         match self.redis.find_user(name).await? {
             Some(user) => Ok(Some(self.redis.sessions_of(&user).await?)),
             None => Ok(None),
@@ -75,7 +78,7 @@ impl Administration {
         authority: Authority<'_>,
         name: &Username,
         change: &Change,
-    ) -> Result<Changed, Failure> {
+    ) -> Result<Changed, ServiceError> {
         for _ in 0..ATTEMPTS {
             let Some(user) = self.redis.find_user(name).await? else {
                 // A deletion that is committed but not yet published must be in effect before a caller learns that the user is gone.
@@ -96,14 +99,14 @@ impl Administration {
                 return Ok(Changed::Done(user));
             }
         }
-        Err(Failure::Unavailable(Unavailable::Deadline))
+        Err(ServiceError::Unavailable(Unavailable::Deadline))
     }
 
     /// Creates accounts in one round trip, and returns the outcome for each.
     ///
     /// # Errors
     /// If the store or the feed does not answer; any of the accounts may exist then.
-    pub async fn create(&self, new: &[NewUser]) -> Result<Vec<Registered>, Failure> {
+    pub async fn create(&self, new: &[NewUser]) -> Result<Vec<Registered>, ServiceError> {
         let created = self.redis.register_users(new).await?;
         for (new, registered) in new.iter().zip(&created) {
             // Revocations of an earlier account with this name must be in effect before the new account is used.
@@ -120,18 +123,21 @@ impl Administration {
     ///
     /// # Errors
     /// If the store does not answer.
-    pub async fn some(&self, from: UserCursor) -> Result<(Option<UserCursor>, Vec<User>), Failure> {
+    pub async fn list_page(
+        &self,
+        from: UserCursor,
+    ) -> Result<(Option<UserCursor>, Vec<User>), ServiceError> {
         Ok(self.redis.some_users(from).await?)
     }
 
-    async fn is_active(&self, authority: Authority<'_>) -> Result<bool, Failure> {
+    async fn is_active(&self, authority: Authority<'_>) -> Result<bool, ServiceError> {
         let Authority::Administrator(claims) = authority else {
             return Ok(true);
         };
         let status = self
             .revocations
             .token_status(claims.sid, claims.sub, claims.ver);
-        let status = status.await.map_err(Failure::Unavailable)?;
+        let status = status.await.map_err(ServiceError::Unavailable)?;
         Ok(status == TokenStatus::Active)
     }
 }

@@ -19,20 +19,20 @@ impl Clients {
         Self(known.collect())
     }
 
-    /// Returns whether at least one client is configured.
+    /// Returns whether no client is configured.
     #[must_use]
-    pub fn are_there(&self) -> bool {
-        !self.0.is_empty()
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Returns whether the credentials are those of a client. The comparison takes the same time wherever the secrets differ.
     #[must_use]
-    pub fn knows(&self, id: &str, secret: &str) -> bool {
+    pub fn authenticate(&self, id: &str, secret: &str) -> bool {
         let secret = digest(&SHA256, secret.as_bytes());
-        let is_it = |(known, its): &(String, Digest)| {
+        let matches = |(known, its): &(String, Digest)| {
             known == id && verify_slices_are_equal(its.as_ref(), secret.as_ref()).is_ok()
         };
-        self.0.iter().any(is_it)
+        self.0.iter().any(matches)
     }
 }
 

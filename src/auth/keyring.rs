@@ -26,11 +26,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 pub use self::folder::KeyState;
-use self::folder::{Look, look, read};
+use self::folder::{DirSnapshot, read, snapshot};
 use self::key::Key;
 pub use self::key::{KeyKind, PublicKey, PublicParameters};
-use self::rotation::made;
-use super::looking::look_each_second;
+use self::rotation::created_at;
+use super::file_watch::poll_each_second;
 use crate::config::Secret;
 use crate::domain::{AccessClaims, Timestamp};
 
@@ -40,7 +40,7 @@ pub struct Keyring {
     verifying: HashMap<String, VerifyingKey>,
     published: Published,
     /// Creation time of the active key.
-    made: Option<Timestamp>,
+    created_at: Option<Timestamp>,
     generation: u64,
 }
 
@@ -61,7 +61,7 @@ pub struct Published {
     /// The keys, sorted by `kid`.
     pub keys: Vec<PublicKey>,
     /// Entity tag of the set; it changes with the keys and with the program's version.
-    pub tag: String,
+    pub etag: String,
 }
 
 static GENERATIONS: AtomicU64 = AtomicU64::new(1);
@@ -72,11 +72,11 @@ impl Keyring {
     /// # Errors
     /// A sentence if the cryptographic library rejects the key.
     pub fn from_secret(secret: &Secret) -> Result<Self, &'static str> {
-        Ok(Self::of(Key::from_secret(secret)?, Vec::new()))
+        Ok(Self::new(Key::from_secret(secret)?, Vec::new()))
     }
 
     /// Creates a keyring of a key that signs and others that only verify.
-    fn of(active: Key, others: Vec<Key>) -> Self {
+    fn new(active: Key, others: Vec<Key>) -> Self {
         let signs = ActiveKey {
             header: active.header(),
             key: active.signing.clone(),
@@ -87,8 +87,8 @@ impl Keyring {
         // A kid is the digest of its key. The program's version is included because it decides how the keys are rendered.
         let names = public.iter().map(|key| key.kid.as_str());
         let names: Vec<&str> = names.chain([env!("CARGO_PKG_VERSION")]).collect();
-        let tag = digest(&SHA256, names.join(" ").as_bytes());
-        let tag = BASE64_URL_SAFE_NO_PAD.encode(&tag.as_ref()[..12]);
+        let etag = digest(&SHA256, names.join(" ").as_bytes());
+        let etag = BASE64_URL_SAFE_NO_PAD.encode(&etag.as_ref()[..12]);
         let verifying = keys.into_iter().map(|key| {
             let verifying = VerifyingKey {
                 algorithm: key.algorithm,
@@ -99,8 +99,8 @@ impl Keyring {
         Self {
             active: signs,
             verifying: verifying.collect(),
-            published: Published { keys: public, tag },
-            made: None,
+            published: Published { keys: public, etag },
+            created_at: None,
             generation: GENERATIONS.fetch_add(1, Ordering::Relaxed),
         }
     }
@@ -113,8 +113,8 @@ impl Keyring {
 
     /// Returns the creation time of the active key, if its file name contains one.
     #[must_use]
-    pub fn made(&self) -> Option<Timestamp> {
-        self.made
+    pub fn created_at(&self) -> Option<Timestamp> {
+        self.created_at
     }
 
     /// Returns the public keys.
@@ -153,19 +153,19 @@ impl std::fmt::Debug for Keyring {
 
 /// Current keyring and its sources. Readers never wait.
 #[derive(Debug)]
-pub struct Keys {
+pub struct KeyStore {
     ring: ArcSwap<Keyring>,
     secret: Option<Secret>,
     folder: Option<PathBuf>,
 }
 
-impl Keys {
+impl KeyStore {
     /// Reads the keys from a secret, from a folder, or from both.
     ///
     /// # Errors
     /// A sentence if a file is not a key, or if there is no key to sign with.
     pub fn open(secret: Option<Secret>, folder: Option<PathBuf>) -> Result<Self, String> {
-        let ring = ring(secret.as_ref(), folder.as_ref())?;
+        let ring = load(secret.as_ref(), folder.as_ref())?;
         Ok(Self {
             ring: ArcSwap::from_pointee(ring),
             secret,
@@ -184,19 +184,19 @@ impl Keys {
         let Some(folder) = self.folder.clone() else {
             return stop.cancelled().await;
         };
-        let look = move |watch: &mut Watch| watch.look(&self, &folder);
-        look_each_second(Watch::default(), look, stop).await;
+        let poll = move |watch: &mut FolderWatch| watch.poll(&self, &folder);
+        poll_each_second(FolderWatch::default(), poll, stop).await;
     }
 
     fn read(&self) -> Result<Keyring, String> {
-        ring(self.secret.as_ref(), self.folder.as_ref())
+        load(self.secret.as_ref(), self.folder.as_ref())
     }
 
     /// Replaces the keyring if its keys differ.
     fn replace(&self, next: Keyring) {
         let before = self.ring.load();
-        let same =
-            before.published.tag == next.published.tag && before.active_kid() == next.active_kid();
+        let same = before.published.etag == next.published.etag
+            && before.active_kid() == next.active_kid();
         if !same {
             info!(
                 event = "keys",
@@ -211,29 +211,29 @@ impl Keys {
 
 /// State of the folder watch between two polls.
 #[derive(Default)]
-struct Watch {
+struct FolderWatch {
     /// Snapshot of the folder when it was last read.
-    taken: Option<Look>,
+    last_read: Option<DirSnapshot>,
     /// Last error that was logged.
-    complaint: Option<String>,
+    last_error: Option<String>,
 }
 
-impl Watch {
+impl FolderWatch {
     /// Takes a snapshot, and reads the keys if it differs from the last one.
-    fn look(&mut self, keys: &Keys, folder: &Path) {
+    fn poll(&mut self, keys: &KeyStore, folder: &Path) {
         // Taken before the read: changes made during the read show in the next poll.
-        let seen = look(folder);
-        let changed = seen.as_ref().ok() != self.taken.as_ref();
+        let seen = snapshot(folder);
+        let changed = seen.as_ref().ok() != self.last_read.as_ref();
         let read = seen.and_then(|seen| {
             let next = changed.then(|| keys.read()).transpose()?;
             Ok((seen, next))
         });
         match read {
             // The folder changed during the read, so a key that was just renamed may be missing. The next poll reads again.
-            Ok((seen, Some(_))) if look(folder).as_ref() != Ok(&seen) => {}
+            Ok((seen, Some(_))) if snapshot(folder).as_ref() != Ok(&seen) => {}
             Ok((seen, next)) => {
-                self.taken = Some(seen);
-                if self.complaint.take().is_some() {
+                self.last_read = Some(seen);
+                if self.last_error.take().is_some() {
                     info!(event = "keys", "signing keys are readable again");
                 }
                 if let Some(next) = next {
@@ -242,21 +242,21 @@ impl Watch {
             }
             Err(why) => {
                 // Logged once for each new error, not once a second.
-                if self.complaint.as_ref() != Some(&why) {
+                if self.last_error.as_ref() != Some(&why) {
                     warn!(event = "keys", %why, "signing keys cannot be read; the previous ones stay in use");
-                    self.complaint = Some(why);
+                    self.last_error = Some(why);
                 }
             }
         }
     }
 }
 
-fn ring(secret: Option<&Secret>, folder: Option<&PathBuf>) -> Result<Keyring, String> {
+fn load(secret: Option<&Secret>, folder: Option<&PathBuf>) -> Result<Keyring, String> {
     let mut files = folder.map_or_else(|| Ok(Vec::new()), |folder| read(folder))?;
     let secret = secret.map(Key::from_secret).transpose()?;
     let active = files.iter().position(|file| file.state == KeyState::Active);
     let active = active.map(|number| files.remove(number));
-    let made = active.as_ref().and_then(|file| made(&file.name));
+    let created_at = active.as_ref().and_then(|file| created_at(&file.name));
     let active = active.map(|file| file.key);
     let mut others: Vec<Key> = files.into_iter().map(|file| file.key).collect();
     let active = match (active, secret) {
@@ -273,7 +273,7 @@ fn ring(secret: Option<&Secret>, folder: Option<&PathBuf>) -> Result<Keyring, St
         }
     };
     Ok(Keyring {
-        made,
-        ..Keyring::of(active, others)
+        created_at,
+        ..Keyring::new(active, others)
     })
 }

@@ -5,24 +5,24 @@
 pub mod accounts;
 pub mod administration;
 pub mod clients;
+pub mod file_watch;
 pub mod keyring;
-pub mod looking;
 pub mod password_change;
 pub mod passwords;
+pub mod rate_limit;
 pub mod refresh;
 pub mod refresh_tokens;
 pub mod revocation;
 pub mod sessions;
-pub mod throttle;
 pub mod tokens;
 
 use std::fmt;
 
 use crate::store::StoreError;
 
-/// Failure of the service itself. Expected outcomes are not errors; they are values of their own.
+/// ServiceError of the service itself. Expected outcomes are not errors; they are values of their own.
 #[derive(Debug)]
-pub enum Failure {
+pub enum ServiceError {
     /// The store did not answer, or the request could not be completed in time. Try again in a moment.
     Unavailable(Unavailable),
     /// The hashing threads have no capacity left; try again after `retry_after`.
@@ -31,9 +31,9 @@ pub enum Failure {
         retry_after: u64,
     },
     /// Too many attempts; try again after `retry_after`.
-    Throttled {
+    RateLimited {
         /// Limit that was reached.
-        by: throttle::Limit,
+        by: rate_limit::Limit,
         /// Whole seconds, at least one.
         retry_after: u64,
     },
@@ -62,7 +62,7 @@ impl fmt::Display for Unavailable {
     }
 }
 
-impl From<StoreError> for Failure {
+impl From<StoreError> for ServiceError {
     fn from(error: StoreError) -> Self {
         Self::Unavailable(Unavailable::Store(error))
     }

@@ -4,9 +4,9 @@
 //! with new tokens, because its old ones are rejected like all that were issued before.
 
 use super::passwords::Checked;
-use super::sessions::{NewSession, Sessions};
-use super::tokens::Grant;
-use super::{Failure, Unavailable};
+use super::sessions::{Sessions, TokenPair};
+use super::tokens::AccessTokenParams;
+use super::{ServiceError, Unavailable};
 use crate::domain::{AccessClaims, Guess, Password, PasswordRule, RefreshClaims};
 use crate::store::{ChangePassword, Successor, Written};
 
@@ -17,7 +17,7 @@ const ATTEMPTS: usize = 3;
 #[derive(Debug)]
 pub enum PasswordChange {
     /// The password is changed. No replica accepts any token that was issued before; holds new ones for this session.
-    Changed(NewSession),
+    Changed(TokenPair),
     /// The current password is wrong.
     Wrong,
     /// The new password breaks a rule.
@@ -37,7 +37,7 @@ impl Sessions {
         guess: Guess,
         current: Option<&Password>,
         new: &Password,
-    ) -> Result<PasswordChange, Failure> {
+    ) -> Result<PasswordChange, ServiceError> {
         let judged = self
             .passwords
             .check_policy(guess, new, claims.username.as_str());
@@ -53,7 +53,7 @@ impl Sessions {
                 return Ok(PasswordChange::SessionGone);
             };
             let check = self.passwords.check(guess, current, Some(&user.password));
-            if let Checked::Invalid = self.throttle.password(guess, check).await? {
+            if let Checked::Invalid = self.rate_limiter.password(guess, check).await? {
                 return Ok(PasswordChange::Wrong);
             }
             let change = ChangePassword {
@@ -68,27 +68,29 @@ impl Sessions {
             let decided = async move { redis.change_password(&change).await };
             let name = claims.username.clone();
             match self.revocations.publish_outcome(name, decided).await? {
-                Written::Done(successor) => return self.go_on(claims, *successor).await,
+                Written::Done(successor) => {
+                    return self.issue_after_change(claims, *successor).await;
+                }
                 Written::SessionGone => return Ok(PasswordChange::SessionGone),
                 Written::Outrun => {}
             }
         }
-        Err(Failure::Unavailable(Unavailable::Deadline))
+        Err(ServiceError::Unavailable(Unavailable::Deadline))
     }
 
     /// Issues new tokens for the session that has changed the password.
-    async fn go_on(
+    async fn issue_after_change(
         &self,
         claims: &AccessClaims,
         successor: Successor,
-    ) -> Result<PasswordChange, Failure> {
+    ) -> Result<PasswordChange, ServiceError> {
         let refresh = RefreshClaims {
             user: claims.sub,
             username: claims.username.clone(),
             sid: claims.sid,
             number: successor.number,
         };
-        let grant = Grant {
+        let params = AccessTokenParams {
             user: claims.sub,
             username: claims.username.clone(),
             roles: successor.roles,
@@ -97,7 +99,9 @@ impl Sessions {
             issued: successor.now,
             ends: successor.ends,
         };
-        let session = self.hand_out(grant, &refresh, successor.expires).await?;
+        let session = self
+            .issue_tokens(params, &refresh, successor.expires)
+            .await?;
         Ok(session.map_or(PasswordChange::SessionGone, PasswordChange::Changed))
     }
 }

@@ -4,9 +4,9 @@
 //! an attacker with a copy. During a short grace period after the rotation the same new token is returned again. After that a
 //! reuse ends the session, for owner and attacker alike (RFC 9700 §4.14.2).
 
-use super::Failure;
-use super::sessions::{NewSession, Sessions};
-use super::tokens::Grant;
+use super::ServiceError;
+use super::sessions::{Sessions, TokenPair};
+use super::tokens::AccessTokenParams;
 use crate::domain::RefreshClaims;
 use crate::store::{Rotate, Rotated, Rotation, Succession, Successor};
 
@@ -14,7 +14,7 @@ use crate::store::{Rotate, Rotated, Rotation, Succession, Successor};
 #[derive(Debug)]
 pub enum Refreshed {
     /// New tokens of the session.
-    New(NewSession, Succession),
+    New(TokenPair, Succession),
     /// The token was rotated before and its grace period is over. The session is revoked: no replica accepts any of its tokens.
     Reused(RefreshClaims),
     /// The token was not issued here, has expired, or its session has ended.
@@ -27,8 +27,8 @@ impl Sessions {
     /// # Errors
     /// If Redis does not answer in time. The token may have been rotated all the same; within the grace period the same token
     /// returns the same new one.
-    pub async fn refresh(&self, token: &str) -> Result<Refreshed, Failure> {
-        let Some(claims) = self.refresh_tokens.recognise(token) else {
+    pub async fn refresh(&self, token: &str) -> Result<Refreshed, ServiceError> {
+        let Some(claims) = self.refresh_tokens.verify_signature(token) else {
             return Ok(Refreshed::Refused);
         };
         let rotate = Rotate {
@@ -44,7 +44,7 @@ impl Sessions {
                 self.revocations
                     .publish_pending(&claims.username, outbox)
                     .await?;
-                self.succeed(claims, successor).await
+                self.issue_rotated(claims, successor).await
             }
             Rotation::Reused => {
                 self.revocations
@@ -61,16 +61,16 @@ impl Sessions {
         }
     }
 
-    async fn succeed(
+    async fn issue_rotated(
         &self,
         claims: RefreshClaims,
         successor: Successor,
-    ) -> Result<Refreshed, Failure> {
+    ) -> Result<Refreshed, ServiceError> {
         let refresh = RefreshClaims {
             number: successor.number,
             ..claims
         };
-        let grant = Grant {
+        let params = AccessTokenParams {
             user: refresh.user,
             username: refresh.username.clone(),
             roles: successor.roles,
@@ -79,7 +79,9 @@ impl Sessions {
             issued: successor.now,
             ends: successor.ends,
         };
-        let session = self.hand_out(grant, &refresh, successor.expires).await?;
+        let session = self
+            .issue_tokens(params, &refresh, successor.expires)
+            .await?;
         Ok(session.map_or(Refreshed::Refused, |session| {
             Refreshed::New(session, successor.how)
         }))

@@ -18,11 +18,11 @@ use crate::domain::{RefreshClaims, SessionId, Username};
 /// Maximum length of a token; longer input is rejected undecoded.
 const MAX_TOKEN_BYTES: usize = 512;
 /// Version of the token format.
-const FORM: u8 = 1;
+const FORMAT_VERSION: u8 = 1;
 /// Length of a key name in bytes.
-const KEY_NAME: usize = 4;
+const KEY_NAME_LEN: usize = 4;
 /// Length of the MAC in bytes (HMAC-SHA-256).
-const MAC: usize = 32;
+const MAC_LEN: usize = 32;
 
 /// Codec of refresh tokens.
 pub struct RefreshTokens {
@@ -30,7 +30,7 @@ pub struct RefreshTokens {
 }
 
 struct Key {
-    name: [u8; KEY_NAME],
+    name: [u8; KEY_NAME_LEN],
     mac: hmac::Key,
 }
 
@@ -48,7 +48,7 @@ impl RefreshTokens {
             .collect();
         if let Some(signing) = signing {
             let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, b"portcullis");
-            let mut derived = Zeroizing::new([0; MAC]);
+            let mut derived = Zeroizing::new([0; MAC_LEN]);
             salt.extract(signing.expose().as_bytes())
                 .expand(&[b"refresh tokens, version 1"], hkdf::HKDF_SHA256)
                 .and_then(|key| key.fill(&mut *derived))
@@ -63,11 +63,11 @@ impl RefreshTokens {
 
     /// Encodes a token. The same claims give the same token as long as the first key stays the same.
     #[must_use]
-    pub fn make(&self, claims: &RefreshClaims) -> String {
+    pub fn encode(&self, claims: &RefreshClaims) -> String {
         let Some(key) = self.keys.first() else {
             return String::new();
         };
-        let mut bytes = vec![FORM];
+        let mut bytes = vec![FORMAT_VERSION];
         bytes.extend(key.name);
         bytes.extend(claims.sid.to_bits().to_be_bytes());
         bytes.extend(claims.number.to_be_bytes());
@@ -81,17 +81,17 @@ impl RefreshTokens {
 
     /// Verifies the MAC of a token and returns its claims; `None` if the token was not issued here.
     #[must_use]
-    pub fn recognise(&self, token: &str) -> Option<RefreshClaims> {
+    pub fn verify_signature(&self, token: &str) -> Option<RefreshClaims> {
         if token.len() > MAX_TOKEN_BYTES {
             return None;
         }
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(token).ok()?;
-        let (claimed, mac) = bytes.split_at_checked(bytes.len().checked_sub(MAC)?)?;
+        let (claimed, mac) = bytes.split_at_checked(bytes.len().checked_sub(MAC_LEN)?)?;
         let (form, rest) = claimed.split_first()?;
-        let (name, rest) = rest.split_first_chunk::<KEY_NAME>()?;
+        let (name, rest) = rest.split_first_chunk::<KEY_NAME_LEN>()?;
         let known = self.keys.iter().filter(|key| key.name == *name);
         let made_by = |key: &Key| hmac::verify(&key.mac, claimed, mac).is_ok();
-        if *form != FORM || !known.into_iter().any(made_by) {
+        if *form != FORMAT_VERSION || !known.into_iter().any(made_by) {
             return None;
         }
         let (sid, rest) = rest.split_first_chunk::<16>()?;
@@ -109,8 +109,8 @@ impl RefreshTokens {
 impl Key {
     fn new(secret: &[u8]) -> Self {
         let mac = hmac::Key::new(hmac::HMAC_SHA256, secret);
-        let mut name = [0; KEY_NAME];
-        name.copy_from_slice(&hmac::sign(&mac, b"name of the key").as_ref()[..KEY_NAME]);
+        let mut name = [0; KEY_NAME_LEN];
+        name.copy_from_slice(&hmac::sign(&mac, b"name of the key").as_ref()[..KEY_NAME_LEN]);
         Self { name, mac }
     }
 }
@@ -148,20 +148,20 @@ mod tests {
     }
 
     #[test]
-    fn a_token_says_what_it_was_made_of_and_is_the_same_each_time() {
+    fn a_token_decodes_to_its_claims_and_encodes_the_same_each_time() {
         let (tokens, claims) = (tokens(&["one"]), claims());
-        let token = tokens.make(&claims);
-        assert_eq!(tokens.recognise(&token), Some(claims.clone()));
-        assert_eq!(tokens.make(&claims), token);
+        let token = tokens.encode(&claims);
+        assert_eq!(tokens.verify_signature(&token), Some(claims.clone()));
+        assert_eq!(tokens.encode(&claims), token);
     }
 
     #[test]
-    fn no_changed_byte_no_beginning_and_no_lengthening_is_recognised() {
+    fn changed_truncated_and_extended_tokens_are_rejected() {
         let tokens = tokens(&["one"]);
-        let token = tokens.make(&claims());
+        let token = tokens.encode(&claims());
         let mut tried = 0;
         for at in 0..token.len() {
-            assert_eq!(tokens.recognise(&token[..at]), None);
+            assert_eq!(tokens.verify_signature(&token[..at]), None);
             for byte in 0x21..0x7F {
                 let mut changed = token.clone().into_bytes();
                 if changed[at] == byte {
@@ -169,44 +169,48 @@ mod tests {
                 }
                 changed[at] = byte;
                 let changed = String::from_utf8(changed).unwrap();
-                assert_eq!(tokens.recognise(&changed), None, "{changed}");
+                assert_eq!(tokens.verify_signature(&changed), None, "{changed}");
                 tried += 1;
             }
         }
-        assert_eq!(tokens.recognise(&format!("{token}A")), None);
-        println!("0 of {tried} changed tokens were recognised");
+        assert_eq!(tokens.verify_signature(&format!("{token}A")), None);
+        println!("0 of {tried} changed tokens were accepted");
     }
 
     #[test]
-    fn all_keys_of_the_list_recognise_and_the_first_makes() {
+    fn every_key_verifies_and_the_first_encodes() {
         let (old, both, new) = (tokens(&["one"]), tokens(&["two", "one"]), tokens(&["two"]));
         let claims = claims();
-        let (first, second) = (old.make(&claims), both.make(&claims));
-        assert_eq!(both.recognise(&first).as_ref(), Some(&claims));
-        assert_eq!(new.recognise(&second).as_ref(), Some(&claims));
+        let (first, second) = (old.encode(&claims), both.encode(&claims));
+        assert_eq!(both.verify_signature(&first).as_ref(), Some(&claims));
+        assert_eq!(new.verify_signature(&second).as_ref(), Some(&claims));
         assert_eq!(
-            (old.recognise(&second), new.recognise(&first)),
+            (old.verify_signature(&second), new.verify_signature(&first)),
             (None, None)
         );
     }
 
     #[test]
-    fn without_a_secret_the_key_comes_from_the_signing_secret_and_is_recognised_after_one_is_set() {
+    fn without_a_secret_the_key_is_derived_and_still_verifies_once_one_is_set() {
         let derived = |signing: &str| RefreshTokens::new(&[], Some(&secret(signing))).unwrap();
         let claims = claims();
-        let token = derived("signing").make(&claims);
-        assert!(derived("signing").recognise(&token).is_some());
-        assert!(derived("another").recognise(&token).is_none());
+        let token = derived("signing").encode(&claims);
+        assert!(derived("signing").verify_signature(&token).is_some());
+        assert!(derived("another").verify_signature(&token).is_none());
         assert!(
             RefreshTokens::new(&[secret("signing")], None)
                 .unwrap()
-                .recognise(&token)
+                .verify_signature(&token)
                 .is_none()
         );
         // A secret that is set later encodes tokens, and sessions opened before stay open.
         let later = tokens(&["one"]);
-        assert!(later.recognise(&token).is_some());
-        assert!(derived("signing").recognise(&later.make(&claims)).is_none());
+        assert!(later.verify_signature(&token).is_some());
+        assert!(
+            derived("signing")
+                .verify_signature(&later.encode(&claims))
+                .is_none()
+        );
         assert!(RefreshTokens::new(&[], None).is_err());
     }
 }

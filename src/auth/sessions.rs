@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 
-use super::Failure;
+use super::ServiceError;
 use super::passwords::{Checked, Passwords};
+use super::rate_limit::RateLimiter;
 use super::refresh_tokens::RefreshTokens;
 use super::revocation::{Ended, Revocations, TokenStatus};
-use super::throttle::Throttle;
-use super::tokens::{Grant, InvalidToken, Tokens};
+use super::tokens::{AccessTokenParams, InvalidToken, Tokens};
 use crate::domain::{
     AccessClaims, Guess, Origin, Password, RefreshClaims, SessionId, Timestamp, UserId, Username,
 };
@@ -25,7 +25,7 @@ pub struct Sessions {
     pub(super) refresh_tokens: RefreshTokens,
     pub(super) lifetimes: Lifetimes,
     pub(super) revocations: Arc<Revocations>,
-    pub(super) throttle: Arc<Throttle>,
+    pub(super) rate_limiter: Arc<RateLimiter>,
 }
 
 /// Limits on the lifetime of a session.
@@ -41,16 +41,16 @@ pub struct Lifetimes {
 
 /// Outcome of a login.
 #[derive(Debug)]
-pub enum Login {
+pub enum LoginOutcome {
     /// A session was opened.
-    In(NewSession),
+    Authenticated(TokenPair),
     /// Wrong name or wrong password, or a disabled account. The client is not told which.
-    Refused,
+    Rejected,
 }
 
 /// Tokens of a session that was just opened or refreshed.
 #[derive(Debug)]
-pub struct NewSession {
+pub struct TokenPair {
     /// The access token.
     pub token: String,
     /// Lifetime of the access token in whole seconds.
@@ -74,7 +74,7 @@ impl Sessions {
         (tokens, refresh_tokens): (Tokens, RefreshTokens),
         lifetimes: Lifetimes,
         revocations: Arc<Revocations>,
-        throttle: Arc<Throttle>,
+        rate_limiter: Arc<RateLimiter>,
     ) -> Self {
         Self {
             redis,
@@ -83,7 +83,7 @@ impl Sessions {
             refresh_tokens,
             lifetimes,
             revocations,
-            throttle,
+            rate_limiter,
         }
     }
 
@@ -98,7 +98,7 @@ impl Sessions {
         username: Option<Username>,
         password: &Password,
         origin: &Origin,
-    ) -> Result<Login, Failure> {
+    ) -> Result<LoginOutcome, ServiceError> {
         let mut user = None;
         let check = Box::pin(async {
             if let Some(name) = &username {
@@ -115,8 +115,8 @@ impl Sessions {
             let stored = user.as_ref().map(|user| &user.password);
             self.passwords.check(guess, password, stored).await
         });
-        match self.throttle.password(guess, check).await? {
-            Checked::Invalid => return Ok(Login::Refused),
+        match self.rate_limiter.password(guess, check).await? {
+            Checked::Invalid => return Ok(LoginOutcome::Rejected),
             Checked::Valid => {}
             Checked::ValidNeedsRehash(new) => {
                 if let Some(user) = &user {
@@ -127,12 +127,12 @@ impl Sessions {
         }
         match user {
             Some(user) => self.open(&user, origin).await,
-            None => Ok(Login::Refused),
+            None => Ok(LoginOutcome::Rejected),
         }
     }
 
     /// Opens a session for a user whose password is verified.
-    async fn open(&self, user: &User, origin: &Origin) -> Result<Login, Failure> {
+    async fn open(&self, user: &User, origin: &Origin) -> Result<LoginOutcome, ServiceError> {
         let open = OpenSession {
             user,
             sid: SessionId::random(),
@@ -151,7 +151,7 @@ impl Sessions {
             beyond,
         } = self.redis.open_session(&open).await?
         else {
-            return Ok(Login::Refused);
+            return Ok(LoginOutcome::Rejected);
         };
         self.revocations
             .publish_pending(&user.username, outbox)
@@ -167,7 +167,7 @@ impl Sessions {
             sid: open.sid,
             number: 1,
         };
-        let grant = Grant {
+        let params = AccessTokenParams {
             user: user.id,
             username: user.username.clone(),
             roles,
@@ -176,30 +176,30 @@ impl Sessions {
             issued: now,
             ends: now.plus(self.lifetimes.longest),
         };
-        let session = self.hand_out(grant, &refresh, expires).await?;
-        Ok(session.map_or(Login::Refused, Login::In))
+        let session = self.issue_tokens(params, &refresh, expires).await?;
+        Ok(session.map_or(LoginOutcome::Rejected, LoginOutcome::Authenticated))
     }
 
     /// Issues the tokens of a session, unless it is revoked. Hashing takes time, and Redis may lose data between two commands:
     /// check the revocations once more.
-    pub(super) async fn hand_out(
+    pub(super) async fn issue_tokens(
         &self,
-        grant: Grant,
+        params: AccessTokenParams,
         refresh: &RefreshClaims,
         refresh_expires: Timestamp,
-    ) -> Result<Option<NewSession>, Failure> {
+    ) -> Result<Option<TokenPair>, ServiceError> {
         let status = self
             .revocations
-            .token_status(grant.sid, grant.user, grant.version);
-        if status.await.map_err(Failure::Unavailable)? == TokenStatus::Revoked {
+            .token_status(params.sid, params.user, params.version);
+        if status.await.map_err(ServiceError::Unavailable)? == TokenStatus::Revoked {
             return Ok(None);
         }
-        let (now, ends) = (grant.issued, grant.ends);
+        let (now, ends) = (params.issued, params.ends);
         let expires = now.plus(self.tokens.ttl()).min(ends);
-        Ok(Some(NewSession {
-            token: self.tokens.issue(grant).map_err(Failure::Internal)?,
+        Ok(Some(TokenPair {
+            token: self.tokens.issue(params).map_err(ServiceError::Internal)?,
             expires_in: expires.since(now).as_secs(),
-            refresh_token: self.refresh_tokens.make(refresh),
+            refresh_token: self.refresh_tokens.encode(refresh),
             refresh_expires_in: refresh_expires.since(now).as_secs(),
             username: refresh.username.clone(),
             user: refresh.user,
@@ -213,7 +213,7 @@ impl Sessions {
     pub async fn authenticate(
         &self,
         token: &str,
-    ) -> Result<Result<Arc<AccessClaims>, InvalidToken>, Failure> {
+    ) -> Result<Result<Arc<AccessClaims>, InvalidToken>, ServiceError> {
         let Ok(claims) = self.tokens.verify(token) else {
             return Ok(Err(InvalidToken));
         };
@@ -221,7 +221,7 @@ impl Sessions {
             .revocations
             .token_status(claims.sid, claims.sub, claims.ver)
             .await
-            .map_err(Failure::Unavailable)?
+            .map_err(ServiceError::Unavailable)?
         {
             TokenStatus::Active => Ok(Ok(claims)),
             TokenStatus::Revoked => Ok(Err(InvalidToken)),
@@ -233,7 +233,7 @@ impl Sessions {
     ///
     /// # Errors
     /// [`InvalidToken`].
-    pub fn recognise(&self, token: &str) -> Result<Arc<AccessClaims>, InvalidToken> {
+    pub fn verify_signature(&self, token: &str) -> Result<Arc<AccessClaims>, InvalidToken> {
         self.tokens.verify(token)
     }
 
@@ -241,7 +241,7 @@ impl Sessions {
     ///
     /// # Errors
     /// If Redis does not answer in time. Call again; until then this replica alone rejects the session's tokens.
-    pub async fn log_out(&self, claims: &AccessClaims) -> Result<(), Failure> {
+    pub async fn log_out(&self, claims: &AccessClaims) -> Result<(), ServiceError> {
         self.revocations
             .revoke_session(claims, self.tokens.ttl())
             .await
@@ -252,12 +252,15 @@ impl Sessions {
     ///
     /// # Errors
     /// If Redis does not answer in time; the replica keeps trying.
-    pub async fn revoke(&self, token: &str) -> Result<Option<(UserId, Username)>, Failure> {
+    pub async fn revoke_by_token(
+        &self,
+        token: &str,
+    ) -> Result<Option<(UserId, Username)>, ServiceError> {
         if let Ok(claims) = self.tokens.verify(token) {
             self.log_out(&claims).await?;
             return Ok(Some((claims.sub, claims.username.clone())));
         }
-        let Some(claims) = self.refresh_tokens.recognise(token) else {
+        let Some(claims) = self.refresh_tokens.verify_signature(token) else {
             return Ok(None);
         };
         self.revocations
@@ -271,8 +274,11 @@ impl Sessions {
     ///
     /// # Errors
     /// If Redis does not answer in time; the replica keeps trying. Some sessions may be revoked then.
-    pub async fn end_others(&self, claims: &AccessClaims) -> Result<Option<usize>, Failure> {
-        let Some(sessions) = self.of(claims).await? else {
+    pub async fn revoke_others(
+        &self,
+        claims: &AccessClaims,
+    ) -> Result<Option<usize>, ServiceError> {
+        let Some(sessions) = self.list_for(claims).await? else {
             return Ok(None);
         };
         let others = sessions.iter().filter(|session| session.sid != claims.sid);
@@ -289,7 +295,7 @@ impl Sessions {
     ///
     /// # Errors
     /// If Redis does not answer in time; the replica keeps trying.
-    pub async fn log_out_everywhere(&self, claims: &AccessClaims) -> Result<Ended, Failure> {
+    pub async fn log_out_everywhere(&self, claims: &AccessClaims) -> Result<Ended, ServiceError> {
         self.revocations.end_all_sessions(claims).await
     }
 
@@ -297,7 +303,10 @@ impl Sessions {
     ///
     /// # Errors
     /// If the store does not answer.
-    pub async fn of(&self, claims: &AccessClaims) -> Result<Option<Vec<SessionRecord>>, Failure> {
+    pub async fn list_for(
+        &self,
+        claims: &AccessClaims,
+    ) -> Result<Option<Vec<SessionRecord>>, ServiceError> {
         let user = self.redis.find_user(&claims.username).await?;
         match user.filter(|user| user.id == claims.sub) {
             Some(user) => Ok(Some(self.redis.sessions_of(&user).await?)),
@@ -310,11 +319,15 @@ impl Sessions {
     ///
     /// # Errors
     /// If Redis does not answer in time; the replica keeps trying.
-    pub async fn end(&self, claims: &AccessClaims, sid: SessionId) -> Result<bool, Failure> {
+    pub async fn revoke(
+        &self,
+        claims: &AccessClaims,
+        sid: SessionId,
+    ) -> Result<bool, ServiceError> {
         if sid == claims.sid {
             return self.log_out(claims).await.map(|()| true);
         }
-        let sessions = self.of(claims).await?.unwrap_or_default();
+        let sessions = self.list_for(claims).await?.unwrap_or_default();
         if !sessions.iter().any(|session| session.sid == sid) {
             return Ok(false);
         }

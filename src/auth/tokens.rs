@@ -17,7 +17,7 @@ use jsonwebtoken::Validation;
 use quick_cache::sync::Cache;
 use serde::Deserialize;
 
-use super::keyring::{Keyring, Keys};
+use super::keyring::{KeyStore, Keyring};
 use crate::domain::{AccessClaims, Clock, Role, SessionId, Timestamp, TokenId, UserId, Username};
 
 /// Maximum length of a token; longer input is rejected undecoded.
@@ -31,7 +31,7 @@ const CLIENT_ID: &str = "portcullis";
 
 /// Issuer and verifier of access tokens.
 pub struct Tokens {
-    keys: Arc<Keys>,
+    keys: Arc<KeyStore>,
     issuer: String,
     audience: String,
     ttl: Duration,
@@ -52,7 +52,7 @@ pub struct InvalidToken;
 
 /// Parameters of a new access token that do not come from the configuration.
 #[derive(Debug)]
-pub struct Grant {
+pub struct AccessTokenParams {
     /// The user, `sub` of the token.
     pub user: UserId,
     /// The name of the account.
@@ -82,7 +82,7 @@ impl Tokens {
     /// Creates an issuer and verifier with an empty cache.
     #[must_use]
     pub fn new(
-        keys: Arc<Keys>,
+        keys: Arc<KeyStore>,
         issuer: String,
         audience: String,
         ttl: Duration,
@@ -108,21 +108,21 @@ impl Tokens {
     ///
     /// # Errors
     /// A sentence if the cryptographic library fails.
-    pub fn issue(&self, grant: Grant) -> Result<String, &'static str> {
-        let issued = grant.issued.as_secs();
+    pub fn issue(&self, params: AccessTokenParams) -> Result<String, &'static str> {
+        let issued = params.issued.as_secs();
         self.keys.ring().sign(&AccessClaims {
             iss: self.issuer.clone(),
-            sub: grant.user,
+            sub: params.user,
             aud: self.audience.clone(),
             client_id: CLIENT_ID.to_owned(),
-            exp: grant.issued.plus(self.ttl).min(grant.ends).as_secs(),
+            exp: params.issued.plus(self.ttl).min(params.ends).as_secs(),
             nbf: issued,
             iat: issued,
             jti: TokenId::random(),
-            sid: grant.sid,
-            ver: grant.version,
-            username: grant.username,
-            roles: grant.roles,
+            sid: params.sid,
+            ver: params.version,
+            username: params.username,
+            roles: params.roles,
         })
     }
 

@@ -9,7 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 
 use super::key::Key;
-use super::private_file::keep;
+use super::private_file::write_new_private;
 use crate::config::Secret;
 
 /// Suffix of a key that does not sign yet.
@@ -51,10 +51,10 @@ pub(super) struct KeyFile {
 
 /// Names, sizes, inodes and dates of the folder's files. Equal snapshots mean that nothing has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Look(Vec<(String, u64, u64, [i64; 4])>);
+pub(super) struct DirSnapshot(Vec<(String, u64, u64, [i64; 4])>);
 
 /// Takes a snapshot of the folder. Symbolic links are followed.
-pub(super) fn look(folder: &Path) -> Result<Look, String> {
+pub(super) fn snapshot(folder: &Path) -> Result<DirSnapshot, String> {
     let mut seen = Vec::new();
     for name in names(folder)? {
         let file = fs::metadata(folder.join(&name)).map_err(|error| sentence(&name, &error))?;
@@ -67,7 +67,7 @@ pub(super) fn look(folder: &Path) -> Result<Look, String> {
         ];
         seen.push((name, size, inode, dates));
     }
-    Ok(Look(seen))
+    Ok(DirSnapshot(seen))
 }
 
 /// Reads all keys, in the order of their names.
@@ -132,5 +132,5 @@ pub(super) fn write(folder: &Path, name: &str, pem: &Secret) -> Result<(), Strin
         .mode(0o700)
         .create(folder)
         .map_err(failed)?;
-    keep(&folder.join(name), pem).map_err(failed)
+    write_new_private(&folder.join(name), pem).map_err(failed)
 }

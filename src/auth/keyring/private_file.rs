@@ -12,7 +12,7 @@ use crate::config::Secret;
 ///
 /// # Errors
 /// [`io::ErrorKind::AlreadyExists`] if the file exists; it stays as it is.
-pub fn keep(file: &Path, secret: &Secret) -> io::Result<()> {
+pub fn write_new_private(file: &Path, secret: &Secret) -> io::Result<()> {
     let folder = file.parent().unwrap_or(Path::new("."));
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let whole = folder.join(format!(".{name}.{}", std::process::id()));

@@ -11,7 +11,7 @@ use crate::domain::Timestamp;
 
 /// Description of a key in the folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
+pub struct KeyInfo {
     /// File name.
     pub name: String,
     /// Key id in the tokens.
@@ -22,7 +22,7 @@ pub struct Listed {
     pub state: KeyState,
 }
 
-impl From<KeyFile> for Listed {
+impl From<KeyFile> for KeyInfo {
     fn from(file: KeyFile) -> Self {
         Self {
             algorithm: format!("{:?}", file.key.algorithm),
@@ -37,8 +37,8 @@ impl From<KeyFile> for Listed {
 ///
 /// # Errors
 /// A sentence that names the file that is not a key.
-pub fn list(folder: &Path) -> Result<Vec<Listed>, String> {
-    Ok(read(folder)?.into_iter().map(Listed::from).collect())
+pub fn list(folder: &Path) -> Result<Vec<KeyInfo>, String> {
+    Ok(read(folder)?.into_iter().map(KeyInfo::from).collect())
 }
 
 /// Generates the first key, which signs at once. Returns the name of its file.
@@ -47,7 +47,7 @@ pub fn list(folder: &Path) -> Result<Vec<Listed>, String> {
 /// A sentence if a key signs already: its successor must be published before it signs.
 pub fn generate(folder: &Path, kind: KeyKind, now: Timestamp) -> Result<String, String> {
     let there = folder.exists().then(|| list(folder)).transpose()?;
-    let signs = |key: &Listed| key.state == KeyState::Active;
+    let signs = |key: &KeyInfo| key.state == KeyState::Active;
     if there.is_some_and(|keys| keys.iter().any(signs)) {
         return Err(
             "there is a key that signs already: make the next one with: portcullis keys stage"
@@ -115,7 +115,7 @@ pub fn retire(folder: &Path, which: &str) -> Result<String, String> {
 }
 
 /// Returns the creation time of a key, if its name begins with a date.
-pub(super) fn made(name: &str) -> Option<Timestamp> {
+pub(super) fn created_at(name: &str) -> Option<Timestamp> {
     // `2026-01-31T120000`, written by [`date`]: RFC 3339 requires colons in the time.
     let (day, time) = name.get(..17)?.split_once('T')?;
     let time = [time.get(..2)?, time.get(2..4)?, time.get(4..)?].join(":");

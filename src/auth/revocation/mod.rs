@@ -71,7 +71,7 @@ use self::lease_renewer::SharedLease;
 pub use self::publisher::Ended;
 use self::retry_queue::RetryQueue;
 use self::view::{Phase, View};
-use super::{Failure, Unavailable};
+use super::{ServiceError, Unavailable};
 use crate::config::RevocationConfig;
 use crate::domain::{Clock, SessionId, Uptime, UserId};
 use crate::store::{Entry, Known, Redis, User, UserEntry};
@@ -172,7 +172,7 @@ impl Revocations {
     ///
     /// # Errors
     /// If the store does not answer.
-    pub async fn repair(&self, user: &User) -> Result<bool, Failure> {
+    pub async fn repair(&self, user: &User) -> Result<bool, ServiceError> {
         let lost = |entry: &UserEntry| {
             entry.deleted
                 || user.version < entry.version

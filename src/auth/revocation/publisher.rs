@@ -13,12 +13,12 @@ use super::Revocations;
 use super::command::RevocationCommand;
 use super::retry_queue::Task;
 use super::window::propagation_wait;
-use crate::auth::{Failure, Unavailable};
+use crate::auth::{ServiceError, Unavailable};
 use crate::domain::{AccessClaims, SessionId, Timestamp, Username};
 use crate::store::{Change, Decided, Entry, MARGIN, Seen, SessionEntry, StoreError};
 
 /// The task of a revocation ended before it was done.
-const CUT_SHORT: Failure = Failure::Internal("a revocation was cut short");
+const CUT_SHORT: ServiceError = ServiceError::Internal("a revocation was cut short");
 
 /// Outcome of ending all sessions of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl Revocations {
         self: &Arc<Self>,
         claims: &AccessClaims,
         access_ttl: Duration,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), ServiceError> {
         let (username, sid) = (claims.username.clone(), claims.sid);
         let token_expires = Timestamp::from_secs(claims.exp);
         let now = self.clock.now();
@@ -74,7 +74,7 @@ impl Revocations {
         username: &Username,
         sid: SessionId,
         access_ttl: Duration,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), ServiceError> {
         let command = RevocationCommand::Revoke {
             sid,
             // The session record holds the expiry of its last token; a token issued now expires after one `access_ttl`.
@@ -92,7 +92,7 @@ impl Revocations {
     pub async fn end_all_sessions(
         self: &Arc<Self>,
         claims: &AccessClaims,
-    ) -> Result<Ended, Failure> {
+    ) -> Result<Ended, ServiceError> {
         let known = self.known(claims.sub);
         let command = RevocationCommand::EndAll {
             user: claims.sub,
@@ -117,7 +117,7 @@ impl Revocations {
         username: &Username,
         seen: Seen,
         change: Change,
-    ) -> Result<bool, Failure> {
+    ) -> Result<bool, ServiceError> {
         let known = self.known(seen.id);
         let command = RevocationCommand::Change {
             seen,
@@ -138,7 +138,7 @@ impl Revocations {
         self: &Arc<Self>,
         username: Username,
         command: RevocationCommand,
-    ) -> Result<bool, Failure> {
+    ) -> Result<bool, ServiceError> {
         let (redis, name, made) = (self.redis.clone(), username.clone(), command.clone());
         let decided = async move {
             let Decided { revoked, outbox } = made.apply(&redis, &name).await?;
@@ -161,7 +161,7 @@ impl Revocations {
         self: &Arc<Self>,
         username: Username,
         decided: impl Future<Output = Result<(T, Vec<Entry>), StoreError>> + Send + 'static,
-    ) -> Result<T, Failure> {
+    ) -> Result<T, ServiceError> {
         let task = Task {
             username,
             command: None,
@@ -173,7 +173,7 @@ impl Revocations {
         self: &Arc<Self>,
         task: Task,
         decided: impl Future<Output = Result<(T, Vec<Entry>), StoreError>> + Send + 'static,
-    ) -> JoinHandle<Result<T, Failure>> {
+    ) -> JoinHandle<Result<T, ServiceError>> {
         let this = Arc::clone(self);
         let work = async move {
             let told = async {
@@ -202,7 +202,7 @@ impl Revocations {
         &self,
         name: &Username,
         outbox: Vec<Entry>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), ServiceError> {
         if outbox.is_empty() {
             return Ok(());
         }
@@ -219,7 +219,7 @@ impl Revocations {
         &self,
         name: &Username,
         outbox: Vec<Entry>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), ServiceError> {
         match self.publish(name, &outbox).await {
             Ok(window) => {
                 tokio::time::sleep(window).await;
@@ -254,9 +254,9 @@ impl Revocations {
         Ok(propagation_wait(announced, self.config.window))
     }
 
-    fn enqueue_retry(&self, task: Task, why: Unavailable) -> Failure {
+    fn enqueue_retry(&self, task: Task, why: Unavailable) -> ServiceError {
         self.retry_queue.enqueue(task);
-        Failure::Unavailable(why)
+        ServiceError::Unavailable(why)
     }
 
     /// Waits for running revocations.

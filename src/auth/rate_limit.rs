@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tracing::warn;
 
-use super::Failure;
+use super::ServiceError;
 use super::passwords::Checked;
 use crate::config::ThrottleConfig;
 use crate::domain::{Guess, Network};
@@ -21,10 +21,10 @@ use crate::store::{Redis, Reservation, Reserved, StoreError, Throttled};
 
 /// Limiter of password checks and registrations; its counts are shared by all replicas.
 #[derive(Debug)]
-pub struct Throttle {
+pub struct RateLimiter {
     redis: Redis,
     config: Option<ThrottleConfig>,
-    said_unknown: AtomicBool,
+    warned_unknown: AtomicBool,
 }
 
 /// Limit that was reached.
@@ -57,14 +57,14 @@ struct Attempt {
     account: Option<Reservation>,
 }
 
-impl Throttle {
+impl RateLimiter {
     /// Creates a limiter; without `config` there are no limits.
     #[must_use]
     pub fn new(redis: Redis, config: Option<ThrottleConfig>) -> Self {
         Self {
             redis,
             config,
-            said_unknown: AtomicBool::new(false),
+            warned_unknown: AtomicBool::new(false),
         }
     }
 
@@ -72,12 +72,12 @@ impl Throttle {
     /// function. If the client's network is unknown, only the limit of the account applies.
     ///
     /// # Errors
-    /// [`Failure::Throttled`] if a limit is reached; an error of Redis or of `check`.
+    /// [`ServiceError::RateLimited`] if a limit is reached; an error of Redis or of `check`.
     pub async fn password(
         &self,
         guess: Guess,
-        check: impl Future<Output = Result<Checked, Failure>>,
-    ) -> Result<Checked, Failure> {
+        check: impl Future<Output = Result<Checked, ServiceError>>,
+    ) -> Result<Checked, ServiceError> {
         let attempt = match self.config {
             Some(config) => self.attempt(guess, config).await?,
             None => Attempt::default(),
@@ -87,15 +87,15 @@ impl Throttle {
             Ok(Checked::Invalid) => {}
             // From now on the network is known to the account.
             Ok(Checked::Valid | Checked::ValidNeedsRehash(_)) => {
-                self.give_back(attempt, true).await?;
+                self.refund(attempt, true).await?;
             }
             // Nothing was checked. If Redis does not take the refund, the attempt counts until it expires.
-            Err(_) => self.give_back(attempt, false).await.unwrap_or_default(),
+            Err(_) => self.refund(attempt, false).await.unwrap_or_default(),
         }
         checked
     }
 
-    async fn attempt(&self, guess: Guess, config: ThrottleConfig) -> Result<Attempt, Failure> {
+    async fn attempt(&self, guess: Guess, config: ThrottleConfig) -> Result<Attempt, ServiceError> {
         let Guess { name, from } = guess;
         let network = if let Some(network) = from {
             let asked = self
@@ -103,7 +103,7 @@ impl Throttle {
                 .reserve(Throttled::Passwords(network), config.network);
             Some(allowed(Limit::Network, asked.await)?)
         } else {
-            self.say_unknown();
+            self.warn_unknown_networks();
             None
         };
         let asked = self
@@ -117,12 +117,12 @@ impl Throttle {
     ///
     /// # Errors
     /// As with [`password`](Self::password).
-    pub async fn registration(&self, from: Option<Network>) -> Result<(), Failure> {
+    pub async fn registration(&self, from: Option<Network>) -> Result<(), ServiceError> {
         let Some(config) = self.config else {
             return Ok(());
         };
         let Some(network) = from else {
-            self.say_unknown();
+            self.warn_unknown_networks();
             return Ok(());
         };
         let asked = self
@@ -132,8 +132,8 @@ impl Throttle {
     }
 
     /// Warns once that the networks of clients are unknown.
-    fn say_unknown(&self) {
-        if !self.said_unknown.swap(true, Ordering::Relaxed) {
+    fn warn_unknown_networks(&self) {
+        if !self.warned_unknown.swap(true, Ordering::Relaxed) {
             warn!(
                 event = "clients_unknown",
                 "a trusted proxy sends no X-Forwarded-For: only the limits per account apply, and none to registrations; configure the proxy to send it"
@@ -141,7 +141,7 @@ impl Throttle {
         }
     }
 
-    async fn give_back(&self, attempt: Attempt, known: bool) -> Result<(), StoreError> {
+    async fn refund(&self, attempt: Attempt, known: bool) -> Result<(), StoreError> {
         for reservation in attempt.network.iter().chain(&attempt.account) {
             self.redis.give_back(reservation, known).await?;
         }
@@ -149,10 +149,10 @@ impl Throttle {
     }
 }
 
-fn allowed(limit: Limit, asked: Result<Reserved, StoreError>) -> Result<Reservation, Failure> {
+fn allowed(limit: Limit, asked: Result<Reserved, StoreError>) -> Result<Reservation, ServiceError> {
     match asked? {
         Reserved::Yes(reservation) => Ok(reservation),
-        Reserved::Wait(wait) => Err(Failure::Throttled {
+        Reserved::Wait(wait) => Err(ServiceError::RateLimited {
             by: limit,
             retry_after: wait
                 .as_millis()

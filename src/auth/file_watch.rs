@@ -5,29 +5,29 @@ use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 /// Interval between two polls.
-const LOOK: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Polls once a second until `stop`, and keeps the state between polls. Each poll runs on a blocking thread: the files may lie
 /// on a network file system that hangs.
-pub async fn look_each_second<W: Default + Send + 'static>(
-    mut seen: W,
-    look: impl Fn(&mut W) + Send + Sync + 'static,
+pub async fn poll_each_second<W: Default + Send + 'static>(
+    mut state: W,
+    poll: impl Fn(&mut W) + Send + Sync + 'static,
     stop: CancellationToken,
 ) {
-    let look = Arc::new(look);
+    let poll = Arc::new(poll);
     loop {
-        let look = Arc::clone(&look);
-        let looked = tokio::task::spawn_blocking(move || {
-            look(&mut seen);
-            seen
+        let poll = Arc::clone(&poll);
+        let polled = tokio::task::spawn_blocking(move || {
+            poll(&mut state);
+            state
         });
         tokio::select! {
             () = stop.cancelled() => return,
-            done = looked => seen = done.unwrap_or_default(),
+            done = polled => state = done.unwrap_or_default(),
         }
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(LOOK) => {}
+            () = tokio::time::sleep(POLL_INTERVAL) => {}
         }
     }
 }
