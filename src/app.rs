@@ -15,13 +15,13 @@ use tracing::{info, warn};
 use crate::auth::accounts::Accounts;
 use crate::auth::administration::Administration;
 use crate::auth::clients::Clients;
-use crate::auth::keyring::Keys;
-use crate::auth::keyring::private_file::keep;
+use crate::auth::keyring::KeyStore;
+use crate::auth::keyring::private_file::write_new_private;
 use crate::auth::passwords::Passwords;
+use crate::auth::rate_limit::RateLimiter;
 use crate::auth::refresh_tokens::RefreshTokens;
-use crate::auth::revocation::{Following, Revocations};
+use crate::auth::revocation::{BackgroundTasks, Revocations};
 use crate::auth::sessions::{Lifetimes, Sessions};
-use crate::auth::throttle::Throttle;
 use crate::auth::tokens::Tokens;
 use crate::config::{Config, HttpConfig, RedisAddress, RedisServer, Secret, SigningKey, TlsFiles};
 use crate::domain::Clock;
@@ -40,7 +40,7 @@ pub struct App {
     readiness_grace: Duration,
     services: Services,
     revocations: Arc<Revocations>,
-    following: Following,
+    following: BackgroundTasks,
     public: TcpListener,
     management: TcpListener,
     tls: Option<Arc<Tls>>,
@@ -196,14 +196,14 @@ pub fn document(mut config: Config) -> Result<String, StartError> {
 fn compose(
     config: &Config,
     redis: &Redis,
-) -> Result<(Services, Arc<Revocations>, Following), StartError> {
+) -> Result<(Services, Arc<Revocations>, BackgroundTasks), StartError> {
     let clock = Clock::machine();
     let metrics = Arc::new(Metrics::new(config.telemetry.exports).map_err(StartError)?);
     let tokens = &config.tokens;
     let secret = tokens.signing.as_ref().map(signing_secret).transpose()?;
     let refresh_tokens = RefreshTokens::new(&tokens.refresh_secrets, secret.as_ref())
         .map_err(|error| StartError(error.to_owned()))?;
-    let keys = Keys::open(secret, tokens.key_folder.clone()).map_err(StartError)?;
+    let keys = KeyStore::open(secret, tokens.key_folder.clone()).map_err(StartError)?;
     let keys = Arc::new(keys);
     let lifetimes = Lifetimes {
         idle: tokens.refresh_idle,
@@ -230,7 +230,7 @@ fn compose(
         tokens.access_ttl,
         clock.clone(),
     );
-    let throttle = Arc::new(Throttle::new(redis.clone(), config.throttles));
+    let throttle = Arc::new(RateLimiter::new(redis.clone(), config.throttles));
     if config.throttles.is_none() {
         warn!(
             event = "not_throttled",
@@ -342,7 +342,7 @@ fn kept_secret(file: &Path) -> io::Result<Secret> {
         std::fs::create_dir_all(folder)?;
     }
     let secret = Secret::generate();
-    match keep(file, &secret) {
+    match write_new_private(file, &secret) {
         Ok(()) => Ok(secret),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => kept_secret(file),
         Err(error) => Err(error),

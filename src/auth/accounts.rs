@@ -1,84 +1,84 @@
-//! Accounts: registering one, looking at one's own, and deleting it.
+//! Accounts: registration, and reading and deleting the caller's own account.
 
 use std::sync::Arc;
 
-use super::Failure;
+use super::ServiceError;
 use super::passwords::{Checked, Passwords};
+use super::rate_limit::RateLimiter;
 use super::revocation::Revocations;
-use super::throttle::Throttle;
 use crate::domain::{
     AccessClaims, AttemptedName, Guess, Network, Password, Timestamp, UserId, Username,
 };
 use crate::store::{self, Change, Redis, Registered, Seen, User};
 
-/// Registers users and finds them again.
+/// Service that registers, reads and deletes accounts.
 #[derive(Debug)]
 pub struct Accounts {
     pub(super) redis: Redis,
     pub(super) passwords: Arc<Passwords>,
     pub(super) revocations: Arc<Revocations>,
-    pub(super) throttle: Arc<Throttle>,
+    pub(super) rate_limiter: Arc<RateLimiter>,
 }
 
-/// What became of a registration.
+/// Outcome of a registration.
 #[derive(Debug)]
 pub enum Registration {
-    /// The account exists.
-    Registered(NewUser),
-    /// Somebody has the name.
+    /// The account was created.
+    Registered(RegisteredUser),
+    /// Another account has the name.
     NameTaken,
 }
 
-/// What became of deleting an own account.
+/// Outcome of a user's deletion of their own account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deletion {
-    /// It is gone, and so are all of its sessions.
+    /// The account is gone, and so are all of its sessions.
     Deleted,
     /// The password is wrong; nothing was changed.
     WrongPassword,
-    /// The acting session has ended, or the account has changed or gone meanwhile; nothing was changed.
+    /// The calling session has ended, or the account has changed or is gone; nothing was changed.
     ActingSessionGone,
 }
 
-/// A user who was just registered.
+/// User that was just registered.
 #[derive(Debug)]
-pub struct NewUser {
-    /// Identity.
+pub struct RegisteredUser {
+    /// The id.
     pub id: UserId,
-    /// Name.
+    /// The name.
     pub username: Username,
-    /// When.
+    /// Time of the registration.
     pub created: Timestamp,
 }
 
 impl Accounts {
-    /// Registers accounts in `redis`.
+    /// Creates the service for the accounts in `redis`.
     #[must_use]
     pub fn new(
         redis: Redis,
         passwords: Arc<Passwords>,
         revocations: Arc<Revocations>,
-        throttle: Arc<Throttle>,
+        rate_limiter: Arc<RateLimiter>,
     ) -> Self {
         Self {
             redis,
             passwords,
             revocations,
-            throttle,
+            rate_limiter,
         }
     }
 
     /// Registers a user whose name and password follow the rules.
     ///
     /// # Errors
-    /// Where the hash or the store could not answer. The account may exist then; the same registration again says so.
+    /// If a rate limit is reached, or hashing or the store fails. The account may exist then; repeating the registration shows it.
     pub async fn register(
         &self,
         from: Option<Network>,
         username: Username,
         password: &Password,
-    ) -> Result<Registration, Failure> {
-        self.throttle.registration(from).await?;
+    ) -> Result<Registration, ServiceError> {
+        self.rate_limiter.registration(from).await?;
         let asker = Guess {
             name: AttemptedName::of(username.as_str()),
             from,
@@ -98,13 +98,13 @@ impl Accounts {
             && let Some(taken) = self.redis.find_user(&username).await?
             && self.revocations.repair(&taken).await?
         {
-            // By an account that was deleted, perhaps, which a failover has brought back.
+            // The name may belong to a deleted account that a failover has restored.
             registered = self.redis.register_user(&new).await?;
         }
         match registered {
             Registered::Created(created, outbox) => {
-                self.revocations.flush(&username, outbox).await?;
-                Ok(Registration::Registered(NewUser {
+                self.revocations.publish_pending(&username, outbox).await?;
+                Ok(Registration::Registered(RegisteredUser {
                     id,
                     username,
                     created,
@@ -114,41 +114,43 @@ impl Accounts {
         }
     }
 
-    /// The account that a token speaks of; `None` where it is gone, also where its name belongs to somebody else by now.
+    /// Returns the account of a token; `None` if it is gone, even if a new account has the same name.
     ///
     /// # Errors
-    /// Where the store could not answer.
-    pub async fn of(&self, claims: &AccessClaims) -> Result<Option<User>, Failure> {
+    /// If the store does not answer.
+    pub async fn find_for(&self, claims: &AccessClaims) -> Result<Option<User>, ServiceError> {
         let user = self.redis.find_user(&claims.username).await?;
         Ok(user.filter(|user| user.id == claims.sub))
     }
 
-    /// Deletes the account that a token speaks of, if its password is right. Once this has returned [`Deletion::Deleted`], no
-    /// replica accepts any of its tokens, and whoever registers the name has another account.
+    /// Deletes the account of a token if the password is right. Once this has returned [`Deletion::Deleted`], no replica accepts
+    /// any of its tokens, and registering the name creates another account.
     ///
     /// # Errors
-    /// Where the throttle, the hash or the store could not answer.
+    /// If a rate limit is reached, or hashing or the store fails.
     pub async fn delete(
         &self,
         claims: &AccessClaims,
         from: Option<Network>,
         password: &Password,
-    ) -> Result<Deletion, Failure> {
+    ) -> Result<Deletion, ServiceError> {
         let asker = Guess {
             name: AttemptedName::of(claims.username.as_str()),
             from,
         };
         let mut user = None;
         let check = Box::pin(async {
-            user = self.of(claims).await?;
+            user = self.find_for(claims).await?;
             let stored = user.as_ref().map(|user| &user.password);
             self.passwords.check(asker, password, stored).await
         });
-        let checked = self.throttle.password(asker, check).await?;
+        let checked = self.rate_limiter.password(asker, check).await?;
         let Some(user) = user else {
-            // The same deletion, decided before and not yet told, must hold before anybody hears that it is done.
+            // An earlier deletion that is committed but not yet published must be in effect before the client learns of it.
             let outbox = self.redis.outbox(&claims.username).await?;
-            self.revocations.flush(&claims.username, outbox).await?;
+            self.revocations
+                .publish_pending(&claims.username, outbox)
+                .await?;
             return Ok(Deletion::ActingSessionGone);
         };
         if matches!(checked, Checked::Invalid) {

@@ -1,90 +1,93 @@
-//! Administration: looking at the accounts of others and changing them, for administrators and for the operator.
+//! Administration: reading and changing any account, for administrators and for the operator.
 //!
-//! Every change goes the way of revocation: once it has been answered, it holds on every replica.
+//! Every change is published like a revocation: once it is answered, it is in effect on every replica.
 
 use std::sync::Arc;
 
-use super::revocation::{Revocations, Standing};
-use super::{Failure, Unavailable};
+use super::revocation::{Revocations, TokenStatus};
+use super::{ServiceError, Unavailable};
 use crate::domain::{AccessClaims, Username};
 use crate::store::{Change, NewUser, Redis, Registered, Seen, SessionRecord, User, UserCursor};
 
-/// How often a change is tried where the account is changed by somebody else at the same moment.
+/// Maximum number of attempts if concurrent requests change the same account.
 const ATTEMPTS: usize = 5;
 
-/// Changes accounts.
+/// Service that reads and changes accounts.
 #[derive(Debug)]
 pub struct Administration {
     redis: Redis,
     revocations: Arc<Revocations>,
 }
 
-/// On whose word accounts are changed.
+/// Authority under which an account is changed.
 #[derive(Debug, Clone, Copy)]
 pub enum Authority<'a> {
-    /// An administrator's, whose session must stand until just before the change.
+    /// An administrator, whose session must be active until just before the change.
     Administrator(&'a AccessClaims),
-    /// Of whoever can write to Redis anyway.
+    /// The operator, who has write access to Redis anyway.
     Operator,
 }
 
-/// What became of a change.
+/// Outcome of a change.
 #[derive(Debug)]
 pub enum Changed {
-    /// It holds; here is the account as it was before, of which its identity and name have not changed.
+    /// The change is in effect. Holds the account as it was before; its id and name never change.
     Done(User),
-    /// Nobody has the name.
+    /// No account has the name.
     NoSuchUser,
-    /// The administrator's session has ended meanwhile; nothing was changed.
+    /// The administrator's session has ended in the meantime; nothing was changed.
     ActingSessionGone,
 }
 
 impl Administration {
-    /// Administers the accounts in `redis`.
+    /// Creates the service for the accounts in `redis`.
     #[must_use]
     pub fn new(redis: Redis, revocations: Arc<Revocations>) -> Self {
         Self { redis, revocations }
     }
 
-    /// The account of that name.
+    /// Returns the account with this name.
     ///
     /// # Errors
-    /// Where the store could not answer.
-    pub async fn find(&self, name: &Username) -> Result<Option<User>, Failure> {
+    /// If the store does not answer.
+    pub async fn find(&self, name: &Username) -> Result<Option<User>, ServiceError> {
         Ok(self.redis.find_user(name).await?)
     }
 
-    /// The sessions of the account of that name, the newest first; `None` where nobody has it.
+    /// Returns the sessions of the account with this name, the newest first; `None` if there is no such account.
     ///
     /// # Errors
-    /// Where the store could not answer.
-    pub async fn sessions(&self, name: &Username) -> Result<Option<Vec<SessionRecord>>, Failure> {
+    /// If the store does not answer.
+    pub async fn sessions(
+        &self,
+        name: &Username,
+    ) -> Result<Option<Vec<SessionRecord>>, ServiceError> {
         match self.redis.find_user(name).await? {
             Some(user) => Ok(Some(self.redis.sessions_of(&user).await?)),
             None => Ok(None),
         }
     }
 
-    /// Changes the account of that name. Once this has returned [`Changed::Done`], no replica accepts a token that the change
-    /// refuses.
+    /// Changes the account with this name. Once this has returned [`Changed::Done`], no replica accepts a token that the change
+    /// revokes.
     ///
     /// # Errors
-    /// Where the store or the feed could not answer in time. Say it again.
+    /// If the store or the feed does not answer in time. Call again.
     pub async fn change(
         &self,
         authority: Authority<'_>,
         name: &Username,
         change: &Change,
-    ) -> Result<Changed, Failure> {
+    ) -> Result<Changed, ServiceError> {
         for _ in 0..ATTEMPTS {
             let Some(user) = self.redis.find_user(name).await? else {
-                // A deletion that was decided and not yet told must hold before anybody hears that there is no such user.
+                // A deletion that is committed but not yet published must be in effect before a caller learns that the user is gone.
                 let outbox = self.redis.outbox(name).await?;
-                self.revocations.flush(name, outbox).await?;
+                self.revocations.publish_pending(name, outbox).await?;
                 return Ok(Changed::NoSuchUser);
             };
             // The token was checked when the request arrived; its session may have ended since.
-            if !self.stands(authority).await? {
+            if !self.is_active(authority).await? {
                 return Ok(Changed::ActingSessionGone);
             }
             let seen = Seen::by_administrator(&user);
@@ -96,42 +99,45 @@ impl Administration {
                 return Ok(Changed::Done(user));
             }
         }
-        Err(Failure::Unavailable(Unavailable::Deadline))
+        Err(ServiceError::Unavailable(Unavailable::Deadline))
     }
 
-    /// Creates accounts in one round trip, and tells of each what became of it.
+    /// Creates accounts in one round trip, and returns the outcome for each.
     ///
     /// # Errors
-    /// Where the store or the feed could not answer; any of the accounts may exist.
-    pub async fn create(&self, new: &[NewUser]) -> Result<Vec<Registered>, Failure> {
+    /// If the store or the feed does not answer; any of the accounts may exist then.
+    pub async fn create(&self, new: &[NewUser]) -> Result<Vec<Registered>, ServiceError> {
         let created = self.redis.register_users(new).await?;
         for (new, registered) in new.iter().zip(&created) {
-            // What an earlier account of the name has left must hold before this one is used.
+            // Revocations of an earlier account with this name must be in effect before the new account is used.
             if let Registered::Created(_, outbox) = registered {
                 self.revocations
-                    .flush(&new.username, outbox.clone())
+                    .publish_pending(&new.username, outbox.clone())
                     .await?;
             }
         }
         Ok(created)
     }
 
-    /// Some accounts, and where to go on; `None` is the end.
+    /// Returns one page of accounts and the cursor of the next; a cursor of `None` marks the end.
     ///
     /// # Errors
-    /// Where the store could not answer.
-    pub async fn some(&self, from: UserCursor) -> Result<(Option<UserCursor>, Vec<User>), Failure> {
+    /// If the store does not answer.
+    pub async fn list_page(
+        &self,
+        from: UserCursor,
+    ) -> Result<(Option<UserCursor>, Vec<User>), ServiceError> {
         Ok(self.redis.some_users(from).await?)
     }
 
-    async fn stands(&self, authority: Authority<'_>) -> Result<bool, Failure> {
+    async fn is_active(&self, authority: Authority<'_>) -> Result<bool, ServiceError> {
         let Authority::Administrator(claims) = authority else {
             return Ok(true);
         };
-        let standing = self
+        let status = self
             .revocations
-            .standing(claims.sid, claims.sub, claims.ver);
-        let standing = standing.await.map_err(Failure::Unavailable)?;
-        Ok(standing == Standing::Stands)
+            .token_status(claims.sid, claims.sub, claims.ver);
+        let status = status.await.map_err(ServiceError::Unavailable)?;
+        Ok(status == TokenStatus::Active)
     }
 }

@@ -1,15 +1,15 @@
-//! Services with credentials of their own: whether somebody is one of them.
+//! Client authentication: services that call with credentials of their own.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{Digest, SHA256, digest};
 
 use crate::config::ClientConfig;
 
-/// Those of the settings.
+/// Clients of the configuration, each with the digest of its secret.
 pub struct Clients(Vec<(String, Digest)>);
 
 impl Clients {
-    /// Knows these.
+    /// Hashes the secrets of `clients`.
     #[must_use]
     pub fn new(clients: &[ClientConfig]) -> Self {
         let known = clients.iter().map(|client| {
@@ -19,24 +19,24 @@ impl Clients {
         Self(known.collect())
     }
 
-    /// Whether there are any.
+    /// Returns whether no client is configured.
     #[must_use]
-    pub fn are_there(&self) -> bool {
-        !self.0.is_empty()
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
-    /// Whether this is one of them. Takes equally long whatever is wrong with the secret.
+    /// Returns whether the credentials are those of a client. The comparison takes the same time wherever the secrets differ.
     #[must_use]
-    pub fn knows(&self, id: &str, secret: &str) -> bool {
+    pub fn authenticate(&self, id: &str, secret: &str) -> bool {
         let secret = digest(&SHA256, secret.as_bytes());
-        let is_it = |(known, its): &(String, Digest)| {
+        let matches = |(known, its): &(String, Digest)| {
             known == id && verify_slices_are_equal(its.as_ref(), secret.as_ref()).is_ok()
         };
-        self.0.iter().any(is_it)
+        self.0.iter().any(matches)
     }
 }
 
-/// Shows no secret.
+/// Lists the ids only: a secret must not reach a log.
 impl std::fmt::Debug for Clients {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list()

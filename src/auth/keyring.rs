@@ -1,11 +1,11 @@
-//! The keyring: which key signs, which keys verify, and what each is called.
+//! The keyring: the key that signs, the keys that verify, and their ids.
 //!
-//! A key is bound to one algorithm; the header of a token only chooses among the keys by name (`kid`), it never chooses the
-//! algorithm (RFC 8725 §3.1). The name is the RFC 7638 thumbprint, so all replicas call the same key the same.
+//! Each key is bound to one algorithm. The header of a token selects a key by id (`kid`), but never the algorithm (RFC 8725
+//! §3.1). The id is the RFC 7638 thumbprint, so it is the same on all replicas.
 //!
-//! Keys come from `JWT_SECRET`, from a folder, or from both: then the folder signs as soon as it has a key that does, and
-//! what the secret has signed is still verified. The folder is looked at each second, and read anew where it has changed.
-//! One that cannot be read, or holds half a file, leaves the ring as it is.
+//! Keys come from `JWT_SECRET`, from a folder, or from both. With both, the folder signs as soon as it has an active key, and
+//! tokens signed with the secret are still verified. The folder is polled each second and read again when it has changed. If
+//! it cannot be read, or holds an incomplete file, the keyring stays as it is.
 
 mod folder;
 mod key;
@@ -26,21 +26,21 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 pub use self::folder::KeyState;
-use self::folder::{Look, look, read};
+use self::folder::{DirSnapshot, read, snapshot};
 use self::key::Key;
 pub use self::key::{KeyKind, PublicKey, PublicParameters};
-use self::rotation::made;
-use super::looking::look_each_second;
+use self::rotation::created_at;
+use super::file_watch::poll_each_second;
 use crate::config::Secret;
 use crate::domain::{AccessClaims, Timestamp};
 
-/// A set of keys at one moment. It does not change; a changed set is a new ring with a new generation.
+/// Immutable set of keys. A changed set is a new keyring with a new generation.
 pub struct Keyring {
     active: ActiveKey,
     verifying: HashMap<String, VerifyingKey>,
     published: Published,
-    /// When the active key was made.
-    made: Option<Timestamp>,
+    /// Creation time of the active key.
+    created_at: Option<Timestamp>,
     generation: u64,
 }
 
@@ -49,34 +49,34 @@ struct ActiveKey {
     key: EncodingKey,
 }
 
-/// A key that verifies, and the only algorithm it does that with.
+/// Verification key and its only algorithm.
 pub(super) struct VerifyingKey {
     pub(super) algorithm: Algorithm,
     pub(super) key: DecodingKey,
 }
 
-/// The public keys of a ring.
+/// Public keys of a keyring.
 #[derive(Debug, Clone)]
 pub struct Published {
-    /// In the order of their names in the folder.
+    /// The keys, sorted by `kid`.
     pub keys: Vec<PublicKey>,
-    /// Names this set: another one has another.
-    pub tag: String,
+    /// Entity tag of the set; it changes with the keys and with the program's version.
+    pub etag: String,
 }
 
 static GENERATIONS: AtomicU64 = AtomicU64::new(1);
 
 impl Keyring {
-    /// A ring of one HS256 key, whose bytes are the secret's.
+    /// Creates a keyring of one HS256 key, whose bytes are those of the secret.
     ///
     /// # Errors
-    /// A sentence where the cryptographic library refuses the key.
+    /// A sentence if the cryptographic library rejects the key.
     pub fn from_secret(secret: &Secret) -> Result<Self, &'static str> {
-        Ok(Self::of(Key::from_secret(secret)?, Vec::new()))
+        Ok(Self::new(Key::from_secret(secret)?, Vec::new()))
     }
 
-    /// A ring of a key that signs and others that verify only.
-    fn of(active: Key, others: Vec<Key>) -> Self {
+    /// Creates a keyring of a key that signs and others that only verify.
+    fn new(active: Key, others: Vec<Key>) -> Self {
         let signs = ActiveKey {
             header: active.header(),
             key: active.signing.clone(),
@@ -84,11 +84,11 @@ impl Keyring {
         let keys: Vec<Key> = std::iter::once(active).chain(others).collect();
         let mut public: Vec<PublicKey> = keys.iter().filter_map(|key| key.public.clone()).collect();
         public.sort_by(|a, b| a.kid.cmp(&b.kid));
-        // A name is the digest of its key, and the version of the program says how it is shown.
+        // A kid is the digest of its key. The program's version is included because it decides how the keys are rendered.
         let names = public.iter().map(|key| key.kid.as_str());
         let names: Vec<&str> = names.chain([env!("CARGO_PKG_VERSION")]).collect();
-        let tag = digest(&SHA256, names.join(" ").as_bytes());
-        let tag = BASE64_URL_SAFE_NO_PAD.encode(&tag.as_ref()[..12]);
+        let etag = digest(&SHA256, names.join(" ").as_bytes());
+        let etag = BASE64_URL_SAFE_NO_PAD.encode(&etag.as_ref()[..12]);
         let verifying = keys.into_iter().map(|key| {
             let verifying = VerifyingKey {
                 algorithm: key.algorithm,
@@ -99,25 +99,25 @@ impl Keyring {
         Self {
             active: signs,
             verifying: verifying.collect(),
-            published: Published { keys: public, tag },
-            made: None,
+            published: Published { keys: public, etag },
+            created_at: None,
             generation: GENERATIONS.fetch_add(1, Ordering::Relaxed),
         }
     }
 
-    /// Tells rings apart. What was verified by an earlier ring is verified again.
+    /// Returns the generation. A token that an earlier generation verified must be verified again.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// When the key that signs was made, where its name says so.
+    /// Returns the creation time of the active key, if its file name contains one.
     #[must_use]
-    pub fn made(&self) -> Option<Timestamp> {
-        self.made
+    pub fn created_at(&self) -> Option<Timestamp> {
+        self.created_at
     }
 
-    /// What others may know of it.
+    /// Returns the public keys.
     #[must_use]
     pub fn published(&self) -> &Published {
         &self.published
@@ -126,13 +126,13 @@ impl Keyring {
     /// Signs with the active key.
     ///
     /// # Errors
-    /// A sentence where the cryptographic library fails.
+    /// A sentence if the cryptographic library fails.
     pub(super) fn sign(&self, claims: &AccessClaims) -> Result<String, &'static str> {
         jsonwebtoken::encode(&self.active.header, claims, &self.active.key)
             .map_err(|_| "a token cannot be signed")
     }
 
-    /// The key of that name.
+    /// Returns the verification key with this id.
     pub(super) fn verifying(&self, kid: &str) -> Option<&VerifyingKey> {
         self.verifying.get(kid)
     }
@@ -142,7 +142,7 @@ impl Keyring {
     }
 }
 
-/// Shows no key.
+/// Shows the generation only: a key must not reach a log.
 impl std::fmt::Debug for Keyring {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Keyring")
@@ -151,21 +151,21 @@ impl std::fmt::Debug for Keyring {
     }
 }
 
-/// The present ring, and where it comes from. Whoever reads it waits for nobody.
+/// Current keyring and its sources. Readers never wait.
 #[derive(Debug)]
-pub struct Keys {
+pub struct KeyStore {
     ring: ArcSwap<Keyring>,
     secret: Option<Secret>,
     folder: Option<PathBuf>,
 }
 
-impl Keys {
-    /// Reads the keys of a secret, of a folder, or of both.
+impl KeyStore {
+    /// Reads the keys from a secret, from a folder, or from both.
     ///
     /// # Errors
-    /// A sentence: a file is no key, or none of the keys signs.
+    /// A sentence if a file is not a key, or if there is no key to sign with.
     pub fn open(secret: Option<Secret>, folder: Option<PathBuf>) -> Result<Self, String> {
-        let ring = ring(secret.as_ref(), folder.as_ref())?;
+        let ring = load(secret.as_ref(), folder.as_ref())?;
         Ok(Self {
             ring: ArcSwap::from_pointee(ring),
             secret,
@@ -173,90 +173,90 @@ impl Keys {
         })
     }
 
-    /// The present ring.
+    /// Returns the current keyring.
     #[must_use]
     pub fn ring(&self) -> Guard<Arc<Keyring>> {
         self.ring.load()
     }
 
-    /// Looks at the folder each second until told to stop.
+    /// Polls the folder each second until `stop`.
     pub async fn watch(self: Arc<Self>, stop: CancellationToken) {
         let Some(folder) = self.folder.clone() else {
             return stop.cancelled().await;
         };
-        let look = move |watch: &mut Watch| watch.look(&self, &folder);
-        look_each_second(Watch::default(), look, stop).await;
+        let poll = move |watch: &mut FolderWatch| watch.poll(&self, &folder);
+        poll_each_second(FolderWatch::default(), poll, stop).await;
     }
 
     fn read(&self) -> Result<Keyring, String> {
-        ring(self.secret.as_ref(), self.folder.as_ref())
+        load(self.secret.as_ref(), self.folder.as_ref())
     }
 
-    /// Takes a ring over, where it is another one.
+    /// Replaces the keyring if its keys differ.
     fn replace(&self, next: Keyring) {
         let before = self.ring.load();
-        let same =
-            before.published.tag == next.published.tag && before.active_kid() == next.active_kid();
+        let same = before.published.etag == next.published.etag
+            && before.active_kid() == next.active_kid();
         if !same {
             info!(
                 event = "keys",
                 active = next.active_kid(),
                 keys = next.verifying.len(),
-                "the keyring has changed"
+                "keyring reloaded"
             );
             self.ring.store(Arc::new(next));
         }
     }
 }
 
-/// What was seen of a folder so far.
+/// State of the folder watch between two polls.
 #[derive(Default)]
-struct Watch {
-    /// How it looked when it was read.
-    taken: Option<Look>,
-    /// What was said to be wrong with it.
-    complaint: Option<String>,
+struct FolderWatch {
+    /// Snapshot of the folder when it was last read.
+    last_read: Option<DirSnapshot>,
+    /// Last error that was logged.
+    last_error: Option<String>,
 }
 
-impl Watch {
-    /// Looks, and reads where something has changed.
-    fn look(&mut self, keys: &Keys, folder: &Path) {
-        // Before it is read: what is written meanwhile is seen the next time.
-        let seen = look(folder);
-        let changed = seen.as_ref().ok() != self.taken.as_ref();
+impl FolderWatch {
+    /// Takes a snapshot, and reads the keys if it differs from the last one.
+    fn poll(&mut self, keys: &KeyStore, folder: &Path) {
+        // Taken before the read: changes made during the read show in the next poll.
+        let seen = snapshot(folder);
+        let changed = seen.as_ref().ok() != self.last_read.as_ref();
         let read = seen.and_then(|seen| {
             let next = changed.then(|| keys.read()).transpose()?;
             Ok((seen, next))
         });
         match read {
-            // Names are being changed: a key that is renamed just now may have been missed. The next look finds it.
-            Ok((seen, Some(_))) if look(folder).as_ref() != Ok(&seen) => {}
+            // The folder changed during the read, so a key that was just renamed may be missing. The next poll reads again.
+            Ok((seen, Some(_))) if snapshot(folder).as_ref() != Ok(&seen) => {}
             Ok((seen, next)) => {
-                self.taken = Some(seen);
-                if self.complaint.take().is_some() {
-                    info!(event = "keys", "the keys can be read again");
+                self.last_read = Some(seen);
+                if self.last_error.take().is_some() {
+                    info!(event = "keys", "signing keys are readable again");
                 }
                 if let Some(next) = next {
                     keys.replace(next);
                 }
             }
             Err(why) => {
-                // Once for each thing that is wrong, not once a second.
-                if self.complaint.as_ref() != Some(&why) {
-                    warn!(event = "keys", %why, "the keys cannot be read; those read before stay");
-                    self.complaint = Some(why);
+                // Logged once for each new error, not once a second.
+                if self.last_error.as_ref() != Some(&why) {
+                    warn!(event = "keys", %why, "signing keys cannot be read; the previous ones stay in use");
+                    self.last_error = Some(why);
                 }
             }
         }
     }
 }
 
-fn ring(secret: Option<&Secret>, folder: Option<&PathBuf>) -> Result<Keyring, String> {
+fn load(secret: Option<&Secret>, folder: Option<&PathBuf>) -> Result<Keyring, String> {
     let mut files = folder.map_or_else(|| Ok(Vec::new()), |folder| read(folder))?;
     let secret = secret.map(Key::from_secret).transpose()?;
     let active = files.iter().position(|file| file.state == KeyState::Active);
     let active = active.map(|number| files.remove(number));
-    let made = active.as_ref().and_then(|file| made(&file.name));
+    let created_at = active.as_ref().and_then(|file| created_at(&file.name));
     let active = active.map(|file| file.key);
     let mut others: Vec<Key> = files.into_iter().map(|file| file.key).collect();
     let active = match (active, secret) {
@@ -273,7 +273,7 @@ fn ring(secret: Option<&Secret>, folder: Option<&PathBuf>) -> Result<Keyring, St
         }
     };
     Ok(Keyring {
-        made,
-        ..Keyring::of(active, others)
+        created_at,
+        ..Keyring::new(active, others)
     })
 }

@@ -1,53 +1,52 @@
-//! What the service does: accounts, sessions, tokens, passwords, and the revocation feed.
+//! Services: accounts, sessions, tokens, passwords, and the revocation feed.
 //!
-//! A verb here takes domain types, speaks to the store, and returns an outcome. How that is spoken over HTTP is `http`'s
-//! business.
+//! A function here takes domain types, calls the store, and returns an outcome. `http` maps outcomes to responses.
 
 pub mod accounts;
 pub mod administration;
 pub mod clients;
+pub mod file_watch;
 pub mod keyring;
-pub mod looking;
 pub mod password_change;
 pub mod passwords;
+pub mod rate_limit;
 pub mod refresh;
 pub mod refresh_tokens;
 pub mod revocation;
 pub mod sessions;
-pub mod throttle;
 pub mod tokens;
 
 use std::fmt;
 
 use crate::store::StoreError;
 
-/// The service could not do its work. Expected outcomes are not errors; they are values of their own.
+/// ServiceError of the service itself. Expected outcomes are not errors; they are values of their own.
 #[derive(Debug)]
-pub enum Failure {
-    /// The store could not answer, or what asked could not be completed in time. Try again in a moment.
+pub enum ServiceError {
+    /// The store did not answer, or the request could not be completed in time. Try again in a moment.
     Unavailable(Unavailable),
-    /// Passwords are being hashed as fast as they can be; try again after so many seconds.
+    /// The hashing threads have no capacity left; try again after `retry_after`.
     Overloaded {
         /// Whole seconds, at least one.
         retry_after: u64,
     },
-    /// Too many attempts; try again after so many seconds.
-    Throttled {
-        /// Which limit was reached.
-        by: throttle::Limit,
+    /// Too many attempts; try again after `retry_after`.
+    RateLimited {
+        /// Limit that was reached.
+        by: rate_limit::Limit,
         /// Whole seconds, at least one.
         retry_after: u64,
     },
-    /// A fault of ours.
+    /// Bug or broken environment; the text is for logs only.
     Internal(&'static str),
 }
 
-/// Why something could not be answered. Its text is for logs only.
+/// Reason why a request could not be answered. Its text is for logs only.
 #[derive(Debug)]
 pub enum Unavailable {
-    /// The store could not answer.
+    /// The store did not answer.
     Store(StoreError),
-    /// No view of the revocations was fresh enough, and none came in time.
+    /// The view of the revocations was too old, and no fresh one came in time.
     StaleView,
     /// The request used up its time for Redis.
     Deadline,
@@ -58,12 +57,12 @@ impl fmt::Display for Unavailable {
         match self {
             Self::Store(error) => write!(f, "store: {error}"),
             Self::StaleView => f.write_str("no fresh view of the revocations"),
-            Self::Deadline => f.write_str("the request's time for Redis is used up"),
+            Self::Deadline => f.write_str("the request's time limit for Redis is exceeded"),
         }
     }
 }
 
-impl From<StoreError> for Failure {
+impl From<StoreError> for ServiceError {
     fn from(error: StoreError) -> Self {
         Self::Unavailable(Unavailable::Store(error))
     }

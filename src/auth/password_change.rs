@@ -1,43 +1,43 @@
-//! Changing one's password: whoever has learned the old one is out when that is answered.
+//! Password change: once it is answered, an attacker who knows the old password is logged out.
 //!
-//! The current password is asked for, so that a token that was left lying around does not suffice. All other sessions end;
-//! the one that asks goes on with new tokens, because those it had are refused like all earlier ones.
+//! The current password is required, so that a stolen token is not enough. All other sessions end. The calling session goes on
+//! with new tokens, because its old ones are rejected like all that were issued before.
 
 use super::passwords::Checked;
-use super::sessions::{NewSession, Sessions};
-use super::tokens::Grant;
-use super::{Failure, Unavailable};
+use super::sessions::{Sessions, TokenPair};
+use super::tokens::AccessTokenParams;
+use super::{ServiceError, Unavailable};
 use crate::domain::{AccessClaims, Guess, Password, PasswordRule, RefreshClaims};
 use crate::store::{ChangePassword, Successor, Written};
 
-/// How often it is tried where a login hashes the same password anew meanwhile.
+/// Maximum number of attempts if concurrent logins rehash the same password.
 const ATTEMPTS: usize = 3;
 
-/// What became of changing a password.
+/// Outcome of a password change.
 #[derive(Debug)]
 pub enum PasswordChange {
-    /// It is the new one. No replica accepts any token that was issued before; here are new ones for this session.
-    Changed(NewSession),
+    /// The password is changed. No replica accepts any token that was issued before; holds new ones for this session.
+    Changed(TokenPair),
     /// The current password is wrong.
     Wrong,
     /// The new password breaks a rule.
     Breaks(PasswordRule),
-    /// The session that asks has ended, or the account is gone.
+    /// The calling session has ended, or the account is gone.
     SessionGone,
 }
 
 impl Sessions {
-    /// Changes the password of the token's user. A current password that nobody can have is `None`.
+    /// Changes the password of the token's user. A `current` of `None` stands for input that no account can have as its password.
     ///
     /// # Errors
-    /// Where a hash or the store could not answer in time. The password may be the new one then.
+    /// If a rate limit is reached, or hashing or the store does not finish in time. The password may be changed then.
     pub async fn change_password(
         &self,
         claims: &AccessClaims,
         guess: Guess,
         current: Option<&Password>,
         new: &Password,
-    ) -> Result<PasswordChange, Failure> {
+    ) -> Result<PasswordChange, ServiceError> {
         let judged = self
             .passwords
             .check_policy(guess, new, claims.username.as_str());
@@ -53,7 +53,7 @@ impl Sessions {
                 return Ok(PasswordChange::SessionGone);
             };
             let check = self.passwords.check(guess, current, Some(&user.password));
-            if let Checked::Invalid = self.throttle.password(guess, check).await? {
+            if let Checked::Invalid = self.rate_limiter.password(guess, check).await? {
                 return Ok(PasswordChange::Wrong);
             }
             let change = ChangePassword {
@@ -67,28 +67,30 @@ impl Sessions {
             let redis = self.redis.clone();
             let decided = async move { redis.change_password(&change).await };
             let name = claims.username.clone();
-            match self.revocations.carry(name, decided).await? {
-                Written::Done(successor) => return self.go_on(claims, *successor).await,
+            match self.revocations.publish_outcome(name, decided).await? {
+                Written::Done(successor) => {
+                    return self.issue_after_change(claims, *successor).await;
+                }
                 Written::SessionGone => return Ok(PasswordChange::SessionGone),
                 Written::Outrun => {}
             }
         }
-        Err(Failure::Unavailable(Unavailable::Deadline))
+        Err(ServiceError::Unavailable(Unavailable::Deadline))
     }
 
-    /// The session that has changed the password goes on.
-    async fn go_on(
+    /// Issues new tokens for the session that has changed the password.
+    async fn issue_after_change(
         &self,
         claims: &AccessClaims,
         successor: Successor,
-    ) -> Result<PasswordChange, Failure> {
+    ) -> Result<PasswordChange, ServiceError> {
         let refresh = RefreshClaims {
             user: claims.sub,
             username: claims.username.clone(),
             sid: claims.sid,
             number: successor.number,
         };
-        let grant = Grant {
+        let params = AccessTokenParams {
             user: claims.sub,
             username: claims.username.clone(),
             roles: successor.roles,
@@ -97,7 +99,9 @@ impl Sessions {
             issued: successor.now,
             ends: successor.ends,
         };
-        let session = self.hand_out(grant, &refresh, successor.expires).await?;
+        let session = self
+            .issue_tokens(params, &refresh, successor.expires)
+            .await?;
         Ok(session.map_or(PasswordChange::SessionGone, PasswordChange::Changed))
     }
 }

@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 
 pub use pool::{Counts, HashingPool, PoolConfig};
 
-use super::Failure;
+use super::ServiceError;
 use crate::config::PasswordConfig;
 use crate::domain::{Guess, Password, PasswordHash, PasswordRule, Scheme};
 
@@ -107,13 +107,13 @@ impl Passwords {
     /// Rule that a new password breaks, if any.
     ///
     /// # Errors
-    /// [`Failure::Overloaded`] if the job would have to wait too long.
+    /// [`ServiceError::Overloaded`] if the job would have to wait too long.
     pub async fn check_policy(
         &self,
         attempt: Guess,
         password: &Password,
         username: &str,
-    ) -> Result<Option<PasswordRule>, Failure> {
+    ) -> Result<Option<PasswordRule>, ServiceError> {
         self.pool
             .check_strength(
                 attempt,
@@ -127,8 +127,12 @@ impl Passwords {
     /// Makes a hash of the form of today.
     ///
     /// # Errors
-    /// [`Failure::Overloaded`] if the job would have to wait too long.
-    pub async fn hash(&self, attempt: Guess, password: &Password) -> Result<PasswordHash, Failure> {
+    /// [`ServiceError::Overloaded`] if the job would have to wait too long.
+    pub async fn hash(
+        &self,
+        attempt: Guess,
+        password: &Password,
+    ) -> Result<PasswordHash, ServiceError> {
         let (scheme, key) = match &self.pepper {
             Some(pepper) => (
                 Scheme::Prehashed {
@@ -139,7 +143,8 @@ impl Passwords {
             None => (Scheme::Prehashed { pepper: None }, &self.built_in),
         };
         let mut salt = [0; 16];
-        rand::fill(&mut salt).map_err(|_| Failure::Internal("the system gives no random bytes"))?;
+        rand::fill(&mut salt)
+            .map_err(|_| ServiceError::Internal("the system gives no random bytes"))?;
         let input = prehash(key, password);
         let bcrypt = self.pool.hash(attempt, input, salt, self.cost).await?;
         Ok(PasswordHash::new(scheme, bcrypt))
@@ -148,13 +153,13 @@ impl Passwords {
     /// Checks a password against a stored hash. Without one it takes the same time and refuses.
     ///
     /// # Errors
-    /// [`Failure::Overloaded`] if the job would have to wait too long.
+    /// [`ServiceError::Overloaded`] if the job would have to wait too long.
     pub async fn check(
         &self,
         attempt: Guess,
         password: &Password,
         stored: Option<&PasswordHash>,
-    ) -> Result<Checked, Failure> {
+    ) -> Result<Checked, ServiceError> {
         let real =
             stored.and_then(|stored| Some((stored, self.bcrypt_input(stored.scheme(), password)?)));
         let usable = real

@@ -1,34 +1,34 @@
-//! Keeping a session open: a refresh token is traded for new tokens, once.
+//! Refresh token rotation: each refresh token is exchanged for new tokens once.
 //!
-//! Whoever presents a token that was traded already is either its owner, whose answer got lost or who has two tabs, or
-//! somebody who has a copy. For a short while after the trade he gets the same successor again; later the session ends, for
-//! owner and thief alike (RFC 9700 §4.14.2).
+//! A token that is presented a second time comes either from its owner, who lost the response or has two tabs open, or from
+//! an attacker with a copy. During a short grace period after the rotation the same new token is returned again. After that a
+//! reuse ends the session, for owner and attacker alike (RFC 9700 §4.14.2).
 
-use super::Failure;
-use super::sessions::{NewSession, Sessions};
-use super::tokens::Grant;
+use super::ServiceError;
+use super::sessions::{Sessions, TokenPair};
+use super::tokens::AccessTokenParams;
 use crate::domain::RefreshClaims;
 use crate::store::{Rotate, Rotated, Rotation, Succession, Successor};
 
-/// What became of a refresh token.
+/// Outcome of a refresh.
 #[derive(Debug)]
 pub enum Refreshed {
-    /// Here are new tokens.
-    New(NewSession, Succession),
-    /// It was traded long ago. The session has ended: no replica accepts any of its tokens.
+    /// New tokens of the session.
+    New(TokenPair, Succession),
+    /// The token was rotated before and its grace period is over. The session is revoked: no replica accepts any of its tokens.
     Reused(RefreshClaims),
-    /// It is not ours, has expired, or its session has ended.
+    /// The token was not issued here, has expired, or its session has ended.
     Refused,
 }
 
 impl Sessions {
-    /// Trades a refresh token for new tokens of the same session. Roles are those of the account at this moment.
+    /// Exchanges a refresh token for new tokens of the same session. Roles are those of the account at this moment.
     ///
     /// # Errors
-    /// Where Redis could not answer in time. It may have been traded all the same; the same token gives the same successor
-    /// within the grace.
-    pub async fn refresh(&self, token: &str) -> Result<Refreshed, Failure> {
-        let Some(claims) = self.refresh_tokens.recognise(token) else {
+    /// If Redis does not answer in time. The token may have been rotated all the same; within the grace period the same token
+    /// returns the same new one.
+    pub async fn refresh(&self, token: &str) -> Result<Refreshed, ServiceError> {
+        let Some(claims) = self.refresh_tokens.verify_signature(token) else {
             return Ok(Refreshed::Refused);
         };
         let rotate = Rotate {
@@ -41,34 +41,36 @@ impl Sessions {
         let Rotated { outcome, outbox } = self.redis.rotate_session(&rotate).await?;
         match outcome {
             Rotation::Successor(successor) => {
-                self.revocations.flush(&claims.username, outbox).await?;
-                self.succeed(claims, successor).await
+                self.revocations
+                    .publish_pending(&claims.username, outbox)
+                    .await?;
+                self.issue_rotated(claims, successor).await
             }
             Rotation::Reused => {
                 self.revocations
-                    .before_refusing(&claims.username, outbox)
+                    .publish_and_wait(&claims.username, outbox)
                     .await?;
                 Ok(Refreshed::Reused(claims))
             }
             Rotation::Refused => {
                 self.revocations
-                    .before_refusing(&claims.username, outbox)
+                    .publish_and_wait(&claims.username, outbox)
                     .await?;
                 Ok(Refreshed::Refused)
             }
         }
     }
 
-    async fn succeed(
+    async fn issue_rotated(
         &self,
         claims: RefreshClaims,
         successor: Successor,
-    ) -> Result<Refreshed, Failure> {
+    ) -> Result<Refreshed, ServiceError> {
         let refresh = RefreshClaims {
             number: successor.number,
             ..claims
         };
-        let grant = Grant {
+        let params = AccessTokenParams {
             user: refresh.user,
             username: refresh.username.clone(),
             roles: successor.roles,
@@ -77,7 +79,9 @@ impl Sessions {
             issued: successor.now,
             ends: successor.ends,
         };
-        let session = self.hand_out(grant, &refresh, successor.expires).await?;
+        let session = self
+            .issue_tokens(params, &refresh, successor.expires)
+            .await?;
         Ok(session.map_or(Refreshed::Refused, |session| {
             Refreshed::New(session, successor.how)
         }))

@@ -1,22 +1,22 @@
-//! Sessions: a login opens one, a logout revokes it. How one is kept open is told in `refresh`.
+//! Sessions: a login opens one, a logout revokes it. The module `refresh` keeps one open.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
 
-use super::Failure;
+use super::ServiceError;
 use super::passwords::{Checked, Passwords};
+use super::rate_limit::RateLimiter;
 use super::refresh_tokens::RefreshTokens;
-use super::revocation::{Ended, Revocations, Standing};
-use super::throttle::Throttle;
-use super::tokens::{Grant, InvalidToken, Tokens};
+use super::revocation::{Ended, Revocations, TokenStatus};
+use super::tokens::{AccessTokenParams, InvalidToken, Tokens};
 use crate::domain::{
     AccessClaims, Guess, Origin, Password, RefreshClaims, SessionId, Timestamp, UserId, Username,
 };
 use crate::store::{OpenSession, Opened, Redis, SessionRecord, User};
 
-/// Opens, checks and revokes sessions.
+/// Service that opens, checks and revokes sessions.
 #[derive(Debug)]
 pub struct Sessions {
     pub(super) redis: Redis,
@@ -25,48 +25,48 @@ pub struct Sessions {
     pub(super) refresh_tokens: RefreshTokens,
     pub(super) lifetimes: Lifetimes,
     pub(super) revocations: Arc<Revocations>,
-    pub(super) throttle: Arc<Throttle>,
+    pub(super) rate_limiter: Arc<RateLimiter>,
 }
 
-/// How long sessions last.
+/// Limits on the lifetime of a session.
 #[derive(Debug, Clone, Copy)]
 pub struct Lifetimes {
-    /// Without a refresh.
+    /// Lifetime without a refresh.
     pub idle: Duration,
-    /// At most.
+    /// Maximum age.
     pub longest: Duration,
-    /// How long a traded refresh token still has the same successor.
+    /// Time after a rotation in which the old refresh token still returns the same new one.
     pub grace: Duration,
 }
 
-/// What became of a login.
+/// Outcome of a login.
 #[derive(Debug)]
-pub enum Login {
-    /// A session is open.
-    In(NewSession),
-    /// Wrong name or wrong password, or a disabled account: nobody is told which.
-    Refused,
+pub enum LoginOutcome {
+    /// A session was opened.
+    Authenticated(TokenPair),
+    /// Wrong name or wrong password, or a disabled account. The client is not told which.
+    Rejected,
 }
 
-/// The tokens of a session that was just opened or refreshed.
+/// Tokens of a session that was just opened or refreshed.
 #[derive(Debug)]
-pub struct NewSession {
-    /// Its access token.
+pub struct TokenPair {
+    /// The access token.
     pub token: String,
     /// Lifetime of the access token in whole seconds.
     pub expires_in: u64,
-    /// Its refresh token.
+    /// The refresh token.
     pub refresh_token: String,
     /// Lifetime of the refresh token in whole seconds.
     pub refresh_expires_in: u64,
     /// The name of the account.
     pub username: Username,
-    /// Whose it is.
+    /// The user the session belongs to.
     pub user: UserId,
 }
 
 impl Sessions {
-    /// Keeps sessions in `redis`.
+    /// Creates the service for the sessions in `redis`.
     #[must_use]
     pub fn new(
         redis: Redis,
@@ -74,7 +74,7 @@ impl Sessions {
         (tokens, refresh_tokens): (Tokens, RefreshTokens),
         lifetimes: Lifetimes,
         revocations: Arc<Revocations>,
-        throttle: Arc<Throttle>,
+        rate_limiter: Arc<RateLimiter>,
     ) -> Self {
         Self {
             redis,
@@ -83,22 +83,22 @@ impl Sessions {
             refresh_tokens,
             lifetimes,
             revocations,
-            throttle,
+            rate_limiter,
         }
     }
 
-    /// Logs in. Every refusal takes as long as checking one password. `None` stands for a name or a password that nobody can
-    /// have.
+    /// Logs a user in. Every rejection takes as long as checking one password. A `username` of `None` stands for a name or a
+    /// password that no account can have.
     ///
     /// # Errors
-    /// Where the hash or the store could not answer.
+    /// If hashing or the store fails, or a rate limit is reached.
     pub async fn log_in(
         &self,
         guess: Guess,
         username: Option<Username>,
         password: &Password,
         origin: &Origin,
-    ) -> Result<Login, Failure> {
+    ) -> Result<LoginOutcome, ServiceError> {
         let mut user = None;
         let check = Box::pin(async {
             if let Some(name) = &username {
@@ -115,24 +115,24 @@ impl Sessions {
             let stored = user.as_ref().map(|user| &user.password);
             self.passwords.check(guess, password, stored).await
         });
-        match self.throttle.password(guess, check).await? {
-            Checked::Invalid => return Ok(Login::Refused),
+        match self.rate_limiter.password(guess, check).await? {
+            Checked::Invalid => return Ok(LoginOutcome::Rejected),
             Checked::Valid => {}
             Checked::ValidNeedsRehash(new) => {
                 if let Some(user) = &user {
-                    // Somebody else's change of the password is newer than our rehash: then nothing is written.
+                    // If a concurrent request has changed the password, that is newer than this rehash and nothing is written.
                     self.redis.replace_password(user, &new).await?;
                 }
             }
         }
         match user {
             Some(user) => self.open(&user, origin).await,
-            None => Ok(Login::Refused),
+            None => Ok(LoginOutcome::Rejected),
         }
     }
 
-    /// Opens a session for a user whose password was verified.
-    async fn open(&self, user: &User, origin: &Origin) -> Result<Login, Failure> {
+    /// Opens a session for a user whose password is verified.
+    async fn open(&self, user: &User, origin: &Origin) -> Result<LoginOutcome, ServiceError> {
         let open = OpenSession {
             user,
             sid: SessionId::random(),
@@ -151,9 +151,11 @@ impl Sessions {
             beyond,
         } = self.redis.open_session(&open).await?
         else {
-            return Ok(Login::Refused);
+            return Ok(LoginOutcome::Rejected);
         };
-        self.revocations.flush(&user.username, outbox).await?;
+        self.revocations
+            .publish_pending(&user.username, outbox)
+            .await?;
         for sid in beyond {
             self.revocations
                 .revoke_session_of(&user.username, sid, self.tokens.ttl())
@@ -165,7 +167,7 @@ impl Sessions {
             sid: open.sid,
             number: 1,
         };
-        let grant = Grant {
+        let params = AccessTokenParams {
             user: user.id,
             username: user.username.clone(),
             roles,
@@ -174,88 +176,91 @@ impl Sessions {
             issued: now,
             ends: now.plus(self.lifetimes.longest),
         };
-        let session = self.hand_out(grant, &refresh, expires).await?;
-        Ok(session.map_or(Login::Refused, Login::In))
+        let session = self.issue_tokens(params, &refresh, expires).await?;
+        Ok(session.map_or(LoginOutcome::Rejected, LoginOutcome::Authenticated))
     }
 
-    /// Makes the tokens of a session, unless it was revoked meanwhile. A hash may lie between the look at the user and here,
-    /// and a loss of data between the two stores: what the feed has said meanwhile counts.
-    pub(super) async fn hand_out(
+    /// Issues the tokens of a session, unless it is revoked. Hashing takes time, and Redis may lose data between two commands:
+    /// check the revocations once more.
+    pub(super) async fn issue_tokens(
         &self,
-        grant: Grant,
+        params: AccessTokenParams,
         refresh: &RefreshClaims,
         refresh_expires: Timestamp,
-    ) -> Result<Option<NewSession>, Failure> {
-        let standing = self
+    ) -> Result<Option<TokenPair>, ServiceError> {
+        let status = self
             .revocations
-            .standing(grant.sid, grant.user, grant.version);
-        if standing.await.map_err(Failure::Unavailable)? == Standing::Revoked {
+            .token_status(params.sid, params.user, params.version);
+        if status.await.map_err(ServiceError::Unavailable)? == TokenStatus::Revoked {
             return Ok(None);
         }
-        let (now, ends) = (grant.issued, grant.ends);
+        let (now, ends) = (params.issued, params.ends);
         let expires = now.plus(self.tokens.ttl()).min(ends);
-        Ok(Some(NewSession {
-            token: self.tokens.issue(grant).map_err(Failure::Internal)?,
+        Ok(Some(TokenPair {
+            token: self.tokens.issue(params).map_err(ServiceError::Internal)?,
             expires_in: expires.since(now).as_secs(),
-            refresh_token: self.refresh_tokens.make(refresh),
+            refresh_token: self.refresh_tokens.encode(refresh),
             refresh_expires_in: refresh_expires.since(now).as_secs(),
             username: refresh.username.clone(),
             user: refresh.user,
         }))
     }
 
-    /// What a token says, if it is valid and its session stands. Costs no round trip.
+    /// Returns the claims of a token if it is valid and its session is not revoked. Costs no round trip.
     ///
     /// # Errors
-    /// Where no view of the revocations is fresh enough and none came in time.
+    /// If no fresh view of the revocations came in time.
     pub async fn authenticate(
         &self,
         token: &str,
-    ) -> Result<Result<Arc<AccessClaims>, InvalidToken>, Failure> {
+    ) -> Result<Result<Arc<AccessClaims>, InvalidToken>, ServiceError> {
         let Ok(claims) = self.tokens.verify(token) else {
             return Ok(Err(InvalidToken));
         };
         match self
             .revocations
-            .standing(claims.sid, claims.sub, claims.ver)
+            .token_status(claims.sid, claims.sub, claims.ver)
             .await
-            .map_err(Failure::Unavailable)?
+            .map_err(ServiceError::Unavailable)?
         {
-            Standing::Stands => Ok(Ok(claims)),
-            Standing::Revoked => Ok(Err(InvalidToken)),
+            TokenStatus::Active => Ok(Ok(claims)),
+            TokenStatus::Revoked => Ok(Err(InvalidToken)),
         }
     }
 
-    /// What a token says, if it is valid, whether or not its session stands. For a logout alone: whoever repeats one that was
-    /// not acknowledged holds a token that this replica refuses already.
+    /// Returns the claims of a token if it is valid, even if its session is revoked. Only for a logout: a client that repeats a
+    /// logout that was not acknowledged sends a token that this replica rejects already.
     ///
     /// # Errors
     /// [`InvalidToken`].
-    pub fn recognise(&self, token: &str) -> Result<Arc<AccessClaims>, InvalidToken> {
+    pub fn verify_signature(&self, token: &str) -> Result<Arc<AccessClaims>, InvalidToken> {
         self.tokens.verify(token)
     }
 
     /// Logs out: once this has returned, no replica accepts any token of the session.
     ///
     /// # Errors
-    /// Where Redis could not be told in time. Say it again; until then this replica refuses the session's tokens.
-    pub async fn log_out(&self, claims: &AccessClaims) -> Result<(), Failure> {
+    /// If Redis does not answer in time. Call again; until then this replica alone rejects the session's tokens.
+    pub async fn log_out(&self, claims: &AccessClaims) -> Result<(), ServiceError> {
         self.revocations
             .revoke_session(claims, self.tokens.ttl())
             .await
     }
 
-    /// Ends the session of an access or a refresh token, and tells whose it was; `None` for what is no token of ours. Once this
-    /// has returned, no replica accepts any of its tokens.
+    /// Revokes the session of an access or a refresh token, and returns its user; `None` if the token was not issued here. Once
+    /// this has returned, no replica accepts any token of the session.
     ///
     /// # Errors
-    /// Where Redis could not be told in time; the replica goes on trying.
-    pub async fn revoke(&self, token: &str) -> Result<Option<(UserId, Username)>, Failure> {
+    /// If Redis does not answer in time; the replica keeps trying.
+    pub async fn revoke_by_token(
+        &self,
+        token: &str,
+    ) -> Result<Option<(UserId, Username)>, ServiceError> {
         if let Ok(claims) = self.tokens.verify(token) {
             self.log_out(&claims).await?;
             return Ok(Some((claims.sub, claims.username.clone())));
         }
-        let Some(claims) = self.refresh_tokens.recognise(token) else {
+        let Some(claims) = self.refresh_tokens.verify_signature(token) else {
             return Ok(None);
         };
         self.revocations
@@ -264,13 +269,16 @@ impl Sessions {
         Ok(Some((claims.user, claims.username)))
     }
 
-    /// Ends all sessions of the token's user but this one: once this has returned, no replica accepts any token of those that
-    /// were open when it was asked for. Returns how many there were; `None` where the account is gone.
+    /// Revokes all sessions of the token's user except this one: once this has returned, no replica accepts any token of the
+    /// sessions that were open at the call. Returns their number; `None` if the account is gone.
     ///
     /// # Errors
-    /// Where Redis could not be told in time; the replica goes on trying. Some may have ended.
-    pub async fn end_others(&self, claims: &AccessClaims) -> Result<Option<usize>, Failure> {
-        let Some(sessions) = self.of(claims).await? else {
+    /// If Redis does not answer in time; the replica keeps trying. Some sessions may be revoked then.
+    pub async fn revoke_others(
+        &self,
+        claims: &AccessClaims,
+    ) -> Result<Option<usize>, ServiceError> {
+        let Some(sessions) = self.list_for(claims).await? else {
             return Ok(None);
         };
         let others = sessions.iter().filter(|session| session.sid != claims.sid);
@@ -278,7 +286,7 @@ impl Sessions {
             self.revocations
                 .revoke_session_of(&claims.username, session.sid, self.tokens.ttl())
         });
-        // All at once: each waits for a window.
+        // Concurrently: each revocation waits for a window.
         let ended = try_join_all(ended).await?;
         Ok(Some(ended.len()))
     }
@@ -286,16 +294,19 @@ impl Sessions {
     /// Logs out everywhere: once this has returned [`Ended::All`], no replica accepts any token that was issued before.
     ///
     /// # Errors
-    /// Where Redis could not be told in time; the replica goes on trying.
-    pub async fn log_out_everywhere(&self, claims: &AccessClaims) -> Result<Ended, Failure> {
+    /// If Redis does not answer in time; the replica keeps trying.
+    pub async fn log_out_everywhere(&self, claims: &AccessClaims) -> Result<Ended, ServiceError> {
         self.revocations.end_all_sessions(claims).await
     }
 
-    /// The sessions of the token's user, the newest first; `None` where the account is gone.
+    /// Returns the sessions of the token's user, the newest first; `None` if the account is gone.
     ///
     /// # Errors
-    /// Where the store could not answer.
-    pub async fn of(&self, claims: &AccessClaims) -> Result<Option<Vec<SessionRecord>>, Failure> {
+    /// If the store does not answer.
+    pub async fn list_for(
+        &self,
+        claims: &AccessClaims,
+    ) -> Result<Option<Vec<SessionRecord>>, ServiceError> {
         let user = self.redis.find_user(&claims.username).await?;
         match user.filter(|user| user.id == claims.sub) {
             Some(user) => Ok(Some(self.redis.sessions_of(&user).await?)),
@@ -303,16 +314,20 @@ impl Sessions {
         }
     }
 
-    /// Ends a session of the token's user: once this has returned `true`, no replica accepts any of its tokens. `false` where
-    /// he has no such session.
+    /// Revokes a session of the token's user: once this has returned `true`, no replica accepts any of its tokens. Returns
+    /// `false` if the user has no such session.
     ///
     /// # Errors
-    /// Where Redis could not be told in time; the replica goes on trying.
-    pub async fn end(&self, claims: &AccessClaims, sid: SessionId) -> Result<bool, Failure> {
+    /// If Redis does not answer in time; the replica keeps trying.
+    pub async fn revoke(
+        &self,
+        claims: &AccessClaims,
+        sid: SessionId,
+    ) -> Result<bool, ServiceError> {
         if sid == claims.sid {
             return self.log_out(claims).await.map(|()| true);
         }
-        let sessions = self.of(claims).await?.unwrap_or_default();
+        let sessions = self.list_for(claims).await?.unwrap_or_default();
         if !sessions.iter().any(|session| session.sid == sid) {
             return Ok(false);
         }

@@ -1,12 +1,12 @@
-//! Access tokens: made, and verified with every check that RFC 8725 and RFC 9068 ask for.
+//! Access tokens: issued, and verified with every check that RFC 8725 and RFC 9068 require.
 //!
-//! The library checks the signature; everything else is checked here, because by default it accepts tokens without
-//! `iss`, `aud`, `sub` or `jti`, any `typ`, unknown critical headers, and dates a minute off. A token is valid or it is not:
-//! why it is not is nobody's business.
+//! The library checks the signature only. Everything else is checked here, because by default the library accepts tokens
+//! without `iss`, `aud`, `sub` or `jti`, any `typ`, unknown critical headers, and dates a minute off. The reason for a
+//! rejection is not reported: a client must not learn it.
 //!
-//! Verified tokens are remembered, so that a token costs one signature check for as long as it is in use. What is remembered
-//! is keyed by the whole token, belongs to the keyring that verified it, and its dates are looked at again on every use.
-//! Revocation is asked elsewhere, on every use too.
+//! A cache of verified tokens limits the cost to one signature check for each token in use. An entry is keyed by the whole
+//! token and valid only for the keyring that verified it; its dates are checked again on every use. Revocation is checked on
+//! every use too, by `revocation`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,21 +17,21 @@ use jsonwebtoken::Validation;
 use quick_cache::sync::Cache;
 use serde::Deserialize;
 
-use super::keyring::{Keyring, Keys};
+use super::keyring::{KeyStore, Keyring};
 use crate::domain::{AccessClaims, Clock, Role, SessionId, Timestamp, TokenId, UserId, Username};
 
-/// No token of ours is longer.
+/// Maximum length of a token; longer input is rejected undecoded.
 pub const MAX_TOKEN_BYTES: usize = 4096;
-/// By how much two clocks may differ, in seconds. Replicas agree on Redis' clock, so this is generous.
+/// Tolerated clock difference in seconds. All replicas use Redis' clock, so this is generous.
 const LEEWAY: u64 = 5;
-/// How many verified tokens are remembered.
+/// Capacity of the cache of verified tokens.
 const REMEMBERED: usize = 16_384;
-/// The client that all tokens are issued to.
+/// `client_id` of every token.
 const CLIENT_ID: &str = "portcullis";
 
-/// Makes and verifies access tokens.
+/// Issuer and verifier of access tokens.
 pub struct Tokens {
-    keys: Arc<Keys>,
+    keys: Arc<KeyStore>,
     issuer: String,
     audience: String,
     ttl: Duration,
@@ -39,21 +39,21 @@ pub struct Tokens {
     verified: Cache<Box<str>, Verified>,
 }
 
-/// What was verified, and by which ring.
+/// Verified claims, and the generation of the keyring that verified them.
 #[derive(Clone)]
 struct Verified {
     generation: u64,
     claims: Arc<AccessClaims>,
 }
 
-/// The token is not valid: expired, forged, for somebody else, or not a token at all.
+/// Rejection of a token: expired, forged, for another audience, or no token at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InvalidToken;
 
-/// What a new token says beyond the settings.
+/// Parameters of a new access token that do not come from the configuration.
 #[derive(Debug)]
-pub struct Grant {
-    /// Whom it speaks of.
+pub struct AccessTokenParams {
+    /// The user, `sub` of the token.
     pub user: UserId,
     /// The name of the account.
     pub username: Username,
@@ -63,13 +63,13 @@ pub struct Grant {
     pub version: u64,
     /// The session.
     pub sid: SessionId,
-    /// When it is issued, by Redis' clock.
+    /// Time of issue, by Redis' clock.
     pub issued: Timestamp,
-    /// When the session ends in any case: the token does not outlive it.
+    /// End of the session's maximum age: the token does not outlive it.
     pub ends: Timestamp,
 }
 
-/// The header as we write it; any other member, `crit` and embedded keys among them, makes it no header of ours.
+/// Token header as issued here. A header with any other member, such as `crit` or an embedded key, is rejected.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct OurHeader {
@@ -79,10 +79,10 @@ struct OurHeader {
 }
 
 impl Tokens {
-    /// Prepares to make and verify tokens.
+    /// Creates an issuer and verifier with an empty cache.
     #[must_use]
     pub fn new(
-        keys: Arc<Keys>,
+        keys: Arc<KeyStore>,
         issuer: String,
         audience: String,
         ttl: Duration,
@@ -98,38 +98,38 @@ impl Tokens {
         }
     }
 
-    /// Lifetime of the tokens made here.
+    /// Returns the lifetime of new tokens.
     #[must_use]
     pub fn ttl(&self) -> Duration {
         self.ttl
     }
 
-    /// Makes a token.
+    /// Issues a signed token.
     ///
     /// # Errors
-    /// A sentence where the cryptographic library fails.
-    pub fn issue(&self, grant: Grant) -> Result<String, &'static str> {
-        let issued = grant.issued.as_secs();
+    /// A sentence if the cryptographic library fails.
+    pub fn issue(&self, params: AccessTokenParams) -> Result<String, &'static str> {
+        let issued = params.issued.as_secs();
         self.keys.ring().sign(&AccessClaims {
             iss: self.issuer.clone(),
-            sub: grant.user,
+            sub: params.user,
             aud: self.audience.clone(),
             client_id: CLIENT_ID.to_owned(),
-            exp: grant.issued.plus(self.ttl).min(grant.ends).as_secs(),
+            exp: params.issued.plus(self.ttl).min(params.ends).as_secs(),
             nbf: issued,
             iat: issued,
             jti: TokenId::random(),
-            sid: grant.sid,
-            ver: grant.version,
-            username: grant.username,
-            roles: grant.roles,
+            sid: params.sid,
+            ver: params.version,
+            username: params.username,
+            roles: params.roles,
         })
     }
 
-    /// Verifies a token and tells what it says. Whether it was revoked is another question.
+    /// Verifies a token and returns its claims. Revocation is not checked here.
     ///
     /// # Errors
-    /// [`InvalidToken`], whatever the reason.
+    /// [`InvalidToken`], for every reason.
     pub fn verify(&self, token: &str) -> Result<Arc<AccessClaims>, InvalidToken> {
         let ring = self.keys.ring();
         if let Some(known) = self.verified.get(token)
@@ -161,7 +161,7 @@ impl Tokens {
             return Err(InvalidToken);
         }
         let mut validation = Validation::new(key.algorithm);
-        // Dates, issuer and audience are ours to check: the library reads the machine's clock, and takes lists.
+        // Dates, issuer and audience are checked below: the library uses the machine's clock, and accepts lists.
         validation.required_spec_claims.clear();
         validation.validate_exp = false;
         validation.validate_nbf = false;
@@ -179,7 +179,8 @@ impl Tokens {
         Ok(claims)
     }
 
-    /// `nbf` and `iat` have passed, `exp` has not, each with the leeway; and they are in an order that we would write.
+    /// Checks that `nbf` and `iat` have passed and `exp` has not, each with the leeway, and that their order and distance are
+    /// those of a token issued here.
     fn dates_hold(&self, claims: &AccessClaims) -> Result<(), InvalidToken> {
         let now = self.clock.now().as_secs();
         let begun = claims.nbf.max(claims.iat) <= now.saturating_add(LEEWAY);

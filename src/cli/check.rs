@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::{UNAVAILABLE, print};
-use crate::auth::keyring::Keys;
+use crate::auth::keyring::KeyStore;
 use crate::auth::keyring::rotation::list;
 use crate::config::{Config, HttpConfig, RedisServer, SigningKey, TokenConfig};
 use crate::http::server::Tls;
@@ -104,7 +104,7 @@ fn keys(tokens: &TokenConfig) -> Result<String, String> {
         Some(SigningKey::Secret(secret)) => Some(secret.clone()),
         _ => None,
     };
-    Keys::open(secret, Some(folder.clone()))?;
+    KeyStore::open(secret, Some(folder.clone()))?;
     let listed = list(folder)?;
     let listed = listed
         .iter()

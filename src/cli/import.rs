@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::user::{REFUSED, failed, note};
 use super::{fail, print};
-use crate::auth::Failure;
+use crate::auth::ServiceError;
 use crate::auth::administration::Administration;
 use crate::domain::{Clock, PasswordHash, Role, UserId, Username};
 use crate::store::{NewUser, Registered};
@@ -90,7 +90,7 @@ async fn send(
     administration: &Administration,
     batch: &mut Vec<(usize, NewUser)>,
     counts: &mut Counts,
-) -> Result<(), Failure> {
+) -> Result<(), ServiceError> {
     let (numbers, new): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
     let mut attempt = 1;
     let outcomes = loop {

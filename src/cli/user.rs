@@ -12,7 +12,7 @@ use serde_json::json;
 use tracing::info;
 
 use super::{BAD_SETTINGS, NOT_WRITTEN, UNAVAILABLE, fail, import, not_written, print};
-use crate::auth::Failure;
+use crate::auth::ServiceError;
 use crate::auth::administration::{Administration, Authority, Changed};
 use crate::auth::passwords::Passwords;
 use crate::auth::revocation::Revocations;
@@ -164,7 +164,7 @@ async fn create(
     };
     let created = async {
         let passwords = Passwords::new(&config.passwords)
-            .map_err(|_| Failure::Internal("no threads for hashing"))?;
+            .map_err(|_| ServiceError::Internal("no threads for hashing"))?;
         if let Some(rule) = passwords
             .check_policy(asker, &password, username.as_str())
             .await?
@@ -259,7 +259,7 @@ async fn change(
 async fn list(administration: &Administration) -> ExitCode {
     let mut cursor = UserCursor::default();
     loop {
-        let (next, users) = match administration.some(cursor).await {
+        let (next, users) = match administration.list_page(cursor).await {
             Ok(some) => some,
             Err(failure) => return failed(&failure),
         };
@@ -307,11 +307,13 @@ pub(super) fn note(act: Act, outcome: &str, target: Option<UserId>, target_usern
     );
 }
 
-pub(super) fn failed(failure: &Failure) -> ExitCode {
+pub(super) fn failed(failure: &ServiceError) -> ExitCode {
     let why = match failure {
-        Failure::Unavailable(why) => why.to_string(),
-        Failure::Internal(what) => (*what).to_owned(),
-        Failure::Overloaded { .. } | Failure::Throttled { .. } => "too much at once".to_owned(),
+        ServiceError::Unavailable(why) => why.to_string(),
+        ServiceError::Internal(what) => (*what).to_owned(),
+        ServiceError::Overloaded { .. } | ServiceError::RateLimited { .. } => {
+            "too much at once".to_owned()
+        }
     };
     fail(
         UNAVAILABLE,

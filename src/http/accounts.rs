@@ -204,7 +204,7 @@ impl AccountsApi {
     async fn me(&self, Authenticated(claims): Authenticated) -> Result<MeResponse, ApiError> {
         let user = self
             .accounts
-            .of(&claims)
+            .find_for(&claims)
             .await?
             .ok_or(ApiError::new(ProblemCode::InvalidToken))?;
         Ok(MeResponse::Account(Answer(Account::from(user))))

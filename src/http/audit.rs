@@ -6,7 +6,7 @@ use tracing::{Span, info};
 
 use super::context::Context;
 use super::problem::ApiError;
-use crate::auth::Failure;
+use crate::auth::ServiceError;
 use crate::domain::{AccessClaims, UserId, Username};
 use crate::telemetry::{AUDIT, Act, Metrics, trace_id};
 
@@ -24,9 +24,9 @@ impl Audit {
         &self,
         act: Act,
         username: Option<&Username>,
-        failure: Failure,
+        failure: ServiceError,
     ) -> ApiError {
-        if let Failure::Throttled { by, .. } = &failure {
+        if let ServiceError::RateLimited { by, .. } = &failure {
             self.0.throttled(by.name());
             self.record(act, "throttled", None, username);
         }

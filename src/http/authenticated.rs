@@ -28,7 +28,7 @@ pub(super) struct Authenticated(pub Arc<AccessClaims>);
 #[derive(Debug)]
 pub(super) struct Administrator(pub Arc<AccessClaims>);
 
-/// The claims of a valid token, whether or not its session stands. For the logout alone: see [`Sessions::recognise`].
+/// The claims of a valid token, whether or not its session stands. For the logout alone: see [`Sessions::verify_signature`].
 #[derive(Debug)]
 pub(super) struct Recognised(pub Arc<AccessClaims>);
 
@@ -87,7 +87,7 @@ bearer_extractor!(Administrator, async |sessions: &Sessions, token| {
 
 bearer_extractor!(Recognised, async |sessions: &Sessions, token| {
     sessions
-        .recognise(token)
+        .verify_signature(token)
         .map_err(|InvalidToken| ApiError::new(ProblemCode::InvalidToken))
 });
 

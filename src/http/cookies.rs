@@ -9,7 +9,7 @@ use poem::http::{HeaderMap, HeaderValue, header};
 
 use super::problem::{ApiError, ProblemCode};
 use super::refresh::TokenBody;
-use crate::auth::sessions::NewSession;
+use crate::auth::sessions::TokenPair;
 
 /// Its name makes browsers take it only over TLS, for this host and all paths.
 const NAME: &str = "__Host-portcullis";
@@ -70,7 +70,7 @@ pub(super) fn refresh_token(request: &Request) -> Option<&str> {
 }
 
 /// What is answered of new tokens: the body, and for a browser the cookie that holds them in its place.
-pub(super) fn hand_out(request: &Request, mut session: NewSession) -> (TokenBody, Option<String>) {
+pub(super) fn hand_out(request: &Request, mut session: TokenPair) -> (TokenBody, Option<String>) {
     let is_browser = request.extensions().get::<Browser>().is_some();
     let cookie = is_browser.then(|| {
         let (access, refresh) = (

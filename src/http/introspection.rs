@@ -210,7 +210,7 @@ impl IntrospectionApi {
                 ));
             }
         };
-        if let Some((user, username)) = self.sessions.revoke(&form.token).await? {
+        if let Some((user, username)) = self.sessions.revoke_by_token(&form.token).await? {
             self.audit
                 .record(Act::LogOut, "revoked", Some(user), Some(&username));
         }

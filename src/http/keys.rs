@@ -13,7 +13,7 @@ use poem_openapi::{ApiResponse, Object, OpenApi};
 
 use super::Tag;
 use super::problem::ApiError;
-use crate::auth::keyring::{Keys, PublicKey, PublicParameters};
+use crate::auth::keyring::{KeyStore, PublicKey, PublicParameters};
 
 /// For how long others may keep the set without asking. A key is published for longer before it signs.
 const CACHE_CONTROL: &str = "public, max-age=300";
@@ -119,7 +119,7 @@ pub enum KeysResponse {
 
 /// The route of this file.
 pub(super) struct KeysApi {
-    pub(super) keys: Arc<Keys>,
+    pub(super) keys: Arc<KeyStore>,
 }
 
 #[OpenApi]
@@ -137,7 +137,7 @@ impl KeysApi {
     ) -> Result<KeysResponse, ApiError> {
         let ring = self.keys.ring();
         let published = ring.published();
-        let (tag, cache) = (format!("\"{}\"", published.tag), CACHE_CONTROL.to_owned());
+        let (tag, cache) = (format!("\"{}\"", published.etag), CACHE_CONTROL.to_owned());
         if known.0.is_some_and(|known| names(&known, &tag)) {
             return Ok(KeysResponse::NotModified(tag, cache));
         }

@@ -57,7 +57,7 @@ use self::verify::{AnyMethod, VerifyApi};
 use crate::auth::accounts::Accounts;
 use crate::auth::administration::Administration;
 use crate::auth::clients::Clients;
-use crate::auth::keyring::Keys;
+use crate::auth::keyring::KeyStore;
 use crate::auth::passwords::Passwords;
 use crate::auth::sessions::Sessions;
 use crate::domain::Clock;
@@ -94,7 +94,7 @@ pub struct Services {
     /// Who issues the tokens.
     pub issuer: String,
     /// Signing keys.
-    pub keys: Arc<Keys>,
+    pub keys: Arc<KeyStore>,
     /// Metrics.
     pub metrics: Arc<Metrics>,
     /// Time.
@@ -196,7 +196,7 @@ fn service(services: &Services) -> OpenApiService<Api, ()> {
         audit,
     };
     let discovery = DiscoveryApi {
-        metadata: Metadata::new(&services.issuer, services.clients.are_there()),
+        metadata: Metadata::new(&services.issuer, !services.clients.is_empty()),
     };
     let keys = KeysApi {
         keys: Arc::clone(&services.keys),

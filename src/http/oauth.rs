@@ -103,7 +103,7 @@ impl<'a, T: DeserializeOwned + Type + Send> ApiExtractor<'a> for FromClient<T> {
             .data::<Asked>()
             .ok_or(ApiError::new(ProblemCode::Internal))?;
         let known = credentials(request.headers())
-            .is_some_and(|(id, secret)| asked.clients.knows(&id, &secret));
+            .is_some_and(|(id, secret)| asked.clients.authenticate(&id, &secret));
         if !known {
             return Ok(Self(Err(Refused::Client)));
         }

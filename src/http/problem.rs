@@ -15,7 +15,7 @@ use poem_openapi::{ApiResponse, Enum, Object};
 use serde::Serialize;
 
 use super::context;
-use crate::auth::Failure;
+use crate::auth::ServiceError;
 
 /// Seconds after which a client may try again where nothing better is known: a failover is a matter of seconds.
 const RETRY_AFTER: u64 = 2;
@@ -277,21 +277,21 @@ impl std::fmt::Display for ApiError {
 impl std::error::Error for ApiError {}
 
 /// The service could not do its work: a problem without the cause for the client, and the cause for the log.
-impl From<Failure> for ApiError {
-    fn from(failure: Failure) -> Self {
+impl From<ServiceError> for ApiError {
+    fn from(failure: ServiceError) -> Self {
         match failure {
-            Failure::Unavailable(why) => Self::new(ProblemCode::Unavailable).caused_by(&why),
-            Failure::Overloaded { retry_after } => {
+            ServiceError::Unavailable(why) => Self::new(ProblemCode::Unavailable).caused_by(&why),
+            ServiceError::Overloaded { retry_after } => {
                 let mut error = Self::new(ProblemCode::Overloaded).caused_by(&"too many hashes");
                 error.retry_after(retry_after);
                 error
             }
-            Failure::Throttled { retry_after, .. } => {
+            ServiceError::RateLimited { retry_after, .. } => {
                 let mut error = Self::new(ProblemCode::Throttled);
                 error.retry_after(retry_after);
                 error
             }
-            Failure::Internal(what) => Self::new(ProblemCode::Internal).caused_by(&what),
+            ServiceError::Internal(what) => Self::new(ProblemCode::Internal).caused_by(&what),
         }
     }
 }

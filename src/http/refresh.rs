@@ -13,7 +13,7 @@ use super::body::Json;
 use super::cookies;
 use super::problem::{ApiError, ProblemCode};
 use crate::auth::refresh::Refreshed;
-use crate::auth::sessions::{NewSession, Sessions};
+use crate::auth::sessions::{Sessions, TokenPair};
 use crate::store::Succession;
 use crate::telemetry::Act;
 
@@ -34,8 +34,8 @@ pub struct TokenBody {
     refresh_expires_in: u64,
 }
 
-impl From<NewSession> for TokenBody {
-    fn from(session: NewSession) -> Self {
+impl From<TokenPair> for TokenBody {
+    fn from(session: TokenPair) -> Self {
         Self {
             token: session.token,
             token_type: "Bearer".to_owned(),

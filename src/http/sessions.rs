@@ -17,7 +17,7 @@ use super::cookies;
 use super::problem::{ApiError, ProblemCode, ProblemJson};
 use super::refresh::TokenBody;
 use crate::auth::revocation::Ended;
-use crate::auth::sessions::{Login, Sessions};
+use crate::auth::sessions::{LoginOutcome, Sessions};
 use crate::domain::{AttemptedName, Guess, Password, SessionId, Username};
 use crate::store::SessionRecord;
 use crate::telemetry::Act;
@@ -163,13 +163,13 @@ impl SessionsApi {
             .log_in(guess, username.clone(), &password, &origin);
         let throttled = |failure| self.audit.refused(Act::LogIn, username.as_ref(), failure);
         match login.await.map_err(throttled)? {
-            Login::In(session) => {
+            LoginOutcome::Authenticated(session) => {
                 self.audit
                     .record(Act::LogIn, "in", Some(session.user), username.as_ref());
                 let (body, cookie) = cookies::hand_out(request, session);
                 Ok(LoginResponse::In(Answer(body), cookie))
             }
-            Login::Refused => {
+            LoginOutcome::Rejected => {
                 self.audit
                     .record(Act::LogIn, "refused", None, username.as_ref());
                 let challenge = r#"Bearer realm="portcullis""#.to_owned();
@@ -210,7 +210,7 @@ impl SessionsApi {
         keep: Query<Option<Keep>>,
     ) -> Result<LogoutResponse, ApiError> {
         if keep.0.is_some() {
-            let ended = self.sessions.end_others(&claims).await?;
+            let ended = self.sessions.revoke_others(&claims).await?;
             ended.ok_or(ApiError::new(ProblemCode::InvalidToken))?;
             let (user, name) = (Some(claims.sub), Some(&claims.username));
             self.audit.record(Act::LogOut, "out_elsewhere", user, name);
@@ -238,7 +238,7 @@ impl SessionsApi {
         &self,
         Authenticated(claims): Authenticated,
     ) -> Result<SessionsResponse, ApiError> {
-        let sessions = self.sessions.of(&claims).await?;
+        let sessions = self.sessions.list_for(&claims).await?;
         // The account is gone, and so is the session.
         let sessions = sessions.ok_or(ApiError::new(ProblemCode::InvalidToken))?;
         let items = sessions
@@ -265,7 +265,7 @@ impl SessionsApi {
             .0
             .parse()
             .map_err(|_| ApiError::new(ProblemCode::NotFound))?;
-        if !self.sessions.end(&claims, sid).await? {
+        if !self.sessions.revoke(&claims, sid).await? {
             return Err(ApiError::new(ProblemCode::NotFound));
         }
         self.audit.record(

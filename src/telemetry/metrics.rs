@@ -10,7 +10,7 @@ use prometheus::{Registry, TextEncoder};
 
 use super::export::{self, FAREWELL, resource};
 use super::output;
-use crate::auth::keyring::Keys;
+use crate::auth::keyring::KeyStore;
 use crate::auth::passwords::Passwords;
 use crate::auth::revocation::Revocations;
 use crate::config::Exports;
@@ -251,7 +251,7 @@ impl Metrics {
         revocations: &Arc<Revocations>,
         passwords: &Arc<Passwords>,
         redis: Redis,
-        keys: Arc<Keys>,
+        keys: Arc<KeyStore>,
         clock: Clock,
     ) {
         let gauge = |name: &'static str, read: Box<dyn Fn() -> f64 + Send + Sync>| {
@@ -298,7 +298,7 @@ impl Metrics {
         gauge(
             "portcullis.signing.key.age.seconds",
             Box::new(move || {
-                let made = keys.ring().made();
+                let made = keys.ring().created_at();
                 made.map_or(-1.0, |made| clock.now().since(made).as_secs_f64())
             }),
         );

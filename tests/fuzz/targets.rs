@@ -14,7 +14,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use clap::{Args as _, FromArgMatches as _};
 use portcullis::app::App;
-use portcullis::auth::keyring::Keys;
+use portcullis::auth::keyring::KeyStore;
 use portcullis::auth::passwords::{Checked, Passwords};
 use portcullis::auth::refresh_tokens::RefreshTokens;
 use portcullis::auth::tokens::Tokens;
@@ -108,7 +108,7 @@ pub fn tokens(data: &[u8]) {
     static VERIFIERS: LazyLock<(Tokens, RefreshTokens)> = LazyLock::new(|| {
         let secret = Secret::generate();
         let tokens = Tokens::new(
-            Arc::new(Keys::open(Some(secret.clone()), None).unwrap()),
+            Arc::new(KeyStore::open(Some(secret.clone()), None).unwrap()),
             "http://localhost:8080".to_owned(),
             "portcullis".to_owned(),
             Duration::from_hours(1),
@@ -122,7 +122,7 @@ pub fn tokens(data: &[u8]) {
         "accepted without the key"
     );
     assert!(
-        VERIFIERS.1.recognise(&text).is_none(),
+        VERIFIERS.1.verify_signature(&text).is_none(),
         "accepted without the key"
     );
 }

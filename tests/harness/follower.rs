@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis::auth::revocation::view::Phase;
-use portcullis::auth::revocation::{Revocations, Standing};
+use portcullis::auth::revocation::{Revocations, TokenStatus};
 use portcullis::config::{Config, RedisServer, RevocationConfig};
 use portcullis::domain::{
     AccessClaims, Clock, SessionId, Timestamp, TokenId, UserId, UserTag, Username,
@@ -68,11 +68,11 @@ impl Light {
 
     /// Whether it refuses the session's tokens; `None` where it cannot say.
     pub async fn refuses(&self, sid: SessionId) -> Option<bool> {
-        let standing = self
+        let status = self
             .revocations
-            .standing(sid, UserId::new(), u64::MAX - 1)
+            .token_status(sid, UserId::new(), u64::MAX - 1)
             .await;
-        standing.ok().map(|standing| standing == Standing::Revoked)
+        status.ok().map(|status| status == TokenStatus::Revoked)
     }
 }
 

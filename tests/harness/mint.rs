@@ -6,8 +6,8 @@ use std::time::Duration;
 use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use portcullis::auth::keyring::Keys;
-use portcullis::auth::tokens::{Grant, Tokens};
+use portcullis::auth::keyring::KeyStore;
+use portcullis::auth::tokens::{AccessTokenParams, Tokens};
 use portcullis::config::Secret;
 use portcullis::domain::{Clock, SessionId, Timestamp, UserId};
 use serde_json::Value;
@@ -79,7 +79,7 @@ pub struct Desk {
 
 /// What verifies and issues with such a key, issuer and audience.
 pub fn tokens(secret: &str, issuer: &str, audience: &str, clock: &Clock) -> Tokens {
-    let keys = Keys::open(Some(Secret::new(secret.to_owned())), None).unwrap();
+    let keys = KeyStore::open(Some(Secret::new(secret.to_owned())), None).unwrap();
     let hour = Duration::from_secs(HOUR);
     Tokens::new(
         Arc::new(keys),
@@ -92,7 +92,7 @@ pub fn tokens(secret: &str, issuer: &str, audience: &str, clock: &Clock) -> Toke
 
 /// An honest token.
 pub fn issue(tokens: &Tokens) -> String {
-    let grant = Grant {
+    let grant = AccessTokenParams {
         user: UserId::new(),
         username: "alice".parse().unwrap(),
         roles: vec!["admin".parse().unwrap()],

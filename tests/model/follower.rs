@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use portcullis::auth::revocation::reader::Next;
+use portcullis::auth::revocation::feed_state::Action;
 use portcullis::domain::Uptime;
 use portcullis::store::{Entry, HistoryId, Page};
 
@@ -11,7 +11,7 @@ use super::flaw::Flaw;
 use super::redis::{Command, Reply};
 use super::replica::{Connection, Denied, Doing};
 use super::world::{Line, World};
-use portcullis::auth::revocation::lease::{BEAT, Lease};
+use portcullis::auth::revocation::lease::{HEARTBEAT_INTERVAL, Lease};
 
 /// Between two reads when nobody asks.
 const IDLE: Duration = Duration::from_secs(1);
@@ -46,7 +46,7 @@ impl World {
                         who.lease = Lease::default();
                     }
                     who.lease.acknowledged(history, dated);
-                    let beating = self.rest(line.replica, BEAT, Doing::BetweenBeats);
+                    let beating = self.rest(line.replica, HEARTBEAT_INTERVAL, Doing::BetweenBeats);
                     self.replicas[line.replica].beating = Some(beating.number);
                 }
                 // It may be a primary no longer: ask again who is.
@@ -164,7 +164,7 @@ impl World {
             return self.announce(replica, None);
         }
         if late || who.owed.is_empty() || who.view.is_none() {
-            let last = who.reader.last().to_owned();
+            let last = who.feed.last().to_owned();
             return self.ask(replica, Command::Read { last }, Doing::Reading { sent });
         }
         let owed = std::mem::take(&mut who.owed);
@@ -176,7 +176,7 @@ impl World {
         let who = &mut self.replicas[replica];
         for entry in &page.entries {
             who.denied.insert(entry);
-            if who.reader.is_reading() {
+            if who.feed.is_reading() {
                 who.in_feed.insert(entry);
             }
         }
@@ -184,20 +184,20 @@ impl World {
         who.misread(&mut page, flaw);
         let holds =
             self.copies == 0 || flaw == Some(Flaw::NoLease) || who.lease.holds(&page.history, sent);
-        match who.reader.take(&page) {
-            Next::Fresh if holds => self.fresh(replica, sent),
-            Next::Fresh | Next::Settling => {
+        match who.feed.take(&page) {
+            Action::Fresh if holds => self.fresh(replica, sent),
+            Action::Fresh | Action::Settling => {
                 let millis = self.random.pick(&[20, 100, 200]);
                 self.pause(replica, Duration::from_millis(millis), false);
             }
-            Next::More => self.next(replica),
-            Next::Restart => {
+            Action::More => self.next(replica),
+            Action::Restart => {
                 who.in_feed = Denied::default();
                 who.jitter = true;
                 self.announcement_lost(replica);
                 self.next(replica);
             }
-            Next::Settle(history) => {
+            Action::Settle(history) => {
                 who.in_feed = Denied::default();
                 if !holds && flaw != Some(Flaw::SettlesWithoutLease) {
                     self.pause(replica, MOMENT, false);
@@ -207,21 +207,21 @@ impl World {
                     self.announce(replica, Some(history));
                 }
             }
-            Next::Compare => {
+            Action::Compare => {
                 let lost = who.denied.beyond(&std::mem::take(&mut who.in_feed));
                 if flaw == Some(Flaw::ReappendsWhenFresh) {
                     who.owed = lost;
                 } else {
-                    who.reader.lacks(lost.into_iter());
+                    who.feed.record_missing(lost.into_iter());
                 }
                 self.announcement_lost(replica);
                 self.next(replica);
             }
-            Next::Reappend { .. } if std::mem::take(&mut who.jitter) => {
+            Action::Reappend { .. } if std::mem::take(&mut who.jitter) => {
                 let millis = self.random.below(200);
                 self.pause(replica, Duration::from_millis(millis), false);
             }
-            Next::Reappend { left } => {
+            Action::Reappend { left } => {
                 self.ask(replica, Command::Lock { replica }, Doing::Locking { left });
             }
         }
@@ -263,11 +263,11 @@ impl World {
         let waits = self.has(Flaw::WaitsForTheLock);
         let who = &mut self.replicas[replica];
         let now = who.clock.uptime(self.now);
-        let lacking = who.reader.lacking().count();
-        if !locked && (waits || !who.turn.cannot_wait(lacking, left, now)) {
+        let missing = who.feed.missing().count();
+        if !locked && (waits || !who.lock_bypass.should_bypass(missing, left, now)) {
             return self.pause(replica, MOMENT, false);
         }
-        let mut batch: Vec<_> = who.reader.lacking().cloned().collect();
+        let mut batch: Vec<_> = who.feed.missing().cloned().collect();
         // The reader's own order differs from run to run.
         batch.sort_unstable_by_key(Entry::to_string);
         self.ask(replica, Command::PutBack(batch), Doing::PuttingBack);

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use portcullis::auth::revocation::reader::Reader;
-use portcullis::auth::revocation::turn::Turn;
+use portcullis::auth::revocation::feed_state::FeedState;
+use portcullis::auth::revocation::lock_bypass::LockBypass;
 use portcullis::auth::revocation::window::Announcement;
 use portcullis::domain::{Timestamp, Uptime};
 use portcullis::store::{Entry, HistoryId, Page};
@@ -101,9 +101,9 @@ pub struct Replica {
     /// The follower's and the beat's present operation.
     pub following: Option<u64>,
     pub beating: Option<u64>,
-    pub reader: Reader,
+    pub feed: FeedState,
     pub announcement: Announcement,
-    pub turn: Turn,
+    pub lock_bypass: LockBypass,
     pub lease: Lease,
     pub in_feed: Denied,
     pub jitter: bool,
@@ -137,9 +137,9 @@ impl Replica {
             connection: None,
             following: None,
             beating: None,
-            reader: Reader::new(flaw == Some(Flaw::NoSettling)),
+            feed: FeedState::new(flaw == Some(Flaw::NoSettling)),
             announcement: Announcement::default(),
-            turn: Turn::default(),
+            lock_bypass: LockBypass::default(),
             lease: Lease::default(),
             in_feed: Denied::default(),
             jitter: true,

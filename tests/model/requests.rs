@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use portcullis::auth::revocation::window::{holds_after, may_answer};
+use portcullis::auth::revocation::window::{is_fresh_at, propagation_wait};
 use portcullis::domain::Uptime;
 use portcullis::store::SETTLING;
 
@@ -42,7 +42,7 @@ impl World {
             arrived,
             since,
         };
-        if may_answer(who.view, arrived, who.window) {
+        if is_fresh_at(who.view, arrived, who.window) {
             return self.answer(replica, waiting);
         }
         who.waiting.push(waiting);
@@ -74,7 +74,7 @@ impl World {
         who.view = Some(dated);
         let window = who.window;
         let served = |waiting: &mut Waiting| {
-            may_answer(Some(dated), waiting.arrived, window) || (joins && window.is_zero())
+            is_fresh_at(Some(dated), waiting.arrived, window) || (joins && window.is_zero())
         };
         for waiting in who.waiting.extract_if(.., served).collect::<Vec<_>>() {
             self.answer(replica, waiting);
@@ -127,9 +127,9 @@ impl World {
                 let own = self.replicas[replica].window;
                 let wait = match self.flaw {
                     Some(Flaw::NoWait) => Duration::ZERO,
-                    Some(Flaw::OwnWindowOnly) => holds_after(own, own),
+                    Some(Flaw::OwnWindowOnly) => propagation_wait(own, own),
                     Some(Flaw::NoMargin) => window.max(own),
-                    _ => holds_after(window, own),
+                    _ => propagation_wait(window, own),
                 };
                 self.note(|| {
                     format!("replica {replica} waits {wait:?} with the logout of token {token}")

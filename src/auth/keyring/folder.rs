@@ -1,36 +1,36 @@
-//! A folder of private keys: which of them there are, and what their names say.
+//! Folder of private keys; a file's name tells the state of its key.
 //!
-//! `*.next.pem` is published and does not sign yet; of the others the greatest name signs, and the rest only verify. Names
-//! that begin with a dot are nobody's business: editors leave such files behind, and so does Kubernetes, which swaps a
-//! folder of files by a symbolic link.
+//! `*.next.pem` is published and does not sign yet. Of the others, the greatest name signs, and the rest only verify. Names
+//! that begin with a dot are ignored: editors leave such files behind, and so does Kubernetes, which swaps a folder of files
+//! by a symbolic link.
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 
 use super::key::Key;
-use super::private_file::keep;
+use super::private_file::write_new_private;
 use crate::config::Secret;
 
-/// How a name ends that does not sign yet.
+/// Suffix of a key that does not sign yet.
 const NEXT: &str = ".next.pem";
 
-/// The longest file that is read.
+/// Maximum size of a key file.
 const MAX_BYTES: u64 = 64 * 1024;
 
-/// What a key is for.
+/// State of a key in the rotation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyState {
-    /// It is published, so that verifiers know it before it signs.
+    /// Published, so that verifiers have the key before it signs.
     Next,
-    /// It signs.
+    /// Signs new tokens.
     Active,
-    /// It verifies what it has signed.
+    /// Only verifies tokens that it signed before.
     Retired,
 }
 
 impl KeyState {
-    /// One word.
+    /// Returns the name of the state as the CLI shows it.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -41,7 +41,7 @@ impl KeyState {
     }
 }
 
-/// A key in the folder.
+/// Key of the folder.
 #[derive(Debug)]
 pub(super) struct KeyFile {
     pub(super) name: String,
@@ -49,12 +49,12 @@ pub(super) struct KeyFile {
     pub(super) key: Key,
 }
 
-/// What the folder looked like: where it is the same, nothing has changed.
+/// Names, sizes, inodes and dates of the folder's files. Equal snapshots mean that nothing has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Look(Vec<(String, u64, u64, [i64; 4])>);
+pub(super) struct DirSnapshot(Vec<(String, u64, u64, [i64; 4])>);
 
-/// Looks at the names in the folder, and at what they lead to.
-pub(super) fn look(folder: &Path) -> Result<Look, String> {
+/// Takes a snapshot of the folder. Symbolic links are followed.
+pub(super) fn snapshot(folder: &Path) -> Result<DirSnapshot, String> {
     let mut seen = Vec::new();
     for name in names(folder)? {
         let file = fs::metadata(folder.join(&name)).map_err(|error| sentence(&name, &error))?;
@@ -67,19 +67,19 @@ pub(super) fn look(folder: &Path) -> Result<Look, String> {
         ];
         seen.push((name, size, inode, dates));
     }
-    Ok(Look(seen))
+    Ok(DirSnapshot(seen))
 }
 
 /// Reads all keys, in the order of their names.
 ///
 /// # Errors
-/// A sentence that names the file, and shows nothing of what is in it.
+/// A sentence that names the file and shows none of its content.
 pub(super) fn read(folder: &Path) -> Result<Vec<KeyFile>, String> {
     let mut files = Vec::new();
     for name in names(folder)? {
         let path = folder.join(&name);
         let file = fs::metadata(&path).map_err(|error| sentence(&name, &error))?;
-        // To read a pipe or a device would wait, or never end.
+        // Reading a pipe or a device could block, or never end.
         if !file.is_file() || file.len() > MAX_BYTES {
             return Err(format!("JWT_KEYS: {name} is no file, or longer than a key"));
         }
@@ -124,7 +124,7 @@ fn sentence(name: &str, error: &std::io::Error) -> String {
     format!("JWT_KEYS: {name} cannot be read ({})", error.kind())
 }
 
-/// Writes a new key.
+/// Writes a new key; creates the folder if needed.
 pub(super) fn write(folder: &Path, name: &str, pem: &Secret) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("{name} cannot be written ({error})");
     fs::DirBuilder::new()
@@ -132,5 +132,5 @@ pub(super) fn write(folder: &Path, name: &str, pem: &Secret) -> Result<(), Strin
         .mode(0o700)
         .create(folder)
         .map_err(failed)?;
-    keep(&folder.join(name), pem).map_err(failed)
+    write_new_private(&folder.join(name), pem).map_err(failed)
 }

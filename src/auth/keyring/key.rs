@@ -1,4 +1,4 @@
-//! One key: what it is called, the only algorithm it is used with, and what others may know of it.
+//! Signing key: its id, its only algorithm, and its public part.
 
 use std::fmt;
 
@@ -13,71 +13,71 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
 
 use crate::config::Secret;
 
-/// The fewest bytes of an RSA modulus: 2048 bits.
+/// Minimum length of an RSA modulus in bytes: 2048 bits.
 const LEAST_MODULUS: usize = 256;
 
-/// What is wrong with a PEM file that is no key of ours.
+/// Error for a PEM file that is not a supported key.
 const WRONG_PEM: &str = "is not a private key in PEM of a known kind: Ed25519 or P-256 (PKCS#8, as OpenSSL writes it), or RSA of 2048 bits or more";
 
-/// A signing key.
+/// Signing key.
 pub(super) struct Key {
-    /// The RFC 7638 thumbprint: all replicas call the same key the same.
+    /// RFC 7638 thumbprint: the same on all replicas.
     pub(super) kid: String,
     pub(super) algorithm: Algorithm,
     pub(super) signing: EncodingKey,
     pub(super) verifying: DecodingKey,
-    /// What is published; nothing of a secret.
+    /// Published part; `None` for a secret key.
     pub(super) public: Option<PublicKey>,
 }
 
-/// A public key as a JSON Web Key (RFC 7517) has it.
+/// Public key, with the fields of a JSON Web Key (RFC 7517).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublicKey {
-    /// Its name.
+    /// Key id.
     pub kid: String,
-    /// The algorithm it verifies.
+    /// Only algorithm the key verifies.
     pub algorithm: &'static str,
-    /// What it is made of.
+    /// Numbers of the key.
     pub parameters: PublicParameters,
 }
 
-/// What a public key is made of, each number in base64url.
+/// Parameters of a public key, each number in base64url.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PublicParameters {
     /// Ed25519 (RFC 8037).
     Ed25519 {
-        /// The point.
+        /// Public point.
         x: String,
     },
     /// P-256 (RFC 7518 §6.2).
     P256 {
-        /// One coordinate.
+        /// X coordinate.
         x: String,
-        /// The other.
+        /// Y coordinate.
         y: String,
     },
     /// RSA (RFC 7518 §6.3).
     Rsa {
-        /// The modulus.
+        /// Modulus.
         n: String,
-        /// The exponent.
+        /// Public exponent.
         e: String,
     },
 }
 
-/// The kinds of keys that are made here.
+/// Kind of a key to generate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyKind {
     /// Ed25519, `EdDSA`: small and fast.
     Ed25519,
-    /// P-256, `ES256`: where Ed25519 is not known.
+    /// P-256, `ES256`: for verifiers without Ed25519.
     P256,
-    /// RSA of 3072 bits, `RS256`: known everywhere, slow to sign with.
+    /// RSA of 3072 bits, `RS256`: supported everywhere, slow to sign with.
     Rsa,
 }
 
 impl Key {
-    /// A key of HS256, whose bytes are the secret's.
+    /// Creates an HS256 key, whose bytes are those of the secret.
     pub(super) fn from_secret(secret: &Secret) -> Result<Self, &'static str> {
         let bytes = secret.expose().as_bytes();
         let signing = EncodingKey::from_secret(bytes);
@@ -93,7 +93,7 @@ impl Key {
         })
     }
 
-    /// A private key in PEM.
+    /// Parses a private key in PEM.
     pub(super) fn from_pem(pem: &Secret) -> Result<Self, &'static str> {
         let bytes = pem.expose().as_bytes();
         let known = EncodingKey::from_ed_pem(bytes)
@@ -134,12 +134,12 @@ impl Key {
             algorithm,
             signing,
         };
-        // What does not sign is found out now, not with the first login.
+        // Sign once, so that an unusable key fails here and not at the first login.
         jsonwebtoken::encode(&key.header(), &(), &key.signing).map_err(|_| WRONG_PEM)?;
         Ok(key)
     }
 
-    /// The header of what it signs.
+    /// Returns the header of tokens signed with this key.
     pub(super) fn header(&self) -> Header {
         Header {
             typ: Some("at+jwt".to_owned()),
@@ -150,10 +150,10 @@ impl Key {
 }
 
 impl KeyKind {
-    /// Makes a private key, in PEM.
+    /// Generates a private key, in PEM.
     ///
     /// # Errors
-    /// A sentence where the cryptographic library fails.
+    /// A sentence if the cryptographic library fails.
     pub fn generate(self) -> Result<Secret, &'static str> {
         let failed = |_| "a key cannot be made";
         let der = match self {
@@ -180,7 +180,7 @@ impl KeyKind {
     }
 }
 
-/// Shows nothing secret.
+/// Shows the id and the algorithm only: the key must not reach a log.
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Key")
@@ -203,7 +203,7 @@ mod tests {
         }
     }
 
-    /// The key and the name of RFC 8037, appendix A.3.
+    /// Key and thumbprint of RFC 8037, appendix A.3.
     #[test]
     fn a_key_is_called_by_its_thumbprint() {
         let pem = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n-----END PRIVATE KEY-----\n";

@@ -1,4 +1,4 @@
-//! Files that hold a secret: for their owner's eyes only, and there only when they are whole.
+//! Files that hold a secret: readable by their owner only, and never visible half-written.
 
 use std::fs::{File, OpenOptions, hard_link, remove_file};
 use std::io::{self, Write};
@@ -7,12 +7,12 @@ use std::path::Path;
 
 use crate::config::Secret;
 
-/// Keeps a secret in a file that is not there yet, and outlives a crash from then on. Neither a crash nor somebody who does
-/// the same just now leaves half of it behind.
+/// Writes a secret to a new file, which is durable when this returns. Neither a crash nor a concurrent call leaves an
+/// incomplete file.
 ///
 /// # Errors
-/// [`io::ErrorKind::AlreadyExists`] where the file is there: it stays as it is.
-pub fn keep(file: &Path, secret: &Secret) -> io::Result<()> {
+/// [`io::ErrorKind::AlreadyExists`] if the file exists; it stays as it is.
+pub fn write_new_private(file: &Path, secret: &Secret) -> io::Result<()> {
     let folder = file.parent().unwrap_or(Path::new("."));
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let whole = folder.join(format!(".{name}.{}", std::process::id()));

@@ -1,6 +1,6 @@
-//! The steps of a rotation, on a folder of keys: make the next key, let it sign, take an old one away.
+//! Steps of a key rotation in a folder of keys: generate the next key, activate it, retire an old one.
 //!
-//! Names are dates, so that the newest is the greatest, and the greatest signs.
+//! Names are dates, so that the newest key has the greatest name, and the greatest name signs.
 
 use std::fs;
 use std::path::Path;
@@ -9,20 +9,20 @@ use super::folder::{KeyFile, KeyState, read, write};
 use super::key::KeyKind;
 use crate::domain::Timestamp;
 
-/// A key in the folder, as one looks at it.
+/// Description of a key in the folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
-    /// The name of its file.
+pub struct KeyInfo {
+    /// File name.
     pub name: String,
-    /// What tokens call it.
+    /// Key id in the tokens.
     pub kid: String,
-    /// The algorithm it signs with.
+    /// Algorithm of the key.
     pub algorithm: String,
-    /// What it is for.
+    /// State of the key.
     pub state: KeyState,
 }
 
-impl From<KeyFile> for Listed {
+impl From<KeyFile> for KeyInfo {
     fn from(file: KeyFile) -> Self {
         Self {
             algorithm: format!("{:?}", file.key.algorithm),
@@ -33,21 +33,21 @@ impl From<KeyFile> for Listed {
     }
 }
 
-/// The keys in the folder, in the order of their names.
+/// Returns the keys of the folder, in the order of their names.
 ///
 /// # Errors
-/// A sentence that names the file that is no key.
-pub fn list(folder: &Path) -> Result<Vec<Listed>, String> {
-    Ok(read(folder)?.into_iter().map(Listed::from).collect())
+/// A sentence that names the file that is not a key.
+pub fn list(folder: &Path) -> Result<Vec<KeyInfo>, String> {
+    Ok(read(folder)?.into_iter().map(KeyInfo::from).collect())
 }
 
-/// Makes the first key, which signs at once. Returns the name of its file.
+/// Generates the first key, which signs at once. Returns the name of its file.
 ///
 /// # Errors
-/// A sentence: there is one that signs already, which a new one may replace only after it was published.
+/// A sentence if a key signs already: its successor must be published before it signs.
 pub fn generate(folder: &Path, kind: KeyKind, now: Timestamp) -> Result<String, String> {
     let there = folder.exists().then(|| list(folder)).transpose()?;
-    let signs = |key: &Listed| key.state == KeyState::Active;
+    let signs = |key: &KeyInfo| key.state == KeyState::Active;
     if there.is_some_and(|keys| keys.iter().any(signs)) {
         return Err(
             "there is a key that signs already: make the next one with: portcullis keys stage"
@@ -59,20 +59,20 @@ pub fn generate(folder: &Path, kind: KeyKind, now: Timestamp) -> Result<String, 
     Ok(name)
 }
 
-/// Makes a key that is published and does not sign yet. Returns the name of its file.
+/// Generates a key that is published and does not sign yet. Returns the name of its file.
 ///
 /// # Errors
-/// A sentence where it cannot be made or written.
+/// A sentence if the key cannot be generated or written.
 pub fn stage(folder: &Path, kind: KeyKind, now: Timestamp) -> Result<String, String> {
     let name = format!("{}.next.pem", date(now));
     write(folder, &name, &kind.generate()?)?;
     Ok(name)
 }
 
-/// Lets the next key sign. Returns its former and its new name.
+/// Activates the next key, which signs from now on. Returns its old and its new name.
 ///
 /// # Errors
-/// A sentence: there is none, or more than one.
+/// A sentence if there is no next key, or more than one.
 pub fn activate(folder: &Path, now: Timestamp) -> Result<(String, String), String> {
     let keys = list(folder)?;
     let mut next = keys.iter().filter(|key| key.state == KeyState::Next);
@@ -81,7 +81,7 @@ pub fn activate(folder: &Path, now: Timestamp) -> Result<(String, String), Strin
             "there must be one key that is next: make it with: portcullis keys stage".to_owned(),
         );
     };
-    // A tilde sorts after the dot: where a name that somebody chose is greater than a date, the new one continues it.
+    // An operator may have chosen a name that is greater than a date. The new name then extends it: a tilde sorts after the dot.
     let greatest = keys.iter().rfind(|other| other.state == KeyState::Active);
     let greatest = greatest.and_then(|active| active.name.strip_suffix(".pem"));
     let name = match greatest {
@@ -93,10 +93,10 @@ pub fn activate(folder: &Path, now: Timestamp) -> Result<(String, String), Strin
     Ok((key.name.clone(), name))
 }
 
-/// Takes a key away that does not sign: tokens that it has signed are refused from then on.
+/// Removes a key that does not sign. Tokens signed with it are rejected from then on.
 ///
 /// # Errors
-/// A sentence: there is none of that name or kid, or it signs.
+/// A sentence if no key has this name or kid, or if the key signs.
 pub fn retire(folder: &Path, which: &str) -> Result<String, String> {
     let keys = list(folder)?;
     let key = keys
@@ -114,15 +114,15 @@ pub fn retire(folder: &Path, which: &str) -> Result<String, String> {
     Ok(key.name)
 }
 
-/// The date in the name of a key, where that begins with one.
-pub(super) fn made(name: &str) -> Option<Timestamp> {
-    // `2026-01-31T120000`, written by [`date`]: RFC 3339 wants colons in it.
+/// Returns the creation time of a key, if its name begins with a date.
+pub(super) fn created_at(name: &str) -> Option<Timestamp> {
+    // `2026-01-31T120000`, written by [`date`]: RFC 3339 requires colons in the time.
     let (day, time) = name.get(..17)?.split_once('T')?;
     let time = [time.get(..2)?, time.get(2..4)?, time.get(4..)?].join(":");
     format!("{day}T{time}Z").parse().ok()
 }
 
-/// A date that sorts as time goes: `2026-01-31T120000.123Z`.
+/// Formats a date that sorts chronologically: `2026-01-31T120000.123Z`.
 fn date(now: Timestamp) -> String {
     let text = now.to_string().replace(':', "");
     let text = text

@@ -14,7 +14,7 @@ use bcrypt_lanes::DEFAULT_LANES;
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
-use super::super::Failure;
+use super::super::ServiceError;
 use super::hash_job::{HashJob, HashResult};
 use super::queue::{QueueFull, QueuedJob, Trace};
 use super::worker::{PoolState, lower_priority, lower_priority_or_warn};
@@ -89,13 +89,13 @@ impl HashingPool {
         input: Zeroizing<Vec<u8>>,
         salt: [u8; 16],
         cost: u32,
-    ) -> Result<String, Failure> {
+    ) -> Result<String, ServiceError> {
         match self
             .run(attempt, HashJob::Hash { input, salt, cost })
             .await?
         {
             HashResult::Hashed(hash) => Ok(hash),
-            _ => Err(Failure::Internal(
+            _ => Err(ServiceError::Internal(
                 "a hash returned the result of another job",
             )),
         }
@@ -108,7 +108,7 @@ impl HashingPool {
         input: Zeroizing<Vec<u8>>,
         hash: &str,
         padded_to: u32,
-    ) -> Result<bool, Failure> {
+    ) -> Result<bool, ServiceError> {
         let job = HashJob::Verify {
             input,
             hash: hash.to_owned(),
@@ -116,7 +116,7 @@ impl HashingPool {
         };
         match self.run(attempt, job).await? {
             HashResult::Verified(right) => Ok(right),
-            _ => Err(Failure::Internal(
+            _ => Err(ServiceError::Internal(
                 "a verification returned the result of another job",
             )),
         }
@@ -129,7 +129,7 @@ impl HashingPool {
         password: Password,
         min_length: usize,
         username: String,
-    ) -> Result<Option<PasswordRule>, Failure> {
+    ) -> Result<Option<PasswordRule>, ServiceError> {
         let job = HashJob::StrengthCheck {
             password,
             min_length,
@@ -137,7 +137,7 @@ impl HashingPool {
         };
         match self.run(attempt, job).await? {
             HashResult::StrengthChecked(broken) => Ok(broken),
-            _ => Err(Failure::Internal(
+            _ => Err(ServiceError::Internal(
                 "a strength check returned the result of another job",
             )),
         }
@@ -156,7 +156,7 @@ impl HashingPool {
         }
     }
 
-    async fn run(&self, attempt: Guess, job: HashJob) -> Result<HashResult, Failure> {
+    async fn run(&self, attempt: Guess, job: HashJob) -> Result<HashResult, ServiceError> {
         let (answer, answered) = oneshot::channel();
         let now = Clock::machine().uptime();
         let queued = QueuedJob {
@@ -171,12 +171,12 @@ impl HashingPool {
         if let Err(QueueFull { retry_after }) = put {
             self.state.rejected.fetch_add(1, Ordering::Relaxed);
             let seconds = retry_after.as_millis().div_ceil(1000).max(1);
-            return Err(Failure::Overloaded {
+            return Err(ServiceError::Overloaded {
                 retry_after: u64::try_from(seconds).unwrap_or(u64::MAX),
             });
         }
         self.state.filled.notify_one();
-        answered.await.ok().flatten().ok_or(Failure::Internal(
+        answered.await.ok().flatten().ok_or(ServiceError::Internal(
             "a hash was refused by the library, or the pool has ended",
         ))
     }
@@ -229,7 +229,7 @@ mod tests {
         for job in jobs {
             match job.await.unwrap() {
                 Ok(_) => {}
-                Err(Failure::Overloaded { retry_after }) => {
+                Err(ServiceError::Overloaded { retry_after }) => {
                     assert!(retry_after >= 1);
                     refused += 1;
                 }

@@ -1,4 +1,4 @@
-//! Keeps the canary of each Redis server: see [`store`](crate::store) for what it shows.
+//! Renewal of the canary of each Redis server: [`store`](crate::store) describes its purpose.
 
 use std::time::Duration;
 
@@ -7,17 +7,17 @@ use tracing::debug;
 
 use crate::store::Redis;
 
-/// The time between two looks: after a rewrite of the append-only file, a loss shows from then on.
+/// Interval between two renewals. After a rewrite of the append-only file, a loss is detectable from the next one on.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// Compares and renews the canaries until told to stop.
+/// Checks and renews the canaries until `stop`.
 pub(super) async fn keep_canaries(redis: Redis, stop: CancellationToken) {
     loop {
-        // A server that has lost transactions was logged when that was found; an unreachable one is logged by the feed.
+        // The store has logged a server that lost transactions, and the feed consumer logs an unreachable one.
         let pause = match redis.renew_canaries().await {
             Ok(()) => INTERVAL,
             Err(error) => {
-                debug!(event = "canary", %error, "the canary of a Redis server could not be kept");
+                debug!(event = "canary", %error, "the canary of a Redis server could not be renewed");
                 Duration::from_secs(1)
             }
         };

@@ -1,4 +1,4 @@
-//! The denylist in memory: all revocations that some token may still be refused by.
+//! The denylist in memory: all revocations that may still apply to an unexpired token.
 
 use std::sync::Arc;
 
@@ -7,24 +7,24 @@ use super::user_table::UserTable;
 use crate::domain::{SessionId, Timestamp, UserId};
 use crate::store::{Entry, UserEntry};
 
-/// Revoked sessions, and users of whom tokens below a version are refused. A reader takes no lock and allocates nothing.
+/// Revoked sessions, and users with the version below which tokens are rejected. A lookup takes no lock and allocates nothing.
 #[derive(Debug, Default)]
 pub struct Denylist {
     sessions: SessionTable,
     users: UserTable,
 }
 
-/// What an entry is about: two entries about the same refuse the same tokens, or one more than the other.
+/// Subject of an entry. Of two entries with the same subject, one rejects at least the tokens that the other rejects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Subject {
     /// A session.
     Session(SessionId),
-    /// A user, and the version below which tokens are refused (`u64::MAX` for a deleted one).
+    /// A user, and the version below which tokens are rejected (`u64::MAX` for a deleted user).
     User(UserId, u64),
 }
 
 impl Subject {
-    /// What `entry` is about.
+    /// Returns the subject of `entry`.
     #[must_use]
     pub fn of(entry: &Entry) -> Self {
         match entry {
@@ -42,15 +42,15 @@ impl Subject {
 }
 
 impl Denylist {
-    /// Whether any entry refuses a token of that session, user and version.
+    /// Returns whether any entry rejects a token with this session, user and version.
     #[must_use]
     pub fn refuses(&self, sid: SessionId, user: UserId, version: u64) -> bool {
         self.sessions.contains(sid) || self.users.refuses(user, version)
     }
 
-    /// Whether what `entry` refuses is refused already.
+    /// Returns whether every token that `entry` rejects is rejected already.
     #[must_use]
-    pub fn covers(&self, entry: &Entry) -> bool {
+    pub fn subsumes(&self, entry: &Entry) -> bool {
         match entry {
             Entry::Session(entry) => self.sessions.contains(entry.sid),
             Entry::User(entry) => self.users.get(entry.id).is_some_and(|known| {
@@ -61,7 +61,7 @@ impl Denylist {
         }
     }
 
-    /// The entry of a user.
+    /// Returns the entry of a user.
     #[must_use]
     pub fn user(&self, id: UserId) -> Option<Arc<UserEntry>> {
         self.users.get(id)
@@ -75,19 +75,19 @@ impl Denylist {
         }
     }
 
-    /// How many entries are held.
+    /// Returns the number of entries.
     #[must_use]
     pub fn len(&self) -> usize {
         self.sessions.len() + self.users.len()
     }
 
-    /// Whether nothing is held.
+    /// Returns whether there are no entries.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Every entry that has not expired. What is added meanwhile may be missing.
+    /// Returns every entry that has not expired. Entries added during the iteration may be missing.
     pub fn entries(&self, now: Timestamp) -> impl Iterator<Item = Entry> + '_ {
         self.sessions
             .entries(now)
@@ -95,13 +95,13 @@ impl Denylist {
             .chain(self.users.entries(now).map(Entry::User))
     }
 
-    /// Drops a part of what has expired. Call it once a second.
-    pub fn tend(&self, now: Timestamp) {
-        self.sessions.tend(now);
-        self.users.tend(now);
+    /// Evicts expired entries from a part of the list, another part at each call. Call it once a second.
+    pub fn evict_expired(&self, now: Timestamp) {
+        self.sessions.evict_expired(now);
+        self.users.evict_expired(now);
     }
 
-    /// Bytes that the table of sessions takes.
+    /// Returns the memory of the session table in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.sessions.bytes()

@@ -1,77 +1,80 @@
-//! The lease: how a replica knows that the primary it reads from is still the primary.
+//! The lease: proof that the primary which this replica reads from has not been replaced.
 //!
-//! A primary that was paused or cut off and has been replaced still answers reads. What it cannot do is have a write
-//! acknowledged by those who follow another by now. So each second a beat is written and waited for, and a read counts only
-//! if a beat that was **sent** a short time before it was acknowledged, in the history that the read shows. What counts is
-//! not when the acknowledgement came: it may have lain in the socket of a primary that stood still.
+//! A primary that was paused or partitioned and then replaced still answers reads. But it cannot get a write acknowledged by
+//! Redis replicas that follow the new primary. So each second a heartbeat is written and its acknowledgement awaited. A read
+//! counts only if an acknowledged heartbeat of the same history was **sent** shortly before it. The arrival time of the
+//! acknowledgement proves nothing: it may have waited in the socket of a primary that stood still.
 //!
-//! A lease that was lost and comes back in the same history lets nothing count before a settling has passed. Redis' replicas
-//! may have followed another primary meanwhile, and what that one was told others must have time to put back.
+//! If a lease is lost and regained in the same history, no read counts until a settling time has passed. Redis' replicas may
+//! have followed another primary in between, and replicas need time to append the entries which that primary took.
 
 use std::time::Duration;
 
 use crate::domain::Uptime;
 use crate::store::{HistoryId, SETTLING};
 
-/// How often a beat is sent.
-pub const BEAT: Duration = Duration::from_secs(1);
+/// Interval between two heartbeats.
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// For how long after it was sent an acknowledged beat lets reads count.
-pub const LEASE: Duration = Duration::from_secs(2);
+/// Time after a heartbeat was sent for which reads may count, once it is acknowledged.
+pub const LEASE_TTL: Duration = Duration::from_secs(2);
 
-/// The newest beat that was acknowledged.
+/// Newest acknowledged heartbeat.
 #[derive(Debug, Default)]
-pub struct Lease(Option<Beat>);
+pub struct Lease(Option<Heartbeat>);
 
 #[derive(Debug)]
-struct Beat {
+struct Heartbeat {
     history: HistoryId,
     sent: Uptime,
-    /// From when on reads count, where the lease was lost before.
+    /// Time from which reads count, if the lease was lost before.
     counts_from: Option<Uptime>,
 }
 
 impl Lease {
-    /// Takes note of a beat that `history` has acknowledged.
+    /// Records a heartbeat, sent at `sent`, that was acknowledged in `history`.
     pub fn acknowledged(&mut self, history: HistoryId, sent: Uptime) {
         let before = self.0.take().filter(|before| before.history == history);
         let counts_from = before.and_then(|before| {
-            if sent.since(before.sent) > LEASE {
+            if sent.since(before.sent) > LEASE_TTL {
                 Some(sent.plus(SETTLING))
             } else {
                 before.counts_from
             }
         });
-        self.0 = Some(Beat {
+        self.0 = Some(Heartbeat {
             history,
             sent,
             counts_from,
         });
     }
 
-    /// Whether a read sent at `read_sent` that shows `history` may count.
+    /// Returns whether a read of `history` sent at `read_sent` may count.
     #[must_use]
     pub fn holds(&self, history: &HistoryId, read_sent: Uptime) -> bool {
-        self.0.as_ref().is_some_and(|beat| {
-            beat.history == *history
-                && read_sent.since(beat.sent) <= LEASE
-                && beat.counts_from.is_none_or(|from| read_sent >= from)
+        self.0.as_ref().is_some_and(|heartbeat| {
+            heartbeat.history == *history
+                && read_sent.since(heartbeat.sent) <= LEASE_TTL
+                && heartbeat.counts_from.is_none_or(|from| read_sent >= from)
         })
     }
 
-    /// Whether it is held in another history than that: whoever reads there reads from a primary that was replaced.
+    /// Returns whether the lease is held in another history: then `history` comes from a primary that was replaced.
     #[must_use]
-    pub fn is_elsewhere(&self, history: &HistoryId, now: Uptime) -> bool {
-        let elsewhere = self.0.as_ref().is_some_and(|beat| beat.history != *history);
+    pub fn held_by_other_primary(&self, history: &HistoryId, now: Uptime) -> bool {
+        let elsewhere = self
+            .0
+            .as_ref()
+            .is_some_and(|heartbeat| heartbeat.history != *history);
         elsewhere && self.is_held(now)
     }
 
-    /// Whether the newest acknowledged beat is young enough at `now`.
+    /// Returns whether the newest acknowledged heartbeat is young enough at `now`.
     #[must_use]
     pub fn is_held(&self, now: Uptime) -> bool {
         self.0
             .as_ref()
-            .is_some_and(|beat| now.since(beat.sent) <= LEASE)
+            .is_some_and(|heartbeat| now.since(heartbeat.sent) <= LEASE_TTL)
     }
 }
 

@@ -1,19 +1,18 @@
-//! The revoked sessions in memory: every one whose tokens have not all expired.
+//! The revoked sessions in memory: every one with a token that may not have expired.
 //!
-//! A check looks up one of perhaps millions of sessions on the path of every request, so a reader takes no lock, waits for
-//! nobody and allocates nothing. Writers are few (one entry a logout) and take turns.
+//! A check looks up one of perhaps millions of sessions on the path of every request, so a reader takes no lock, never waits
+//! and allocates nothing. Writers are few (one entry per logout) and exclude each other.
 //!
-//! The list is cut into shards by the session's own random bits. A shard is an open-addressing table of three words a slot,
-//! all of them atomic: the two halves of the session id, and a word with the date and the tag. A table of which seven
-//! slots in ten are used is replaced by one of which six in ten are: 34 to 40 bytes an entry while the list grows, and at most
-//! 60 while it shrinks. Readers go on in whichever table they hold. Expired entries are dropped a shard at a time by
-//! [`SessionTable::tend`], never all at once.
+//! The list is sharded by random bits of the session id. A shard is an open-addressing table with three atomic words per
+//! slot: the two halves of the session id, and a word with the date and the tag. When 70 % of a table's slots are used, it is
+//! replaced by one with 60 % used: 34 to 40 bytes per entry while the list grows, and at most 60 while it shrinks. Readers go
+//! on in the table that they hold. [`SessionTable::evict_expired`] evicts expired entries one shard at a time, never all at once.
 //!
-//! Why a reader without a lock sees what it must: a writer stores the halves first and the word with the date last, and a
-//! view of the feed is published only after its entries were stored here, so whoever sees the view sees the entries. A
-//! reader that runs beside a writer may miss only what no published view contains yet. Slots of expired entries are used
-//! again: a reader that meets one half-written compares 128 random bits of which half belong to another session, and goes
-//! on.
+//! A lock-free reader sees every entry that it must see. A writer stores the halves first and the word with the date last,
+//! and a view of the feed is published only after its entries were stored here: a reader that sees the view sees the entries.
+//! A reader concurrent with a writer may miss only entries that no published view contains yet. Slots of expired entries are
+//! reused: a reader that meets a half-written slot compares 128 random bits, half of which belong to another session, and
+//! goes on.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,17 +22,17 @@ use arc_swap::ArcSwap;
 use crate::domain::{SessionId, Timestamp, UserTag};
 use crate::store::SessionEntry;
 
-/// Shards; a table that grows copies one of so many parts of the list.
+/// Number of shards; a growing table copies only its own shard.
 const SHARDS: usize = 64;
-/// Slots of a shard's first table.
-const FIRST: usize = 16;
+/// Number of slots in a shard's first table.
+const FIRST_SLOTS: usize = 16;
 
-/// The revoked sessions. Shared by all who ask, and by the one who learns.
+/// Revoked sessions, shared by all requests and the feed consumer.
 #[derive(Debug)]
 pub(super) struct SessionTable {
     shards: Vec<Shard>,
     len: AtomicUsize,
-    tended: AtomicUsize,
+    next_shard: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -42,12 +41,12 @@ struct Shard {
     writer: Mutex<Writer>,
 }
 
-/// What only a writer knows of its shard.
+/// Counts of a shard that only its writer uses.
 #[derive(Debug, Default)]
 struct Writer {
-    /// Slots that hold an entry.
+    /// Number of slots that hold an entry.
     live: usize,
-    /// Slots that hold or have held one: a reader must look beyond them.
+    /// Number of slots that hold or held an entry: a reader must probe past them.
     used: usize,
 }
 
@@ -66,33 +65,33 @@ struct Slot {
 const DEAD: u64 = 1;
 
 impl SessionTable {
-    /// An empty list.
+    /// Creates an empty table.
     #[must_use]
     pub(super) fn new() -> Self {
         let shard = || Shard {
-            table: ArcSwap::from_pointee(Table::of(FIRST)),
+            table: ArcSwap::from_pointee(Table::with_slots(FIRST_SLOTS)),
             writer: Mutex::default(),
         };
         Self {
             shards: (0..SHARDS).map(|_| shard()).collect(),
             len: AtomicUsize::new(0),
-            tended: AtomicUsize::new(0),
+            next_shard: AtomicUsize::new(0),
         }
     }
 
-    /// Whether the session is revoked.
+    /// Returns whether the session is revoked.
     #[must_use]
     pub(super) fn contains(&self, sid: SessionId) -> bool {
         self.shard(sid).table.load().find(sid).is_some()
     }
 
-    /// How many sessions are held; expired ones count until they are swept.
+    /// Returns the number of sessions; expired ones count until they are evicted.
     #[must_use]
     pub(super) fn len(&self) -> usize {
         self.len.load(Ordering::Relaxed)
     }
 
-    /// Adds an entry; the later date counts where the session is there already. An entry that has expired is not added.
+    /// Adds an entry, or keeps the later date if the session is there already. Expired entries are not added.
     pub(super) fn insert(&self, entry: &SessionEntry, now: Timestamp) {
         if entry.until <= now {
             return;
@@ -113,17 +112,17 @@ impl SessionTable {
         self.len.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Every entry that has not expired, shard by shard. What is added meanwhile may be missing.
+    /// Returns every entry that has not expired, shard by shard. Entries added during the iteration may be missing.
     pub(super) fn entries(&self, now: Timestamp) -> impl Iterator<Item = SessionEntry> + '_ {
         self.shards
             .iter()
             .flat_map(move |shard| shard.table.load().live(now))
     }
 
-    /// Drops what has expired from one shard, another at each call, and gives its memory back where much has. Call it once a
-    /// second: an entry is gone about a minute after it has expired.
-    pub(super) fn tend(&self, now: Timestamp) {
-        let shard = &self.shards[self.tended.fetch_add(1, Ordering::Relaxed) % SHARDS];
+    /// Evicts expired entries from one shard, the next one at each call, and shrinks its table if few entries are left. Call it
+    /// once a second: an entry is gone about a minute after it has expired.
+    pub(super) fn evict_expired(&self, now: Timestamp) {
+        let shard = &self.shards[self.next_shard.fetch_add(1, Ordering::Relaxed) % SHARDS];
         let mut writer = shard.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let table = shard.table.load_full();
         for slot in &table.0 {
@@ -133,12 +132,12 @@ impl SessionTable {
                 self.len.fetch_sub(1, Ordering::Relaxed);
             }
         }
-        if table.0.len() > FIRST && writer.live * 10 < table.0.len() * 4 {
+        if table.0.len() > FIRST_SLOTS && writer.live * 10 < table.0.len() * 4 {
             self.rebuild(shard, &mut writer, now);
         }
     }
 
-    /// Bytes that the tables take.
+    /// Returns the memory of the tables in bytes.
     #[must_use]
     pub(super) fn bytes(&self) -> usize {
         self.shards
@@ -151,10 +150,10 @@ impl SessionTable {
         &self.shards[usize::try_from(sid.to_bits() >> 64 & (SHARDS as u128 - 1)).unwrap_or(0)]
     }
 
-    /// Replaces a shard's table by one with room to spare for what has not expired.
+    /// Replaces a shard's table by one with room to spare for the entries that have not expired.
     fn rebuild(&self, shard: &Shard, writer: &mut Writer, now: Timestamp) -> Arc<Table> {
         let kept = shard.table.load().live(now);
-        let table = Arc::new(Table::of((kept.len() * 10 / 6).max(FIRST)));
+        let table = Arc::new(Table::with_slots((kept.len() * 10 / 6).max(FIRST_SLOTS)));
         self.len
             .fetch_sub(writer.live - kept.len(), Ordering::Relaxed);
         writer.live = kept.len();
@@ -174,11 +173,11 @@ impl Default for SessionTable {
 }
 
 impl Table {
-    fn of(slots: usize) -> Self {
+    fn with_slots(slots: usize) -> Self {
         Self((0..slots).map(|_| Slot::default()).collect())
     }
 
-    /// The slots in the order in which a session is looked for.
+    /// Returns the slots in the probe order of a session.
     fn probe(&self, sid: SessionId) -> impl Iterator<Item = &Slot> {
         // The low half is random already. A product instead of a remainder spreads it over a table of any size.
         let spread = (u128::from(low(sid)) * self.0.len() as u128) >> 64;
@@ -210,7 +209,7 @@ impl Table {
         None
     }
 
-    /// Puts an entry that is not there into the first free slot. Tells whether that slot was never used before.
+    /// Puts a new entry into the first free slot. Returns whether that slot was never used before.
     fn put(&self, entry: &SessionEntry) -> bool {
         for slot in self.probe(entry.sid) {
             let state = slot.state.load(Ordering::Relaxed);
@@ -241,7 +240,7 @@ impl Slot {
     }
 }
 
-/// The date rounded up to a second: an entry may live longer than needed, never shorter.
+/// Returns the state word of an entry. The date is rounded up to a second: an entry may live longer than needed, never shorter.
 fn state_of(entry: &SessionEntry) -> u64 {
     let seconds = entry
         .until
@@ -316,7 +315,7 @@ mod tests {
     fn expired_entries_make_room_without_growth() {
         let list = SessionTable::new();
         for second in 0..400 {
-            list.tend(later(second));
+            list.evict_expired(later(second));
             for _ in 0..100 {
                 list.insert(&entry(later(second + 10)), later(second));
             }
@@ -333,7 +332,7 @@ mod tests {
         }
         let full = list.bytes();
         for second in 10..10 + SHARDS as u64 {
-            list.tend(later(second));
+            list.evict_expired(later(second));
         }
         assert_eq!(list.len(), 0);
         assert!(list.bytes() * 10 < full, "{} of {full} bytes", list.bytes());

@@ -1,8 +1,8 @@
-//! The trimmer: keeps the feed as short as it can be.
+//! The trimmer: removes expired entries from the head of the feed.
 //!
-//! It follows an append, outside the request. What the expired head of the feed names is repaired once more before it goes: a
-//! shard that lost a deletion would otherwise bring a logged-out session back once nothing speaks against it any longer. The
-//! feed has no lifetime of its own: a feed that vanishes is a lost history.
+//! It runs after an append, outside the request. The changes that the expired entries name are repaired in the users' shards
+//! once more before the entries go: otherwise a shard that lost a deletion would restore a logged-out session, and no entry
+//! would reject it any longer. The feed key has no expiry of its own: a feed that vanishes is a lost history.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use tracing::debug;
 use crate::domain::Clock;
 use crate::store::{Redis, StoreError};
 
-/// The shortest time between two trims of one replica.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Minimum interval between two trims of one replica.
+const TRIM_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Trims after appends.
+/// Trimmer of one replica.
 pub(super) struct Trimmer {
     pub(super) redis: Redis,
     pub(super) clock: Clock,
@@ -25,20 +25,20 @@ pub(super) struct Trimmer {
 }
 
 impl Trimmer {
-    /// Trims until told to stop.
+    /// Trims after each append until `stop`.
     pub(super) async fn run(self, stop: CancellationToken) {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = self.appended.notified() => {}
             }
-            // A feed that stays long for a while costs memory and nothing else; the next append tries again.
+            // A feed that stays long costs only memory; the next append retries.
             if let Err(why) = self.trim().await {
                 debug!(event = "feed_not_trimmed", %why, "the feed was not trimmed");
             }
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(PAUSE) => {}
+                () = tokio::time::sleep(TRIM_INTERVAL) => {}
             }
         }
     }

@@ -1,7 +1,7 @@
-//! The users of whom tokens below a version are refused.
+//! The users with a version below which tokens are rejected.
 //!
-//! They are few beside the sessions, so an entry may be larger and a write may copy a small part of the table: readers take
-//! no lock and wait for nobody.
+//! They are few compared to the sessions, so an entry may be larger and a write may copy a small part of the table. Readers
+//! take no lock and never wait.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,38 +12,38 @@ use arc_swap::ArcSwap;
 use crate::domain::{Timestamp, UserId};
 use crate::store::UserEntry;
 
-/// Parts of the table; a write copies one of them.
+/// Number of parts of the table; a write copies one of them.
 const PARTS: usize = 1024;
-/// Parts that one call of [`UserTable::tend`] looks at.
-const TENDED: usize = 16;
+/// Number of parts that one call of [`UserTable::evict_expired`] visits.
+const PARTS_PER_CALL: usize = 16;
 
 type Part = HashMap<UserId, Arc<UserEntry>>;
 
-/// Users by id, each with the entry that refuses most.
+/// Users by id, each with one entry that rejects all tokens that any of its entries rejects.
 #[derive(Debug)]
 pub(super) struct UserTable {
     parts: Vec<ArcSwap<Part>>,
     writer: Mutex<()>,
     len: AtomicUsize,
-    tended: AtomicUsize,
+    next_part: AtomicUsize,
 }
 
 impl UserTable {
-    /// An empty table.
+    /// Creates an empty table.
     #[must_use]
     pub(super) fn new() -> Self {
         Self {
             parts: (0..PARTS).map(|_| ArcSwap::default()).collect(),
             writer: Mutex::new(()),
             len: AtomicUsize::new(0),
-            tended: AtomicUsize::new(0),
+            next_part: AtomicUsize::new(0),
         }
     }
 
-    /// Whether a token of that user and version is refused.
+    /// Returns whether a token with this user and version is rejected.
     #[must_use]
     pub(super) fn refuses(&self, user: UserId, version: u64) -> bool {
-        // Most of the time there is no such user at all.
+        // Fast path: usually the table is empty.
         self.len.load(Ordering::Acquire) > 0
             && self
                 .part(user)
@@ -52,24 +52,24 @@ impl UserTable {
                 .is_some_and(|entry| entry.deleted || version < entry.version)
     }
 
-    /// The entry of a user.
+    /// Returns the entry of a user.
     #[must_use]
     pub(super) fn get(&self, user: UserId) -> Option<Arc<UserEntry>> {
         self.part(user).load().get(&user).cloned()
     }
 
-    /// How many users are held.
+    /// Returns the number of users.
     #[must_use]
     pub(super) fn len(&self) -> usize {
         self.len.load(Ordering::Relaxed)
     }
 
-    /// Adds an entry. Where there is one of the same user, what refuses most of both counts.
+    /// Adds an entry, or merges it with the user's present one: of each field the stricter value counts.
     pub(super) fn insert(&self, entry: &UserEntry, now: Timestamp) {
         if entry.until <= now {
             return;
         }
-        let _turn = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let _guard = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let part = self.part(entry.id);
         let mut next = Part::clone(&part.load());
         let merged = match next.get(&entry.id) {
@@ -89,7 +89,7 @@ impl UserTable {
         part.store(Arc::new(next));
     }
 
-    /// Every entry that has not expired.
+    /// Returns every entry that has not expired.
     pub(super) fn entries(&self, now: Timestamp) -> impl Iterator<Item = UserEntry> + '_ {
         self.parts.iter().flat_map(move |part| {
             let part = part.load_full();
@@ -102,11 +102,11 @@ impl UserTable {
         })
     }
 
-    /// Drops what has expired from some parts, others at each call. Call it once a second.
-    pub(super) fn tend(&self, now: Timestamp) {
-        let _turn = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = self.tended.fetch_add(TENDED, Ordering::Relaxed);
-        for number in first..first + TENDED {
+    /// Evicts expired entries from some parts, the next ones at each call. Call it once a second.
+    pub(super) fn evict_expired(&self, now: Timestamp) {
+        let _guard = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = self.next_part.fetch_add(PARTS_PER_CALL, Ordering::Relaxed);
+        for number in first..first + PARTS_PER_CALL {
             let part = &self.parts[number % PARTS];
             let before = part.load_full();
             if before.values().any(|entry| entry.until <= now) {
@@ -183,8 +183,8 @@ mod tests {
             table.insert(&entry(UserId::new(), 7), NOW);
         }
         assert_eq!((table.len(), table.entries(NOW).count()), (500, 500));
-        for _ in 0..PARTS / TENDED {
-            table.tend(Timestamp::from_secs(1_800_000_100));
+        for _ in 0..PARTS / PARTS_PER_CALL {
+            table.evict_expired(Timestamp::from_secs(1_800_000_100));
         }
         assert_eq!(table.len(), 0);
     }

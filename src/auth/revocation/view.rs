@@ -1,8 +1,8 @@
-//! The view: how old a replica's knowledge of the revocations is, and how a request waits for a younger one.
+//! The view: the age of a replica's denylist, and the wait of a request for a younger one.
 //!
-//! A view is dated by when its read was *sent* ([`Uptime`]), never by when the answer arrived: an entry that was appended
-//! between the two may be missing in it. On the path of a request there is one load of that date; only a request that finds
-//! it too old asks the follower for another read, and waits together with all others that do.
+//! A view is dated by when its read was *sent* ([`Uptime`]), never by when the reply arrived: an entry that was appended
+//! between the two may be missing in it. On the path of a request there is one load of that date. Only a request that finds
+//! the view too old asks the feed consumer for another read, and shares that read with all other waiting requests.
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -11,31 +11,31 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
-use super::window::may_answer;
+use super::window::is_fresh_at;
 use crate::domain::Uptime;
 
-/// How exactly it is known when a request last asked.
-const ASKED: Duration = Duration::from_millis(100);
+/// Precision of [`View::last_asked`].
+const ASKED_PRECISION: Duration = Duration::from_millis(100);
 
-/// What a follower is doing, and so why a view may not be fresh.
+/// Phase of the feed consumer, which is the reason why a view may not be fresh.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Phase {
     /// Nothing has been read yet.
     Unknown,
-    /// Redis does not answer, or must not be used; the sentence says why. The next attempt is a moment away.
+    /// Redis does not answer or must not be used, for the reason given. The consumer retries in a moment.
     Waiting(String),
     /// The whole feed is being read.
     Reading,
-    /// What this replica knows and the feed has lost is being put back.
+    /// Entries that the feed has lost are being appended again.
     Reappending,
-    /// Everybody is given time to put back what he knows.
+    /// All replicas get time to append the entries that the feed has lost.
     Settling,
-    /// The view is as young as its date says.
+    /// The view counts.
     Fresh,
 }
 
 impl Phase {
-    /// One word, for logs and probes.
+    /// Returns the label for logs and probes.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -49,18 +49,18 @@ impl Phase {
     }
 }
 
-/// The published date of the newest complete read, and those who wait for a newer one.
+/// Published date of the newest complete read, and the requests that wait for a newer one.
 #[derive(Debug)]
 pub struct View {
-    /// When the newest complete read was sent, in nanoseconds of [`Uptime`]; 0 before the first.
+    /// Send time of the newest complete read, in nanoseconds of [`Uptime`]; 0 before the first.
     read_sent: AtomicU64,
-    /// The date that somebody waits for.
+    /// Latest date that a request waits for.
     wanted: AtomicU64,
-    /// When a request last asked.
+    /// Arrival of the latest request, rounded to [`ASKED_PRECISION`].
     asked: AtomicU64,
-    /// Whether no view can be had at present: Redis does not answer, or its history has changed.
+    /// True while no view can count: Redis does not answer, or its history has changed.
     failing: AtomicBool,
-    /// How old the newest entry was when it was last read, in milliseconds and one more; 0 before the first.
+    /// Age of the newest entry when it was read, in milliseconds plus one; 0 before the first.
     propagation: AtomicU64,
     newer: watch::Sender<u64>,
     demand: Notify,
@@ -68,7 +68,7 @@ pub struct View {
 }
 
 impl View {
-    /// A view of nothing.
+    /// Creates a view before the first read.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -83,25 +83,25 @@ impl View {
         }
     }
 
-    /// Whether a request that arrived at `arrived` may be answered from this view. Look into the denylist after this, not
-    /// before: what the view has seen was stored there before the view was published.
+    /// Returns whether a request that arrived at `arrived` may be answered from this view. Look up the denylist after this call,
+    /// never before: the entries of a view are stored there before the view is published.
     #[must_use]
     pub fn is_fresh(&self, arrived: Uptime, window: Duration) -> bool {
-        // Roughly is enough, and spares the other cores a cache line that changes with every request.
-        if arrived.since(self.last_asked()) > ASKED {
+        // An approximate date is enough, and avoids a write to a shared cache line on every request.
+        if arrived.since(self.last_asked()) > ASKED_PRECISION {
             self.asked.store(arrived.as_nanos(), Ordering::Relaxed);
         }
-        may_answer(self.read_sent(), arrived, window)
+        is_fresh_at(self.read_sent(), arrived, window)
     }
 
-    /// When the newest complete read was sent; `None` before the first.
+    /// Returns the send time of the newest complete read; `None` before the first.
     fn read_sent(&self) -> Option<Uptime> {
         let sent = self.read_sent.load(Ordering::Acquire);
         (sent != 0).then(|| Uptime::from_nanos(sent))
     }
 
-    /// Waits for a view whose read was sent at `needed` or later. One read serves all who wait. Gives up at `patience`, and
-    /// then `false` is returned.
+    /// Waits for a view whose read was sent at `needed` or later. One read serves all waiting requests. Returns `false` after
+    /// `patience`.
     pub async fn wait(&self, needed: Uptime, patience: Duration) -> bool {
         let mut newer = self.newer.subscribe();
         self.wanted.fetch_max(needed.as_nanos(), Ordering::AcqRel);
@@ -110,52 +110,52 @@ impl View {
         matches!(tokio::time::timeout(patience, come).await, Ok(Ok(_)))
     }
 
-    /// Publishes what a complete read has shown, after its entries were stored.
+    /// Publishes the date of a complete read. Its entries must be stored before.
     pub(super) fn publish(&self, sent: Uptime) {
         self.failing.store(false, Ordering::Relaxed);
         self.read_sent.store(sent.as_nanos(), Ordering::Release);
         self.newer.send_replace(sent.as_nanos());
     }
 
-    /// Resolves when somebody waits for a view younger than the present one.
+    /// Resolves when a request waits for a view younger than the present one.
     pub(super) async fn demanded(&self) {
         while self.wanted.load(Ordering::Acquire) <= self.read_sent.load(Ordering::Acquire) {
             self.demand.notified().await;
         }
     }
 
-    /// When a request last asked for this view.
+    /// Returns the arrival of the latest request.
     pub(super) fn last_asked(&self) -> Uptime {
         Uptime::from_nanos(self.asked.load(Ordering::Relaxed))
     }
 
-    /// How old the view is; `None` before the first.
+    /// Returns the age of the view; `None` before the first.
     #[must_use]
     pub fn age(&self, now: Uptime) -> Option<Duration> {
         self.read_sent().map(|sent| now.since(sent))
     }
 
-    /// Takes note of how old an entry was when it was read.
-    pub(super) fn saw_entry_of_age(&self, age: Duration) {
+    /// Records the age of an entry when it was read.
+    pub(super) fn record_propagation(&self, age: Duration) {
         let millis = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
         self.propagation
             .store(millis.saturating_add(1), Ordering::Relaxed);
     }
 
-    /// How old the newest entry was when one was last read; `None` before the first.
+    /// Returns the age that the newest entry had when it was read; `None` before the first.
     #[must_use]
     pub fn propagation(&self) -> Option<Duration> {
         let kept = self.propagation.load(Ordering::Relaxed);
         kept.checked_sub(1).map(Duration::from_millis)
     }
 
-    /// Whether no view can be had at present: Redis does not answer, or its history has changed.
+    /// Returns whether no view can count at present: Redis does not answer, or its history has changed.
     #[must_use]
     pub fn is_failing(&self) -> bool {
         self.failing.load(Ordering::Relaxed)
     }
 
-    /// What the follower is doing.
+    /// Returns the phase of the feed consumer.
     #[must_use]
     pub fn phase(&self) -> Phase {
         self.phase
@@ -164,7 +164,7 @@ impl View {
             .clone()
     }
 
-    /// Says what the follower is doing now. Returns whether that is news.
+    /// Sets the phase of the feed consumer. Returns whether it has changed.
     pub(super) fn enter(&self, phase: Phase) -> bool {
         self.failing.store(phase != Phase::Fresh, Ordering::Relaxed);
         let mut present = self.phase.lock().unwrap_or_else(PoisonError::into_inner);

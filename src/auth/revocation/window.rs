@@ -1,53 +1,55 @@
-//! The freshness window: the rules in which it occurs, without any input or output.
+//! The freshness window: the rules that use it, without any I/O.
 //!
-//! A view may answer as long as it is no older than its replica's window; a revocation waits for the longest window that any
-//! replica has; and a replica whose window the others may not know must not let its views count.
+//! A view may answer if it is no older than its replica's window. A revocation waits for the longest window of all replicas.
+//! A replica whose window may be unknown to the others must not let its views count.
 
 use std::time::Duration;
 
 use crate::domain::Uptime;
 
-/// How often a replica announces its window; Redis remembers it for five minutes.
-pub const ANNOUNCE: Duration = Duration::from_mins(1);
+/// Interval between two announcements of a replica's window; Redis keeps one for five minutes.
+pub const ANNOUNCE_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Whether a request that arrived at `arrived` may be answered from a view whose read was sent at `read_sent`; `None` before
-/// the first.
+/// Returns whether a request that arrived at `arrived` may be answered from a view whose read was sent at `read_sent`, which is
+/// `None` before the first.
 #[must_use]
-pub fn may_answer(read_sent: Option<Uptime>, arrived: Uptime, window: Duration) -> bool {
+pub fn is_fresh_at(read_sent: Option<Uptime>, arrived: Uptime, window: Duration) -> bool {
     read_sent.is_some_and(|sent| sent >= arrived.minus(window))
 }
 
-/// How long a revocation waits after its append has answered `announced`, the longest window that a replica may have.
+/// Returns how long a revocation waits after its append. `announced` is the longest window that a replica may have, as the
+/// append returned it.
 ///
-/// A hundredth longer than the window: it is measured here and by whoever answers from a view, on two clocks, each of which
-/// may run half a percent fast or slow. NTP corrects a clock by a tenth of that.
+/// The wait is one percent longer than the window. Two clocks measure it, this one and that of the replica which answers from
+/// a view, and each may run half a percent fast or slow. NTP corrects a clock by a tenth of that.
 #[must_use]
-pub fn holds_after(announced: Duration, own: Duration) -> Duration {
+pub fn propagation_wait(announced: Duration, own: Duration) -> Duration {
     let longest = announced.max(own);
     longest + longest / 100
 }
 
-/// Whether those who revoke know this replica's window, so that they wait for its views.
+/// State of this replica's announcement, which makes revocations on other replicas wait for its window.
 ///
-/// An announcement can be lost with everything else that Redis has. So it counts for the history only in which it was made,
-/// and is made again after every discontinuity, before a view counts.
+/// An announcement can be lost like all data in Redis. So it counts only in the history in which it was made, and is repeated
+/// after every discontinuity, before a view counts.
 #[derive(Debug, Default)]
 pub struct Announcement(Option<Uptime>);
 
 impl Announcement {
-    /// Whether a read sent at `sent` must wait until the window has been announced.
+    /// Returns whether the window must be announced before a read sent at `sent`.
     #[must_use]
     pub fn is_due(&self, sent: Uptime) -> bool {
-        self.0.is_none_or(|made| sent.since(made) >= ANNOUNCE)
+        self.0
+            .is_none_or(|made| sent.since(made) >= ANNOUNCE_INTERVAL)
     }
 
-    /// Takes note of one that was acknowledged. Dated by when it was *sent*: what the answer met on its way, Redis has not
-    /// waited for.
+    /// Records an acknowledged announcement, dated by when it was *sent*: its lifetime in Redis does not include the delay of the
+    /// reply.
     pub fn made(&mut self, sent: Uptime) {
         self.0 = Some(sent);
     }
 
-    /// Takes note that Redis may have lost it.
+    /// Records that Redis may have lost the announcement.
     pub fn lost(&mut self) {
         self.0 = None;
     }
@@ -65,21 +67,24 @@ mod tests {
 
     #[test]
     fn a_view_answers_for_one_window_and_no_view_for_none() {
-        assert!(may_answer(Some(at(1000)), at(1050), W));
-        assert!(!may_answer(Some(at(1000)), at(1051), W));
-        assert!(!may_answer(None, at(10), W));
+        assert!(is_fresh_at(Some(at(1000)), at(1050), W));
+        assert!(!is_fresh_at(Some(at(1000)), at(1051), W));
+        assert!(!is_fresh_at(None, at(10), W));
     }
 
     #[test]
     fn a_window_of_zero_wants_a_read_sent_after_the_request_arrived() {
-        assert!(may_answer(Some(at(1000)), at(1000), Duration::ZERO));
-        assert!(!may_answer(Some(at(1000)), at(1001), Duration::ZERO));
+        assert!(is_fresh_at(Some(at(1000)), at(1000), Duration::ZERO));
+        assert!(!is_fresh_at(Some(at(1000)), at(1001), Duration::ZERO));
     }
 
     #[test]
     fn a_revocation_waits_for_the_slowest_and_for_clocks_that_differ() {
-        assert_eq!(holds_after(W, W * 2), Duration::from_millis(101));
-        assert_eq!(holds_after(Duration::ZERO, Duration::ZERO), Duration::ZERO);
+        assert_eq!(propagation_wait(W, W * 2), Duration::from_millis(101));
+        assert_eq!(
+            propagation_wait(Duration::ZERO, Duration::ZERO),
+            Duration::ZERO
+        );
     }
 
     #[test]

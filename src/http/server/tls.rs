@@ -21,7 +21,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::auth::looking::look_each_second;
+use crate::auth::file_watch::poll_each_second;
 use crate::config::TlsFiles;
 
 /// What greets clients over TLS.
@@ -90,7 +90,7 @@ impl Tls {
     /// Looks at the files each second until told to stop.
     pub async fn watch(self: Arc<Self>, stop: CancellationToken) {
         let look = move |watch: &mut Watch| watch.look(&self);
-        look_each_second(Watch::default(), look, stop).await;
+        poll_each_second(Watch::default(), look, stop).await;
     }
 }
 

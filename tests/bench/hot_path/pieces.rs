@@ -11,11 +11,11 @@ use clap::{Args as _, FromArgMatches as _};
 use poem::http::StatusCode;
 use portcullis::app::App;
 use portcullis::auth::keyring::rotation::generate;
-use portcullis::auth::keyring::{KeyKind, Keys};
+use portcullis::auth::keyring::{KeyKind, KeyStore};
 use portcullis::auth::passwords::Checked;
+use portcullis::auth::rate_limit::RateLimiter;
 use portcullis::auth::revocation::denylist::Denylist;
-use portcullis::auth::throttle::Throttle;
-use portcullis::auth::tokens::{Grant, Tokens};
+use portcullis::auth::tokens::{AccessTokenParams, Tokens};
 use portcullis::config::{Config, RedisServer, Secret, Settings};
 use portcullis::domain::{AttemptedName, Clock, Guess, SessionId, Timestamp, UserId, Username};
 use portcullis::http::refusal;
@@ -166,7 +166,7 @@ fn throttle() -> Work {
     let throttle = runtime.block_on(async {
         let redis =
             Redis::new(address, Keyspace::new("portcullis:".to_owned())).expect("an address");
-        Throttle::new(redis, config.throttles)
+        RateLimiter::new(redis, config.throttles)
     });
     let guess = Guess {
         name: AttemptedName::of("alice"),
@@ -260,10 +260,10 @@ async fn ask(client: &mut TcpStream, request: &[u8], answer: &mut [u8]) -> usize
 fn desk(kind: Option<KeyKind>, ttl: Duration, issued: Timestamp) -> (Tokens, String) {
     let folder = TempDir::new().expect("a folder");
     let keys = match kind {
-        None => Keys::open(Some(Secret::new(SECRET.to_owned())), None),
+        None => KeyStore::open(Some(Secret::new(SECRET.to_owned())), None),
         Some(kind) => {
             generate(folder.path(), kind, issued).expect("a key");
-            Keys::open(None, Some(folder.path().to_owned()))
+            KeyStore::open(None, Some(folder.path().to_owned()))
         }
     };
     let tokens = Tokens::new(
@@ -273,7 +273,7 @@ fn desk(kind: Option<KeyKind>, ttl: Duration, issued: Timestamp) -> (Tokens, Str
         ttl,
         Clock::machine(),
     );
-    let grant = Grant {
+    let grant = AccessTokenParams {
         user: UserId::new(),
         username: name(),
         roles: Vec::new(),

@@ -1,4 +1,4 @@
-//! What kind of server the follower reads from: whether it is fit, and what its operator should hear once.
+//! Checks of the server that the feed consumer reads from, and warnings for its operator.
 
 use std::time::Duration;
 
@@ -6,21 +6,21 @@ use tracing::{error, warn};
 
 use crate::store::{Inspection, Persistence, Promise, Redis, StoreError, WILL_LOSE_TRANSACTIONS};
 
-/// A clock that differs by more deserves a warning.
-const SKEW: Duration = Duration::from_secs(5);
+/// Clock difference above which a warning is logged.
+const MAX_SKEW: Duration = Duration::from_secs(5);
 
-/// What was said of the server so far.
+/// Last state of each check, so that a warning is logged once and not at every inspection.
 #[derive(Debug, Default)]
-pub(super) struct Server {
+pub(super) struct ServerMonitor {
     persistence: Option<Persistence>,
     replicas: Option<u32>,
     will_lose_transactions: bool,
     skewed: bool,
 }
 
-impl Server {
-    /// Refuses a server that would forget, and says once how well it remembers.
-    pub(super) fn judge(&mut self, server: &Inspection, redis: &Redis) -> Result<(), StoreError> {
+impl ServerMonitor {
+    /// Rejects an unsupported server, and warns once about weak persistence.
+    pub(super) fn check(&mut self, server: &Inspection, redis: &Redis) -> Result<(), StoreError> {
         if let Some(unfit) = server.unfit() {
             return Err(StoreError::unfit(&unfit));
         }
@@ -29,11 +29,11 @@ impl Server {
                 Persistence::EveryWrite => {}
                 Persistence::EverySecond => warn!(
                     event = "redis_persistence",
-                    "Redis writes out once a second: a power cut loses what was acknowledged in that second (set appendfsync always)"
+                    "Redis syncs its append-only file once a second: a power cut loses acknowledged writes of that second (set appendfsync always)"
                 ),
                 Persistence::Unforced => warn!(
                     event = "redis_persistence",
-                    "Redis leaves it to the system when to write out: a power cut loses what was acknowledged (set appendfsync always)"
+                    "Redis leaves syncing its append-only file to the system: a power cut loses acknowledged writes (set appendfsync always)"
                 ),
                 Persistence::Poor => warn!(
                     event = "redis_persistence",
@@ -42,7 +42,7 @@ impl Server {
                 Persistence::Unknown => {
                     warn!(
                         event = "redis_persistence",
-                        "Redis does not permit CONFIG: whether it keeps what it acknowledges is not known"
+                        "Redis does not permit CONFIG: the durability of acknowledged writes is unknown"
                     );
                 }
             }
@@ -52,24 +52,25 @@ impl Server {
             error!(event = "redis_default_user", "{WILL_LOSE_TRANSACTIONS}");
         }
         self.will_lose_transactions = will_lose;
-        self.judge_replicas(server, redis);
+        self.check_replicas(server, redis);
         Ok(())
     }
 
-    /// Says once that this machine's clock differs, and once that it does not any more.
-    pub(super) fn watch_clock(&mut self, difference: Duration) {
-        let skewed = difference > SKEW;
+    /// Warns when this machine's clock starts to differ from Redis' clock.
+    pub(super) fn check_clock(&mut self, difference: Duration) {
+        let skewed = difference > MAX_SKEW;
         if skewed && !self.skewed {
             let seconds = difference.as_secs();
             warn!(
                 event = "clock_skew",
-                seconds, "this machine's clock differs from Redis' clock, which counts"
+                seconds,
+                "this machine's clock differs from Redis' clock, which is authoritative; check NTP"
             );
         }
         self.skewed = skewed;
     }
 
-    fn judge_replicas(&mut self, server: &Inspection, redis: &Redis) {
+    fn check_replicas(&mut self, server: &Inspection, redis: &Redis) {
         if self.replicas.replace(server.replicas) == Some(server.replicas) {
             return;
         }

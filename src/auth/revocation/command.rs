@@ -1,46 +1,45 @@
-//! Decisions to take tokens away, each made in one script in the user's slot. Making one again changes nothing.
+//! Commands that revoke tokens. Each runs as one script in the user's slot and is idempotent.
 
 use std::time::Duration;
 
 use crate::domain::{SessionId, Timestamp, UserId, Username};
 use crate::store::{Change, Decided, EndAll, Known, Redis, RevokeSession, Seen, StoreError};
 
-/// What is to be decided for a user.
+/// Command to apply to a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Decision {
-    /// A session is revoked.
+pub(super) enum RevocationCommand {
+    /// Revokes a session.
     Revoke {
         sid: SessionId,
-        /// When the token at hand expires.
+        /// Expiry of the token that the caller presented.
         token_expires: Timestamp,
         /// Lifetime of access tokens.
         access_ttl: Duration,
     },
-    /// All sessions of the account end.
+    /// Ends all sessions of the account.
     EndAll {
         user: UserId,
-        /// The session that asks for it, which must stand.
+        /// The calling session, which must be active.
         acting: SessionId,
-        /// What the feed knows of the user.
+        /// Minimum versions of the user that the feed requires.
         known: Known,
     },
-    /// An account is changed. One that has changed since it was seen is left alone: what is decided late, after somebody
-    /// has decided otherwise, must not undo that.
+    /// Changes an account, unless it has changed since it was read: a command that is applied late must not undo a newer one.
     Change {
-        /// What must still hold.
+        /// Precondition of the change.
         seen: Seen,
         change: Change,
-        /// What the feed knows of the user.
+        /// Minimum versions of the user that the feed requires.
         known: Known,
     },
 }
 
-impl Decision {
-    /// Makes it, unless it may not be made, and tells what the feed has to be told either way.
+impl RevocationCommand {
+    /// Applies the command if its precondition holds, and returns the entries to publish in either case.
     ///
     /// # Errors
-    /// Where the store cannot answer; it may have been made all the same.
-    pub(super) async fn make(
+    /// If the store does not answer; the command may be applied all the same.
+    pub(super) async fn apply(
         &self,
         redis: &Redis,
         username: &Username,

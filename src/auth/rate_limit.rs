@@ -1,36 +1,36 @@
-//! Throttles: nobody guesses passwords faster by asking another replica, and nobody is locked out by what others do in his
-//! name.
+//! Rate limits, shared by all replicas. Sending guesses to several replicas gains an attacker nothing, and an attacker cannot
+//! lock out the owner of an account.
 //!
-//! An attempt is reserved before the password waits for its hash, so that a hundred guesses at one instant do not all get
-//! one, and given back where the password was right. There are three limits: for the account, for the network, and for the
-//! pair of both where the account has logged in from there before. In such a place only the pair's limit counts, not the
-//! account's: an attacker elsewhere cannot use it up. A name that nobody has is counted like any other, so that a refusal
-//! tells nothing.
+//! An attempt is reserved before its password is queued for hashing: otherwise a hundred simultaneous guesses would all be
+//! hashed. The reservation is refunded if the password is right. There are three limits: per account, per network, and per
+//! pair of the two if the account has logged in from that network before. From such a network only the limit of the pair
+//! counts, not the account's: an attacker in another network cannot use it up. Names without an account are counted like any
+//! other, so that a rejection reveals nothing.
 //!
-//! Where Redis cannot say whether an attempt is allowed, it is not.
+//! If Redis cannot say whether an attempt is allowed, the attempt is rejected.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tracing::warn;
 
-use super::Failure;
+use super::ServiceError;
 use super::passwords::Checked;
 use crate::config::ThrottleConfig;
 use crate::domain::{Guess, Network};
 use crate::store::{Redis, Reservation, Reserved, StoreError, Throttled};
 
-/// Counts attempts, together with all other replicas.
+/// Limiter of password checks and registrations; its counts are shared by all replicas.
 #[derive(Debug)]
-pub struct Throttle {
+pub struct RateLimiter {
     redis: Redis,
     config: Option<ThrottleConfig>,
-    said_unknown: AtomicBool,
+    warned_unknown: AtomicBool,
 }
 
-/// Which limit was reached.
+/// Limit that was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
-    /// Passwords for one account, or for one account from one place.
+    /// Passwords for one account, or for one account from one network.
     Account,
     /// Passwords from one network.
     Network,
@@ -39,7 +39,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    /// One word.
+    /// Returns the label for logs and metrics.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -50,34 +50,34 @@ impl Limit {
     }
 }
 
-/// What a guess at a password has reserved.
+/// Reservations of one password check.
 #[derive(Debug, Default)]
 struct Attempt {
     network: Option<Reservation>,
     account: Option<Reservation>,
 }
 
-impl Throttle {
-    /// Throttles as `config` says; without it nothing is throttled.
+impl RateLimiter {
+    /// Creates a limiter; without `config` there are no limits.
     #[must_use]
     pub fn new(redis: Redis, config: Option<ThrottleConfig>) -> Self {
         Self {
             redis,
             config,
-            said_unknown: AtomicBool::new(false),
+            warned_unknown: AtomicBool::new(false),
         }
     }
 
-    /// Checks a password by `check`, if one may be checked. Every password that somebody types to prove who he is is checked
-    /// in here. A client whose network cannot be known is held to the limit of the account alone.
+    /// Runs `check` on a password if the limits allow it. Every password that authenticates a user must be checked through this
+    /// function. If the client's network is unknown, only the limit of the account applies.
     ///
     /// # Errors
-    /// [`Failure::Throttled`] where none may be; otherwise where Redis cannot say, or what `check` fails with.
+    /// [`ServiceError::RateLimited`] if a limit is reached; an error of Redis or of `check`.
     pub async fn password(
         &self,
         guess: Guess,
-        check: impl Future<Output = Result<Checked, Failure>>,
-    ) -> Result<Checked, Failure> {
+        check: impl Future<Output = Result<Checked, ServiceError>>,
+    ) -> Result<Checked, ServiceError> {
         let attempt = match self.config {
             Some(config) => self.attempt(guess, config).await?,
             None => Attempt::default(),
@@ -85,17 +85,17 @@ impl Throttle {
         let checked = check.await;
         match checked {
             Ok(Checked::Invalid) => {}
-            // The account knows the place from now on.
+            // From now on the network is known to the account.
             Ok(Checked::Valid | Checked::ValidNeedsRehash(_)) => {
-                self.give_back(attempt, true).await?;
+                self.refund(attempt, true).await?;
             }
-            // Nothing was checked. Where Redis cannot be told it counts all the same, until it is forgotten.
-            Err(_) => self.give_back(attempt, false).await.unwrap_or_default(),
+            // Nothing was checked. If Redis does not take the refund, the attempt counts until it expires.
+            Err(_) => self.refund(attempt, false).await.unwrap_or_default(),
         }
         checked
     }
 
-    async fn attempt(&self, guess: Guess, config: ThrottleConfig) -> Result<Attempt, Failure> {
+    async fn attempt(&self, guess: Guess, config: ThrottleConfig) -> Result<Attempt, ServiceError> {
         let Guess { name, from } = guess;
         let network = if let Some(network) = from {
             let asked = self
@@ -103,7 +103,7 @@ impl Throttle {
                 .reserve(Throttled::Passwords(network), config.network);
             Some(allowed(Limit::Network, asked.await)?)
         } else {
-            self.say_unknown();
+            self.warn_unknown_networks();
             None
         };
         let asked = self
@@ -113,16 +113,16 @@ impl Throttle {
         Ok(Attempt { network, account })
     }
 
-    /// Asks whether an account may be registered. This is never given back.
+    /// Reserves a registration. It is never refunded.
     ///
     /// # Errors
     /// As with [`password`](Self::password).
-    pub async fn registration(&self, from: Option<Network>) -> Result<(), Failure> {
+    pub async fn registration(&self, from: Option<Network>) -> Result<(), ServiceError> {
         let Some(config) = self.config else {
             return Ok(());
         };
         let Some(network) = from else {
-            self.say_unknown();
+            self.warn_unknown_networks();
             return Ok(());
         };
         let asked = self
@@ -131,17 +131,17 @@ impl Throttle {
         allowed(Limit::Registration, asked.await).map(drop)
     }
 
-    /// Says once that clients cannot be told apart.
-    fn say_unknown(&self) {
-        if !self.said_unknown.swap(true, Ordering::Relaxed) {
+    /// Warns once that the networks of clients are unknown.
+    fn warn_unknown_networks(&self) {
+        if !self.warned_unknown.swap(true, Ordering::Relaxed) {
             warn!(
                 event = "clients_unknown",
-                "a trusted proxy sends no X-Forwarded-For: passwords are throttled by account only, registrations not at all"
+                "a trusted proxy sends no X-Forwarded-For: only the limits per account apply, and none to registrations; configure the proxy to send it"
             );
         }
     }
 
-    async fn give_back(&self, attempt: Attempt, known: bool) -> Result<(), StoreError> {
+    async fn refund(&self, attempt: Attempt, known: bool) -> Result<(), StoreError> {
         for reservation in attempt.network.iter().chain(&attempt.account) {
             self.redis.give_back(reservation, known).await?;
         }
@@ -149,10 +149,10 @@ impl Throttle {
     }
 }
 
-fn allowed(limit: Limit, asked: Result<Reserved, StoreError>) -> Result<Reservation, Failure> {
+fn allowed(limit: Limit, asked: Result<Reserved, StoreError>) -> Result<Reservation, ServiceError> {
     match asked? {
         Reserved::Yes(reservation) => Ok(reservation),
-        Reserved::Wait(wait) => Err(Failure::Throttled {
+        Reserved::Wait(wait) => Err(ServiceError::RateLimited {
             by: limit,
             retry_after: wait
                 .as_millis()

@@ -1,35 +1,35 @@
-//! What runs in the background for [`Revocations`]: the follower, the heart, the backlog's worker, the
-//! trimmer, and the canaries.
+//! Background tasks of [`Revocations`]: the feed consumer, the lease renewer, the worker of the retry queue, the trimmer, and
+//! the canaries.
 
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
 use super::Revocations;
-use super::backlog::Worker;
 use super::canaries::keep_canaries;
-use super::follower::Follower;
-use super::heart::Heart;
+use super::feed_consumer::FeedConsumer;
+use super::lease_renewer::LeaseRenewer;
+use super::retry_queue::Worker;
 use super::trimmer::Trimmer;
 use crate::store::Redis;
 
-/// To be run beside the [`Revocations`] it was made with.
-pub struct Following {
-    follower: Follower,
-    heart: Heart,
+/// Background tasks of one [`Revocations`].
+pub struct BackgroundTasks {
+    consumer: FeedConsumer,
+    renewer: LeaseRenewer,
     worker: Worker,
     trimmer: Trimmer,
     redis: Redis,
 }
 
-impl Following {
-    pub(super) fn of(this: &Revocations, worker: Worker) -> Self {
+impl BackgroundTasks {
+    pub(super) fn new(this: &Revocations, worker: Worker) -> Self {
         Self {
-            follower: Follower::new(this),
-            heart: Heart {
+            consumer: FeedConsumer::new(this),
+            renewer: LeaseRenewer {
                 redis: this.redis.clone(),
                 clock: this.clock.clone(),
-                held: Arc::clone(&this.held),
+                lease: Arc::clone(&this.lease),
             },
             worker,
             trimmer: Trimmer {
@@ -41,11 +41,11 @@ impl Following {
         }
     }
 
-    /// Follows the feed, keeps the lease and works off the backlog until told to stop.
+    /// Runs all tasks until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         tokio::join!(
-            self.follower.run(stop.clone()),
-            self.heart.run(stop.clone()),
+            self.consumer.run(stop.clone()),
+            self.renewer.run(stop.clone()),
             self.worker.run(self.redis.clone(), stop.clone()),
             self.trimmer.run(stop.clone()),
             keep_canaries(self.redis, stop)
