@@ -224,7 +224,7 @@ fn service(services: &Services) -> OpenApiService<Api, ()> {
 
 /// The answer to a request that the server refuses before any route sees it.
 #[must_use]
-pub fn refusal(status: StatusCode) -> Response {
+pub fn reject(status: StatusCode) -> Response {
     let code = match status {
         StatusCode::REQUEST_TIMEOUT => ProblemCode::RequestTimeout,
         StatusCode::URI_TOO_LONG => ProblemCode::UriTooLong,
