@@ -119,7 +119,7 @@ impl CertificateWatcher {
             Ok(new) if new.cert == tls.current.0.load().cert => {}
             Ok(new) => {
                 tls.current.0.store(Arc::new(new));
-                info!(event = "tls", "a new certificate is in use");
+                info!(event = "tls", "the certificate has changed");
             }
             Err(why) => {
                 warn!(event = "tls", %why, "the new certificate is invalid; the previous one stays in use");
