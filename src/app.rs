@@ -165,10 +165,10 @@ impl App {
         // It waits for whoever takes them, for a moment.
         let finished = tokio::task::spawn_blocking(move || metrics.finish());
         finished.await.map_err(io::Error::other)?;
-        if drained.cut > 0 {
+        if drained.aborted > 0 {
             warn!(
                 event = "stopped",
-                cut = drained.cut,
+                cut = drained.aborted,
                 "stopped; some requests did not finish in time"
             );
         } else {
@@ -279,7 +279,7 @@ fn server<E: Endpoint<Output = Response> + 'static>(
     };
     Server {
         endpoint: Arc::new(endpoint),
-        refuse: http::refusal,
+        reject: http::reject,
         limits,
         trusted: Vec::new(),
         tls: None,

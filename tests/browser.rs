@@ -15,8 +15,8 @@ use crate::harness::{Anonymous, Cluster, PASSWORD, User, free_port, patiently};
 
 const REGISTER: &str = "#operations-Quickstart-register";
 const LOGIN: &str = "#operations-Quickstart-login";
-const DASHBOARD: &str = "#operations-Quickstart-dashboard";
-const REFRESH: &str = "#operations-Quickstart-refresh";
+const DASHBOARD: &str = "#operations-Quickstart-getDashboard";
+const REFRESH: &str = "#operations-Quickstart-refreshTokens";
 const LOGOUT: &str = "#operations-Quickstart-logout";
 
 /// User name and message of the log-in bar.
@@ -333,12 +333,12 @@ async fn a_newcomer_manages_sessions_and_the_password_without_leaving_the_page()
     let token = page.token().await;
 
     let elsewhere = User::log_in(&cluster.replicas[1].anonymous(), "bob").await;
-    let sessions = "#operations-Sessions-sessions";
+    let sessions = "#operations-Sessions-listSessions";
     let listed = page.press_execute(sessions, 200).await;
     let listed = listed["items"].as_array().unwrap();
     assert_eq!(listed.len(), 2);
     let other = listed.iter().find(|it| it["current"] == false).unwrap();
-    let end = "#operations-Sessions-end_session";
+    let end = "#operations-Sessions-revokeSession";
     page.open(end).await;
     let field = format!("{end} [data-param-name=sid] input");
     page.0.fill(&field, other["sid"].as_str().unwrap()).await;
@@ -350,7 +350,7 @@ async fn a_newcomer_manages_sessions_and_the_password_without_leaving_the_page()
     let better = "quokka lantern 71 umbrella";
     let change = json!({"current_password": PASSWORD, "new_password": better});
     let changed = page
-        .send("#operations-Account-change_password", &change, 200)
+        .send("#operations-Account-changePassword", &change, 200)
         .await;
     let new = page.token().await;
     assert_eq!(new, changed["token"]);

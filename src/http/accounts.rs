@@ -3,33 +3,33 @@
 use std::sync::Arc;
 
 use poem::Request;
-use poem_openapi::payload::Json as Answer;
+use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Object, OpenApi};
 use serde::Deserialize;
 
 use super::Tag;
 use super::audit::Audit;
 use super::authenticated::Authenticated;
-use super::body::Json;
+use super::body::JsonBody;
 use super::problem::{ApiError, FieldError, ProblemCode, ProblemJson};
-use super::{context, cookies};
+use super::{context, cookie_auth};
 use crate::auth::accounts::{Accounts, Deletion, Registration};
 use crate::auth::passwords::Passwords;
 use crate::domain::{AttemptedName, Guess, Password, PasswordRule, Role, Username};
 use crate::store::User;
 use crate::telemetry::Act;
 
-/// Password in the examples, which lead from one to the next. It passes the default policy.
+/// Password of all examples, so that they work in sequence. It passes the default policy.
 pub(super) const EXAMPLE_PASSWORD: &str = "correct horse battery staple";
 
-/// What a user registers and logs in with.
+/// Username and password.
 #[derive(Deserialize, Object)]
 #[serde(deny_unknown_fields)]
 #[oai(deny_unknown_fields, example)]
 pub(super) struct Credentials {
     /// 3 to 64 of a-z, 0-9 and . _ - + @, beginning with a letter or a digit; upper case counts as lower case
     pub username: String,
-    /// At least 8 characters (the operator may ask for more), at most 256; nothing that is easy to guess
+    /// At least 8 characters (the operator may require more), at most 256; not easy to guess
     #[oai(write_only)]
     pub password: String,
 }
@@ -47,15 +47,15 @@ impl poem_openapi::types::Example for Credentials {
 #[derive(Debug, Object)]
 #[oai(example)]
 pub struct Account {
-    /// Identifies the account for ever
+    /// ID of the account; never reused
     id: String,
-    /// Its name, in lower case
+    /// Name of the account, in lower case
     username: String,
-    /// What it may do beyond its own affairs
+    /// Roles of the account, for access beyond its own data
     roles: Vec<String>,
-    /// Whether an administrator has disabled it
+    /// True if an administrator has disabled the account
     disabled: bool,
-    /// When it was registered (RFC 3339)
+    /// Time of the registration (RFC 3339)
     created_at: String,
 }
 
@@ -83,17 +83,17 @@ impl From<User> for Account {
     }
 }
 
-/// What proves that an account is one's own.
+/// Password that confirms an action on the account.
 #[derive(Deserialize, Object)]
 #[serde(deny_unknown_fields)]
 #[oai(deny_unknown_fields, example)]
-pub(super) struct Proof {
-    /// The password of the account
+pub(super) struct PasswordConfirmation {
+    /// Password of the account
     #[oai(write_only)]
     pub password: String,
 }
 
-impl poem_openapi::types::Example for Proof {
+impl poem_openapi::types::Example for PasswordConfirmation {
     fn example() -> Self {
         Self {
             password: EXAMPLE_PASSWORD.to_owned(),
@@ -101,13 +101,13 @@ impl poem_openapi::types::Example for Proof {
     }
 }
 
-/// What a deletion may come to.
+/// Responses to a deletion.
 #[derive(ApiResponse)]
 pub enum DeleteResponse {
-    /// The account is gone: no replica accepts any of its tokens, and anybody can register its name.
+    /// The account is deleted: no replica accepts any of its tokens, and its name can be registered again.
     #[oai(status = 204)]
-    Deleted(
-        /// Takes the tokens from a browser
+    NoContent(
+        /// Deletes the cookie of a browser
         #[oai(header = "Set-Cookie")]
         Option<String>,
     ),
@@ -117,7 +117,7 @@ pub enum DeleteResponse {
 #[derive(Debug, Object)]
 #[oai(example)]
 pub struct RegisteredBody {
-    /// For people
+    /// Message for people
     message: String,
     /// The account
     user: Account,
@@ -132,26 +132,26 @@ impl poem_openapi::types::Example for RegisteredBody {
     }
 }
 
-/// What a registration may come to.
+/// Responses to a registration.
 #[derive(ApiResponse)]
 pub enum RegisterResponse {
-    /// The account exists now.
+    /// The account is registered.
     #[oai(status = 201)]
-    Registered(Answer<RegisteredBody>),
-    /// Somebody has this username.
+    Created(Json<RegisteredBody>),
+    /// The username is taken.
     #[oai(status = 409)]
-    NameTaken(ProblemJson),
+    Conflict(ProblemJson),
 }
 
-/// An own account.
+/// Responses to reading your account.
 #[derive(ApiResponse)]
 pub enum MeResponse {
-    /// The account as it is now.
+    /// The account as it is stored now.
     #[oai(status = 200)]
-    Account(Answer<Account>),
+    Ok(Json<Account>),
 }
 
-/// The routes of this file.
+/// Routes of this file.
 pub(super) struct AccountsApi {
     pub(super) accounts: Arc<Accounts>,
     pub(super) passwords: Arc<Passwords>,
@@ -162,20 +162,26 @@ pub(super) struct AccountsApi {
 impl AccountsApi {
     /// Register an account
     ///
-    /// Creates an account with a username and a password. Of several registrations of one name at the same moment, one
-    /// succeeds. Registering does not log in: that is the next request.
+    /// Creates an account with a username and a password. If several clients register one name at the same moment, one
+    /// succeeds. Registering does not log in: send `POST /login` next.
     #[oai(path = "/register", method = "post", tag = Tag::Quickstart, operation_id = "register")]
-    async fn register(&self, Json(body): Json<Credentials>) -> Result<RegisterResponse, ApiError> {
-        let (username, password) = self.new_account(body).await?;
-        let registration = self
-            .accounts
-            .register(context::network(), username.clone(), &password);
-        let throttled = |failure| self.audit.refused(Act::Register, Some(&username), failure);
-        match registration.await.map_err(throttled)? {
+    async fn register(
+        &self,
+        JsonBody(body): JsonBody<Credentials>,
+    ) -> Result<RegisterResponse, ApiError> {
+        let (username, password) = self.validate(body).await?;
+        let registration =
+            self.accounts
+                .register(context::client_network(), username.clone(), &password);
+        let on_failure = |failure| {
+            self.audit
+                .record_failure(Act::Register, Some(&username), failure)
+        };
+        match registration.await.map_err(on_failure)? {
             Registration::Registered(user) => {
                 self.audit
                     .record(Act::Register, "registered", Some(user.id), Some(&username));
-                Ok(RegisterResponse::Registered(Answer(RegisteredBody {
+                Ok(RegisterResponse::Created(Json(RegisteredBody {
                     message: "User registered successfully".to_owned(),
                     user: Account {
                         id: user.id.to_string(),
@@ -189,46 +195,48 @@ impl AccountsApi {
             Registration::NameTaken => {
                 self.audit
                     .record(Act::Register, "name_taken", None, Some(&username));
-                Ok(RegisterResponse::NameTaken(ProblemJson::of(
+                Ok(RegisterResponse::Conflict(ProblemJson::new(
                     ProblemCode::NameTaken,
                 )))
             }
         }
     }
 
-    /// Look at one's own account
+    /// Get your account
     ///
-    /// Answers the account that the token speaks of, as it is stored now. For what the token itself says, which costs the
-    /// service nothing to look up, see `GET /dashboard`.
-    #[oai(path = "/me", method = "get", tag = Tag::Account, operation_id = "me")]
-    async fn me(&self, Authenticated(claims): Authenticated) -> Result<MeResponse, ApiError> {
+    /// Returns the account of the token as it is stored now. `GET /dashboard` returns the claims of the token itself, which
+    /// needs no lookup.
+    #[oai(path = "/me", method = "get", tag = Tag::Account, operation_id = "getMe")]
+    async fn get_me(&self, Authenticated(claims): Authenticated) -> Result<MeResponse, ApiError> {
         let user = self
             .accounts
             .find_for(&claims)
             .await?
             .ok_or(ApiError::new(ProblemCode::InvalidToken))?;
-        Ok(MeResponse::Account(Answer(Account::from(user))))
+        Ok(MeResponse::Ok(Json(Account::from(user))))
     }
 
-    /// Delete one's own account
+    /// Delete your account
     ///
-    /// Needs the password once more; a wrong one is 422. Once this has answered, no replica accepts any token of the account,
-    /// and whoever registers the name next has another account.
-    #[oai(path = "/me/delete", method = "post", tag = Tag::Account, operation_id = "delete_me")]
-    async fn delete(
+    /// Requires the password; a wrong one is 422. Once this has answered, no replica accepts any token of the account. The name
+    /// can then be registered again, as another account.
+    #[oai(path = "/me/delete", method = "post", tag = Tag::Account, operation_id = "deleteMe")]
+    async fn delete_me(
         &self,
         Authenticated(claims): Authenticated,
         request: &Request,
-        Json(body): Json<Proof>,
+        JsonBody(body): JsonBody<PasswordConfirmation>,
     ) -> Result<DeleteResponse, ApiError> {
         let (act, name) = (Act::DeleteAccount, Some(&claims.username));
-        // Nobody has a password that is too long to be one: it is refused like a wrong one, and takes as long.
+        // No account has a password that is too long: it is rejected like a wrong one, and takes as long.
         let password = Password::parse(body.password).unwrap_or_else(|_| Password::unmatchable());
-        let deletion = self.accounts.delete(&claims, context::network(), &password);
-        let throttled = |failure| self.audit.refused(act, name, failure);
-        let (outcome, answer) = match deletion.await.map_err(throttled)? {
+        let deletion = self
+            .accounts
+            .delete(&claims, context::client_network(), &password);
+        let on_failure = |failure| self.audit.record_failure(act, name, failure);
+        let (outcome, answer) = match deletion.await.map_err(on_failure)? {
             Deletion::Deleted => {
-                let gone = DeleteResponse::Deleted(cookies::clear(request));
+                let gone = DeleteResponse::NoContent(cookie_auth::clear_cookie(request));
                 ("deleted", Ok(gone))
             }
             Deletion::WrongPassword => ("refused", Err(wrong_password())),
@@ -242,7 +250,7 @@ impl AccountsApi {
     }
 }
 
-/// 422 and not 401: that would send clients away to get another token, which would change nothing.
+/// 422, because after a 401 clients would get a new token, which would not help.
 fn wrong_password() -> ApiError {
     ApiError::validation(vec![FieldError {
         pointer: "/password".to_owned(),
@@ -251,21 +259,25 @@ fn wrong_password() -> ApiError {
 }
 
 impl AccountsApi {
-    /// A name and a password that follow the rules, or all that breaks one.
-    async fn new_account(&self, body: Credentials) -> Result<(Username, Password), ApiError> {
+    /// Validates a username and a password; the error lists every rule that is broken.
+    async fn validate(&self, body: Credentials) -> Result<(Username, Password), ApiError> {
         let username = body
             .username
             .parse::<Username>()
             .map_err(|_| Username::RULE.to_owned());
-        let asker = Guess {
+        let attempt = Guess {
             name: AttemptedName::of(&body.username),
-            from: context::network(),
+            from: context::client_network(),
         };
-        // Where the name is bad, the strength of the password is still worth telling.
+        // Also reports a weak password if the name is invalid.
         let about = username.as_ref().map_or("", Username::as_str);
         let password = match Password::parse(body.password) {
             Err(_) => Err(PasswordRule::TooLong),
-            Ok(password) => match self.passwords.check_policy(asker, &password, about).await? {
+            Ok(password) => match self
+                .passwords
+                .check_policy(attempt, &password, about)
+                .await?
+            {
                 None => Ok(password),
                 Some(rule) => Err(rule),
             },

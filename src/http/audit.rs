@@ -1,4 +1,4 @@
-//! Events worth a line in the log: who did what, from where, with which outcome. Each is counted too.
+//! Audit events: actor, action, client address and outcome. Each is logged and counted.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::auth::ServiceError;
 use crate::domain::{AccessClaims, UserId, Username};
 use crate::telemetry::{AUDIT, Act, Metrics, trace_id};
 
-/// Writes the lines and counts them.
+/// Logs audit events and counts them.
 #[derive(Debug, Clone)]
 pub(super) struct Audit(Arc<Metrics>);
 
@@ -19,8 +19,9 @@ impl Audit {
         Self(metrics)
     }
 
-    /// Takes note of an act that was refused because there were too many of its kind; a failure of another kind is none.
-    pub(super) fn refused(
+    /// Converts a failure into an error, and records an act that the rate limit has rejected. Other failures are no audit
+    /// events.
+    pub(super) fn record_failure(
         &self,
         act: Act,
         username: Option<&Username>,
@@ -33,8 +34,8 @@ impl Audit {
         failure.into()
     }
 
-    /// Takes note of an act. The username is what was asked for, where that is a possible name: anything else may be a
-    /// password that was typed into the wrong field.
+    /// Records an act. `username` is the requested name, if it is a valid one: any other text may be a password that was
+    /// typed into the wrong field.
     pub(super) fn record(
         &self,
         act: Act,
@@ -45,8 +46,8 @@ impl Audit {
         self.write(act, outcome, user, username, None);
     }
 
-    /// Takes note of what an administrator has done, or tried to do, to the account of that name.
-    pub(super) fn administered(
+    /// Records an act of an administrator on the account `target`, successful or not.
+    pub(super) fn record_administration(
         &self,
         act: Act,
         outcome: &'static str,

@@ -1,6 +1,6 @@
-//! The bearer extractor: a handler that takes [`Authenticated`] is reached only by requests with a valid token.
+//! Bearer extractors: only requests with a valid token reach a handler that takes [`Authenticated`].
 //!
-//! Take it as the first parameter: parameters are extracted in order, and a missing token must be answered before a bad
+//! Take it as the first parameter: parameters are extracted in order, and a missing token must be reported before an invalid
 //! body.
 
 use std::sync::Arc;
@@ -10,27 +10,27 @@ use poem::{Request, RequestBody};
 use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
-use super::Asked;
+use super::AuthState;
 use super::problem::{ApiError, ProblemCode};
 use crate::auth::sessions::Sessions;
 use crate::auth::tokens::InvalidToken;
 use crate::domain::{AccessClaims, Role};
 
-/// The name of the security scheme in the document.
+/// Name of the security scheme in the document.
 const SCHEME: &str = "bearer";
 
-/// The claims of a valid token whose session stands.
+/// Claims of a valid token that is not revoked.
 #[derive(Debug)]
 pub(super) struct Authenticated(pub Arc<AccessClaims>);
 
-/// The claims of a valid token whose session stands and whose user has the role `admin`. A role that was taken away is in no
-/// token that stands.
+/// Claims of a valid token that is not revoked and has the role `admin`. Removing a role from a user revokes the tokens that
+/// carry it.
 #[derive(Debug)]
 pub(super) struct Administrator(pub Arc<AccessClaims>);
 
-/// The claims of a valid token, whether or not its session stands. For the logout alone: see [`Sessions::verify_signature`].
+/// Claims of a token with a valid signature, revoked or not. Only for the logout: see [`Sessions::verify_signature`].
 #[derive(Debug)]
-pub(super) struct Recognised(pub Arc<AccessClaims>);
+pub(super) struct SignatureOnly(pub Arc<AccessClaims>);
 
 /// Implements the extractor for a wrapper of claims; `$check` turns the sessions and a token into the claims.
 macro_rules! bearer_extractor {
@@ -55,11 +55,11 @@ macro_rules! bearer_extractor {
                 _: ExtractParamOptions<()>,
             ) -> poem::Result<Self> {
                 let token = bearer_token(request)?;
-                let asked = request
-                    .data::<Asked>()
+                let state = request
+                    .data::<AuthState>()
                     .ok_or(ApiError::new(ProblemCode::Internal))?;
                 let check: Result<Arc<AccessClaims>, ApiError> =
-                    $check(&*asked.sessions, token).await;
+                    $check(&*state.sessions, token).await;
                 Ok(Self(check?))
             }
         }
@@ -85,7 +85,7 @@ bearer_extractor!(Administrator, async |sessions: &Sessions, token| {
     }
 });
 
-bearer_extractor!(Recognised, async |sessions: &Sessions, token| {
+bearer_extractor!(SignatureOnly, async |sessions: &Sessions, token| {
     sessions
         .verify_signature(token)
         .map_err(|InvalidToken| ApiError::new(ProblemCode::InvalidToken))
@@ -94,7 +94,7 @@ bearer_extractor!(Recognised, async |sessions: &Sessions, token| {
 fn scheme() -> MetaSecurityScheme {
     MetaSecurityScheme {
         ty: "http",
-        description: Some("The token that a login has answered."),
+        description: Some("Access token from a login."),
         name: None,
         key_in: None,
         scheme: Some("bearer"),
@@ -104,7 +104,7 @@ fn scheme() -> MetaSecurityScheme {
     }
 }
 
-/// The token in the one `Authorization` header (RFC 6750 §2.1). Tokens are taken from nowhere else.
+/// Reads the token from the single `Authorization` header (RFC 6750 §2.1), and from no other place.
 fn bearer_token(request: &Request) -> Result<&str, ApiError> {
     let mut headers = request.headers().get_all(AUTHORIZATION).iter();
     let Some(header) = headers.next() else {
@@ -126,7 +126,7 @@ fn bearer_token(request: &Request) -> Result<&str, ApiError> {
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(ApiError::new(ProblemCode::MissingToken));
     }
-    // Two headers that somebody on the way has joined (RFC 9110 §5.3); no token has a comma.
+    // Two headers that a proxy has joined (RFC 9110 §5.3): no token has a comma.
     if memchr::memchr(b',', token.as_bytes()).is_some() {
         return Err(ApiError::new(ProblemCode::InvalidRequest));
     }

@@ -1,8 +1,8 @@
-//! Bodies: read whole within a limit and a deadline, and parsed strictly.
+//! Request bodies: buffered within a size limit and a deadline, and parsed strictly.
 //!
-//! A framework's parser takes numbers for texts, the last of two members with one name, and members that nobody asked for,
-//! and its messages repeat what was sent. Here a body is deserialised into a plain structure that refuses all of that, and
-//! what is said about a bad one is the same for all.
+//! The framework's parser accepts numbers as strings, the last of two members with one name, and unknown members, and its
+//! messages repeat the input. Here a body is deserialised into a plain structure that rejects all of these, and the messages
+//! are fixed sentences.
 
 use std::time::Duration;
 
@@ -19,47 +19,49 @@ use serde::{Deserialize, Deserializer};
 
 use super::problem::{ApiError, ProblemCode};
 
-/// No body that any operation takes is larger.
-const MAX_BYTES: usize = 16 * 1024;
-/// How long a body may take to arrive.
-const DEADLINE: Duration = Duration::from_secs(10);
+/// Maximum size of a request body, in bytes.
+const MAX_BODY_BYTES: usize = 16 * 1024;
+/// Time in which a body must arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A member that may be left out, and is not null where it is there: the document has no such value.
+/// Deserialises an optional member that must not be null if present: the document does not allow null.
 ///
 /// # Errors
-/// Where it is null, or of another type.
+/// If the member is null, or of another type.
 pub(super) fn not_null<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     from: D,
 ) -> Result<Option<T>, D::Error> {
     T::deserialize(from).map(Some)
 }
 
-/// Reads bodies before anything else looks at a request, so that nobody can hold a handler with half a body.
+/// Buffers the body before the inner endpoint runs, so that a client cannot hold a handler with half a body.
 #[derive(Debug)]
-pub(super) struct WholeBodies<E>(pub E);
+pub(super) struct BufferedBody<E>(pub E);
 
-impl<E: Endpoint> Endpoint for WholeBodies<E> {
+impl<E: Endpoint> Endpoint for BufferedBody<E> {
     type Output = E::Output;
 
     async fn call(&self, mut request: Request) -> poem::Result<E::Output> {
         let headers = request.headers();
         if headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING) {
-            // Boxed: most requests have no body, and would carry the room for reading one through every layer.
-            let bytes = Box::pin(whole_body(&mut request)).await;
-            request.set_body(Body::from_bytes(bytes.map_err(ApiError::closing)?));
+            // Boxed: most requests have no body, and this would enlarge the future of every layer.
+            let bytes = Box::pin(read_body(&mut request)).await;
+            request.set_body(Body::from_bytes(
+                bytes.map_err(ApiError::closing_connection)?,
+            ));
         }
         self.0.call(request).await
     }
 }
 
-async fn whole_body(request: &mut Request) -> Result<Bytes, ApiError> {
+async fn read_body(request: &mut Request) -> Result<Bytes, ApiError> {
     let declared = request.headers().get(CONTENT_LENGTH);
     let length = declared.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if length.is_some_and(|length| length > MAX_BYTES as u64) {
+    if length.is_some_and(|length| length > MAX_BODY_BYTES as u64) {
         return Err(ApiError::new(ProblemCode::PayloadTooLarge));
     }
-    let reading = request.take_body().into_bytes_limit(MAX_BYTES);
-    match tokio::time::timeout(DEADLINE, reading).await {
+    let reading = request.take_body().into_bytes_limit(MAX_BODY_BYTES);
+    match tokio::time::timeout(BODY_TIMEOUT, reading).await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(poem::error::ReadBodyError::PayloadTooLarge)) => {
             Err(ApiError::new(ProblemCode::PayloadTooLarge))
@@ -69,11 +71,11 @@ async fn whole_body(request: &mut Request) -> Result<Bytes, ApiError> {
     }
 }
 
-/// A JSON object of exactly the form of `T`.
+/// JSON object of exactly the form of `T`.
 #[derive(Debug)]
-pub(super) struct Json<T>(pub T);
+pub(super) struct JsonBody<T>(pub T);
 
-impl<'a, T: DeserializeOwned + Type + Send> ApiExtractor<'a> for Json<T> {
+impl<'a, T: DeserializeOwned + Type + Send> ApiExtractor<'a> for JsonBody<T> {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
 
     type ParamType = ();
@@ -84,7 +86,7 @@ impl<'a, T: DeserializeOwned + Type + Send> ApiExtractor<'a> for Json<T> {
     }
 
     fn request_meta() -> Option<MetaRequest> {
-        Some(described::<poem_openapi::payload::Json<T>>())
+        Some(required_body::<poem_openapi::payload::Json<T>>())
     }
 
     async fn from_request(
@@ -92,20 +94,20 @@ impl<'a, T: DeserializeOwned + Type + Send> ApiExtractor<'a> for Json<T> {
         body: &mut RequestBody,
         _: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        if !is_of(request.headers(), "application/json") {
+        if !has_content_type(request.headers(), "application/json") {
             return Err(ApiError::new(ProblemCode::UnsupportedMediaType).into());
         }
-        let malformed = |detail| ApiError::because(ProblemCode::MalformedRequest, detail);
-        let bytes = bytes(body).await;
+        let malformed = |detail| ApiError::with_detail(ProblemCode::MalformedRequest, detail);
+        let bytes = buffered_bytes(body).await;
         let bytes = bytes.ok_or_else(|| malformed("The body cannot be read."))?;
-        // serde would take an array for the structure, its elements in the order of the members.
+        // serde would accept an array for the structure, with its elements in the order of the members.
         if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
             return Err(malformed("The body is not a JSON object.").into());
         }
         match serde_json::from_slice(&bytes) {
             Ok(value) => Ok(Self(value)),
             Err(error) if error.is_data() => Err(malformed(
-                "The body is not of the form that this operation takes: a member is missing, unknown, there twice, or of another type.",
+                "The body does not have the form that this operation takes: a member is missing, unknown, duplicated, or of another type.",
             )
             .into()),
             Err(_) => Err(malformed("The body is not valid JSON.").into()),
@@ -113,8 +115,8 @@ impl<'a, T: DeserializeOwned + Type + Send> ApiExtractor<'a> for Json<T> {
     }
 }
 
-/// What the document says of a body that must be there.
-pub(super) fn described<P: Payload>() -> MetaRequest {
+/// Describes a required body in the document.
+pub(super) fn required_body<P: Payload>() -> MetaRequest {
     MetaRequest {
         description: None,
         content: vec![MetaMediaType {
@@ -125,14 +127,14 @@ pub(super) fn described<P: Payload>() -> MetaRequest {
     }
 }
 
-/// A body that was read already; `None` where there is none.
-pub(super) async fn bytes(body: &mut RequestBody) -> Option<Vec<u8>> {
-    let bytes = body.take().ok()?.into_bytes_limit(MAX_BYTES).await;
+/// Returns a body that [`BufferedBody`] has read; `None` if there is none.
+pub(super) async fn buffered_bytes(body: &mut RequestBody) -> Option<Vec<u8>> {
+    let bytes = body.take().ok()?.into_bytes_limit(MAX_BODY_BYTES).await;
     Some(bytes.ok()?.to_vec())
 }
 
-/// Whether the body is of that kind, without a character set or with UTF-8.
-pub(super) fn is_of(headers: &HeaderMap, wanted: &str) -> bool {
+/// True if the content type is `wanted`, without a character set or with UTF-8.
+pub(super) fn has_content_type(headers: &HeaderMap, wanted: &str) -> bool {
     let mut values = headers.get_all(CONTENT_TYPE).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
         return false;
@@ -156,7 +158,7 @@ mod tests {
 
     fn takes(content_type: &str) -> bool {
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, content_type.parse().unwrap())]);
-        is_of(&headers, "application/json")
+        has_content_type(&headers, "application/json")
     }
 
     #[test]
@@ -171,6 +173,6 @@ mod tests {
         ] {
             assert!(!takes(other), "{other}");
         }
-        assert!(!is_of(&HeaderMap::new(), "application/json"));
+        assert!(!has_content_type(&HeaderMap::new(), "application/json"));
     }
 }

@@ -1,4 +1,4 @@
-//! Who is asking: the request's id and the client's address, at hand wherever an answer or a log line is made.
+//! Request context: request id and client address, available to every response and log line.
 
 use std::net::IpAddr;
 
@@ -11,20 +11,20 @@ use uuid::Uuid;
 
 use crate::domain::{Network, Origin};
 
-/// The header that carries request ids in and out.
+/// Header of the request id, in requests and responses.
 pub static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The header in which a proxy tells for whom it asks.
+/// Header in which a proxy names its client.
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
-/// What is known of the request under way.
+/// Context of the current request.
 #[derive(Debug, Clone)]
 pub struct Context {
-    /// Identifies it, here and in the systems around.
+    /// Request id, shared with other systems.
     pub request_id: String,
-    /// Where it comes from, as far as proxies can be believed.
+    /// Address of the client, as far as trusted proxies report it.
     pub client: Option<IpAddr>,
-    /// The network of the client; `None` where a trusted proxy does not tell.
+    /// Network of the client; `None` if a trusted proxy does not report the client.
     pub network: Option<Network>,
 }
 
@@ -33,9 +33,9 @@ tokio::task_local! {
 }
 
 impl Context {
-    /// Reads it from a request. An id from outside is kept if it is short and plain.
+    /// Reads the context from a request. A request id from outside is kept if it is short and plain.
     #[must_use]
-    pub fn of(request: &Request, trusted: &[IpNet]) -> Self {
+    pub fn from_request(request: &Request, trusted: &[IpNet]) -> Self {
         let given = request
             .headers()
             .get(&REQUEST_ID)
@@ -62,19 +62,19 @@ impl Context {
         }
     }
 
-    /// Runs `work` with this at hand.
+    /// Runs `work` in this context.
     pub fn scope<F: Future>(self, work: F) -> TaskLocalFuture<Self, F> {
         CONTEXT.scope(self, work)
     }
 
-    /// What is known of the request under way.
+    /// Context of the current request.
     #[must_use]
     pub fn current() -> Option<Self> {
         CONTEXT.try_with(Clone::clone).ok()
     }
 }
 
-/// The id of the request under way; a new one where there is none, as for a request that could not be parsed.
+/// Returns the id of the current request, or a new one if there is none, as for a request that could not be parsed.
 #[must_use]
 pub fn request_id() -> String {
     CONTEXT
@@ -82,15 +82,15 @@ pub fn request_id() -> String {
         .unwrap_or_else(|_| Uuid::now_v7().simple().to_string())
 }
 
-/// The network that the request under way comes from, where that can be known.
+/// Returns the client network of the current request, if it is known.
 #[must_use]
-pub fn network() -> Option<Network> {
+pub fn client_network() -> Option<Network> {
     CONTEXT.try_with(|context| context.network).ok().flatten()
 }
 
-/// Where a session is opened by this request.
+/// Returns user agent and address of the client, to be stored with a new session.
 #[must_use]
-pub fn origin(request: &Request) -> Origin {
+pub fn client_info(request: &Request) -> Origin {
     let agent = request.headers().get(header::USER_AGENT);
     let agent = agent.map_or("", |agent| agent.to_str().unwrap_or(""));
     let client = CONTEXT.try_with(|context| context.client).ok().flatten();
@@ -101,8 +101,8 @@ pub(super) fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
     trusted.iter().any(|network| network.contains(&address))
 }
 
-/// The address of the client: the peer's own, unless that is a trusted proxy. Then it is the right-most address in
-/// `X-Forwarded-For` that is not a trusted proxy: whatever stands further left was written by somebody who is not trusted.
+/// Returns the address of the client: that of the peer, unless the peer is a trusted proxy. Then it is the right-most address
+/// in `X-Forwarded-For` that is not a trusted proxy: everything further left comes from an untrusted sender.
 fn client_address(peer: IpAddr, forwarded: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let mut nearest = peer.to_canonical();
     if !is_trusted(nearest, trusted) {
@@ -113,7 +113,7 @@ fn client_address(peer: IpAddr, forwarded: &HeaderMap, trusted: &[IpNet]) -> IpA
         .flat_map(|value| value.to_str().unwrap_or("unreadable").split(','))
         .collect();
     for hop in hops.into_iter().rev() {
-        // What cannot be read was written by somebody who is not trusted; the last known hop counts.
+        // An unreadable entry comes from an untrusted sender: the last known hop counts.
         let Ok(address) = hop.trim().parse::<IpAddr>() else {
             break;
         };
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_believed_unless_he_is_trusted() {
+    fn only_trusted_proxies_may_name_the_client() {
         assert_eq!(client("10.0.0.1", &["1.2.3.4"], ""), "10.0.0.1");
         assert_eq!(client("9.9.9.9", &["1.2.3.4"], "10.0.0.0/8"), "9.9.9.9");
     }

@@ -1,34 +1,34 @@
-//! `GET /dashboard`: what a protected route looks like.
+//! `GET /dashboard`: an example of a protected route.
 
 use poem_openapi::{ApiResponse, Object, OpenApi};
 use serde::Serialize;
 
 use super::Tag;
-use super::answer::Answer;
 use super::authenticated::Authenticated;
+use super::json_payload::JsonPayload;
 use super::problem::ApiError;
 use crate::domain::{Role, Timestamp};
 
-/// A page for one user.
+/// Dashboard of a user.
 #[derive(Debug, Object, Serialize)]
 #[oai(example)]
 pub struct DashboardBody {
-    /// A greeting
+    /// Greeting
     message: String,
-    /// What the token says
+    /// Claims of the token
     data: DashboardData,
 }
 
-/// What the token says.
+/// Claims of the token.
 #[derive(Debug, Object, Serialize)]
 pub(super) struct DashboardData {
-    /// Identifies the account
+    /// ID of the account
     user_id: String,
-    /// Identifies the session
+    /// ID of the session
     session_id: String,
-    /// What the account may do beyond its own affairs
+    /// Roles of the account, for access beyond its own data
     roles: Vec<String>,
-    /// When the token expires (RFC 3339)
+    /// Time at which the token expires (RFC 3339)
     expires_at: String,
 }
 
@@ -46,32 +46,32 @@ impl poem_openapi::types::Example for DashboardBody {
     }
 }
 
-/// A dashboard.
+/// Responses to reading the dashboard.
 #[derive(ApiResponse)]
 pub enum DashboardResponse {
-    /// The token is good.
+    /// The token is valid.
     #[oai(status = 200)]
-    Welcome(Answer<DashboardBody>),
+    Ok(JsonPayload<DashboardBody>),
 }
 
-/// The route of this file.
+/// Route of this file.
 pub(super) struct DashboardApi;
 
 #[OpenApi]
 impl DashboardApi {
-    /// See the dashboard
+    /// Get the dashboard
     ///
-    /// Answers from the token alone: the service asks nobody, and still refuses a token that was logged out on any replica.
-    #[oai(path = "/dashboard", method = "get", tag = Tag::Quickstart, operation_id = "dashboard")]
+    /// Answers from the token alone, without a request to Redis, and still rejects a token that was logged out on any replica.
+    #[oai(path = "/dashboard", method = "get", tag = Tag::Quickstart, operation_id = "getDashboard")]
     #[expect(
         clippy::unused_async,
         reason = "poem-openapi takes async handlers only"
     )]
-    async fn dashboard(
+    async fn get_dashboard(
         &self,
         Authenticated(claims): Authenticated,
     ) -> Result<DashboardResponse, ApiError> {
-        Ok(DashboardResponse::Welcome(Answer(DashboardBody {
+        Ok(DashboardResponse::Ok(JsonPayload(DashboardBody {
             message: format!("Welcome {}", claims.username),
             data: DashboardData {
                 user_id: claims.sub.to_string(),

@@ -1,46 +1,46 @@
-//! `GET /.well-known/oauth-authorization-server` (RFC 8414): where things are, and what is not there.
+//! `GET /.well-known/oauth-authorization-server`: metadata (RFC 8414).
 
 #![expect(
     clippy::unused_async,
     reason = "poem-openapi takes async handlers only"
 )]
 
-use poem_openapi::payload::Json as Answer;
+use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Object, OpenApi};
 
 use super::Tag;
 use super::problem::ApiError;
 
-/// How long it may be kept.
+/// Caching of the metadata.
 const CACHE_CONTROL: &str = "public, max-age=3600";
 
-/// What there is (RFC 8414 §2). Tokens are had by `POST /login`, which is no grant of OAuth: there is no token endpoint, and
-/// no grant and no response type of OAuth is supported.
+/// Metadata (RFC 8414 §2). `POST /login`, which issues tokens, is not an OAuth grant: there is no token endpoint, and no OAuth
+/// grant type or response type is supported.
 #[derive(Object, Clone)]
 #[oai(skip_serializing_if_is_none, example)]
 pub struct Metadata {
-    /// Who issues the tokens
+    /// Issuer of the tokens
     issuer: String,
-    /// The public keys
+    /// URL of the public keys
     jwks_uri: String,
-    /// Where to read about this service
+    /// URL of the documentation
     service_documentation: String,
-    /// None of those that mean a token
+    /// Only `none`: no response type issues a token
     response_types_supported: Vec<String>,
-    /// None
+    /// Empty: no grant type is supported
     grant_types_supported: Vec<String>,
-    /// Where to ask about a token
+    /// URL of token introspection
     introspection_endpoint: Option<String>,
-    /// How a client shows itself there
+    /// Authentication methods of clients at that endpoint
     introspection_endpoint_auth_methods_supported: Option<Vec<String>>,
-    /// Where to revoke a token
+    /// URL of token revocation
     revocation_endpoint: Option<String>,
-    /// How a client shows itself there
+    /// Authentication methods of clients at that endpoint
     revocation_endpoint_auth_methods_supported: Option<Vec<String>>,
 }
 
 impl Metadata {
-    /// What there is at this issuer; with clients, also what they may use.
+    /// Creates the metadata of an issuer, with the endpoints for clients if there are any.
     pub(super) fn new(issuer: &str, with_clients: bool) -> Self {
         let at = |path: &str| format!("{}{path}", issuer.trim_end_matches('/'));
         let basic = || with_clients.then(|| vec!["client_secret_basic".to_owned()]);
@@ -64,33 +64,33 @@ impl poem_openapi::types::Example for Metadata {
     }
 }
 
-/// What asking may come to.
+/// Responses with the metadata.
 #[derive(ApiResponse)]
 pub enum MetadataResponse {
-    /// This is what there is.
+    /// The metadata.
     #[oai(status = 200)]
-    There(
-        Answer<Metadata>,
-        /// How long it may be kept
+    Ok(
+        Json<Metadata>,
+        /// Time for which the response may be cached
         #[oai(header = "Cache-Control")]
         String,
     ),
 }
 
-/// The route of this file.
+/// Route of this file.
 pub(super) struct DiscoveryApi {
     pub(super) metadata: Metadata,
 }
 
 #[OpenApi]
 impl DiscoveryApi {
-    /// Find out what there is
+    /// Get the metadata
     ///
-    /// The metadata of RFC 8414. It tells the truth: that no grant of OAuth is supported, and `/introspect` and `/revoke` only
-    /// where clients are known.
-    #[oai(path = "/.well-known/oauth-authorization-server", method = "get", tag = Tag::Services, operation_id = "metadata")]
-    async fn metadata(&self) -> Result<MetadataResponse, ApiError> {
-        let metadata = Answer(self.metadata.clone());
-        Ok(MetadataResponse::There(metadata, CACHE_CONTROL.to_owned()))
+    /// Metadata of RFC 8414. No OAuth grant type is supported. `/introspect` and `/revoke` are listed only if clients are
+    /// configured.
+    #[oai(path = "/.well-known/oauth-authorization-server", method = "get", tag = Tag::Services, operation_id = "getMetadata")]
+    async fn get_metadata(&self) -> Result<MetadataResponse, ApiError> {
+        let metadata = Json(self.metadata.clone());
+        Ok(MetadataResponse::Ok(metadata, CACHE_CONTROL.to_owned()))
     }
 }

@@ -1,4 +1,4 @@
-//! The OpenAPI document and Swagger UI, both from the code and both from this binary: no page asks another server.
+//! OpenAPI document and Swagger UI, both generated from the code and served by this binary: no page loads from another server.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
@@ -10,10 +10,10 @@ use poem_openapi::types::Example;
 use poem_openapi::{OpenApi, OpenApiService};
 use serde_json::{Map, Value, json};
 
-use super::accounts::{Credentials, Proof};
+use super::accounts::{Credentials, PasswordConfirmation};
 use super::problem::{ProblemCode, example};
 
-/// The pages of this file.
+/// Paths of the pages of this file.
 pub const PAGES: [&str; 3] = ["/", "/docs", "/openapi.json"];
 
 /// Page of our own around the script and the style of Swagger UI.
@@ -21,8 +21,8 @@ const PAGE: &str = include_str!("docs/page.html");
 const STYLE: &str = include_str!("docs/page.css");
 const SCRIPT: &str = include_str!("docs/page.js");
 
-/// Order of the paths in the document, and so of operations and tags on the page: a first visit from top to bottom, then the
-/// rest by tag. A path that is missing here comes last among those of its tag.
+/// Order of the paths in the document, and so of operations and tags on the page: first the quickstart, then the rest by tag.
+/// A path that is missing here comes last.
 const PATHS: [&str; 17] = [
     "/register",
     "/login",
@@ -46,7 +46,7 @@ const PATHS: [&str; 17] = [
 /// Order of the methods of a path.
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
-/// The document and the page that shows it.
+/// OpenAPI document and the page that shows it.
 #[derive(Debug, Clone)]
 pub struct Docs {
     document: Value,
@@ -55,12 +55,12 @@ pub struct Docs {
 }
 
 impl Docs {
-    /// Reads both from the operations.
+    /// Generates both from the operations.
     #[must_use]
-    pub fn of<A: OpenApi>(service: &OpenApiService<A, ()>) -> Self {
+    pub fn new<A: OpenApi>(service: &OpenApiService<A, ()>) -> Self {
         let mut document: Value = serde_json::from_str(&service.spec()).unwrap_or_default();
-        complete(&mut document);
-        put_in_order(&mut document);
+        complete_document(&mut document);
+        sort_document(&mut document);
         let generated = service.swagger_ui_html();
         let swagger_script = scripts(&generated).next().unwrap_or_default();
         let page = PAGE
@@ -78,22 +78,22 @@ impl Docs {
         }
     }
 
-    /// The document.
+    /// Returns the document.
     #[must_use]
     pub fn document(&self) -> &Value {
         &self.document
     }
 
-    /// The document as it is committed and served.
+    /// Returns the text of the document, as committed and served.
     #[must_use]
     pub fn text(&self) -> String {
         pretty(&self.document)
     }
 
-    /// Serves both, leads `/` to the page, and leaves every other path to `operations`.
+    /// Serves both, redirects `/` to the page, and passes every other path to `operations`.
     ///
-    /// The endpoints of the framework would answer any method, and its nesting at `/` would take `/` itself away.
-    pub(super) fn before<E>(self, operations: E) -> impl Endpoint<Output = Response>
+    /// The framework's own endpoints would answer any method, and its nesting at `/` would take over `/` itself.
+    pub(super) fn in_front_of<E>(self, operations: E) -> impl Endpoint<Output = Response>
     where
         E: Endpoint<Output = Response>,
     {
@@ -151,9 +151,9 @@ fn pretty(document: &Value) -> String {
     text
 }
 
-/// Adds what the framework knows but does not write: objects that take no other members, the members of an example that
-/// are only ever sent, the form of the token, and what problems look like.
-fn complete(document: &mut Value) {
+/// Adds the details that the framework does not write: objects that take no other members, write-only members of examples,
+/// the format of the token, and examples of problems.
+fn complete_document(document: &mut Value) {
     for name in STRICT_OBJECTS {
         if let Some(schema) = document.pointer_mut(&format!("/components/schemas/{name}")) {
             schema["additionalProperties"] = json!(false);
@@ -162,13 +162,14 @@ fn complete(document: &mut Value) {
     if let Some(example) = document.pointer_mut("/components/schemas/Credentials/example") {
         example["password"] = json!(Credentials::example().password);
     }
-    if let Some(example) = document.pointer_mut("/components/schemas/Proof/example") {
-        example["password"] = json!(Proof::example().password);
+    if let Some(example) = document.pointer_mut("/components/schemas/PasswordConfirmation/example")
+    {
+        example["password"] = json!(PasswordConfirmation::example().password);
     }
     if let Some(scheme) = document.pointer_mut("/components/securitySchemes/bearer") {
         scheme["bearerFormat"] = json!("JWT");
     }
-    // Of an `Option` poem-openapi tells that it may be left out, not that it may be null.
+    // poem-openapi declares an `Option` as optional, but not as nullable.
     if let Some(cursor) =
         document.pointer_mut("/components/schemas/SessionList/properties/next_cursor")
     {
@@ -182,7 +183,7 @@ fn complete(document: &mut Value) {
             .and_then(Value::as_object_mut);
         for (status, response) in responses.into_iter().flatten() {
             if let Some(content) = response.pointer_mut("/content/application~1problem+json") {
-                content["example"] = json!(example(typical(status, takes_token)));
+                content["example"] = json!(example(typical_problem(status, takes_token)));
             }
         }
     }
@@ -192,8 +193,8 @@ fn members(object: Option<&mut Map<String, Value>>) -> impl Iterator<Item = &mut
     object.into_iter().flat_map(Map::values_mut)
 }
 
-/// The problem that most clients meet at a response of the document.
-fn typical(status: &str, takes_token: bool) -> ProblemCode {
+/// Most frequent problem with a status of the document, as its example.
+fn typical_problem(status: &str, takes_token: bool) -> ProblemCode {
     match status {
         "401" => ProblemCode::InvalidCredentials,
         "404" => ProblemCode::NotFound,
@@ -204,17 +205,17 @@ fn typical(status: &str, takes_token: bool) -> ProblemCode {
     }
 }
 
-/// The bodies that clients send.
+/// Schemas of request bodies.
 const STRICT_OBJECTS: &[&str] = &[
     "Credentials",
     "PasswordBody",
-    "Proof",
+    "PasswordConfirmation",
     "RefreshBody",
     "UserChange",
 ];
 
-/// Puts paths, their methods and the tags in the order of the page.
-fn put_in_order(document: &mut Value) {
+/// Sorts paths, their methods and the tags for the page.
+fn sort_document(document: &mut Value) {
     let mut tags = Vec::new();
     if let Some(paths) = document.get_mut("paths").and_then(Value::as_object_mut) {
         sort(paths, &PATHS);
@@ -228,7 +229,7 @@ fn put_in_order(document: &mut Value) {
     }
 }
 
-/// Sorts members by the position of their name, those without one last and in the order in which they were.
+/// Sorts members by the position of their name in `names`; other members come last and keep their order.
 fn sort(object: &mut Map<String, Value>, names: &[&str]) {
     let mut members: Vec<_> = std::mem::take(object).into_iter().collect();
     let position = |name: &str| names.iter().position(|it| *it == name);
@@ -236,12 +237,12 @@ fn sort(object: &mut Map<String, Value>, names: &[&str]) {
     object.extend(members);
 }
 
-/// The document as the text of a script, which `</script>` within would end.
+/// Escapes the document for a script element, which `</script>` within the document would end.
 fn in_script(document: &Value) -> String {
     pretty(document).replace('<', r"\u003c")
 }
 
-/// Scripts with these hashes run on the page, and no others.
+/// Policy that allows only these scripts, by their hashes.
 fn content_security_policy(scripts: &[&str]) -> String {
     let scripts: Vec<_> = scripts
         .iter()
@@ -256,14 +257,14 @@ fn content_security_policy(scripts: &[&str]) -> String {
     )
 }
 
-/// The first style sheet of a page.
+/// Returns the first style sheet of a page.
 fn style(page: &str) -> &str {
     page.split_once("<style")
         .and_then(|(_, tag)| tag.split_once('>')?.1.split_once("</style>"))
         .map_or("", |(style, _)| style)
 }
 
-/// The scripts of a page. What looks like the beginning of one within another is text of that other.
+/// Iterates over the scripts of a page. `<script` within a script is part of its text.
 fn scripts(mut page: &str) -> impl Iterator<Item = &str> {
     std::iter::from_fn(move || {
         let (_, tag) = page.split_once("<script")?;

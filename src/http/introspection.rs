@@ -1,26 +1,26 @@
-//! `POST /introspect` (RFC 7662) and `POST /revoke` (RFC 7009): for services with credentials of their own.
+//! `POST /introspect` (RFC 7662) and `POST /revoke` (RFC 7009), for clients with credentials.
 
 use std::sync::Arc;
 
-use poem_openapi::payload::Json as Answer;
+use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Object, OpenApi};
 use serde::Deserialize;
 
 use super::Tag;
 use super::audit::Audit;
-use super::oauth::{CHALLENGE, FromClient, OauthError, Refused};
+use super::oauth::{CHALLENGE, ClientForm, ClientRejection, OauthError};
 use super::problem::ApiError;
 use crate::auth::sessions::Sessions;
 use crate::domain::{AccessClaims, Role};
 use crate::telemetry::Act;
 
-/// A token to be asked about, or to be revoked.
+/// Token to introspect or to revoke.
 #[derive(Deserialize, Object)]
 #[oai(example)]
 pub(super) struct TokenForm {
     /// The token
     token: String,
-    /// What kind of token it is thought to be; it is found out all the same
+    /// Expected type of the token; ignored, because the service detects the type
     #[serde(default)]
     token_type_hint: Option<String>,
 }
@@ -34,42 +34,42 @@ impl poem_openapi::types::Example for TokenForm {
     }
 }
 
-/// Shows no token.
+/// Hides the token.
 impl std::fmt::Debug for TokenForm {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("TokenForm(…)")
     }
 }
 
-/// What is known of a token (RFC 7662 §2.2).
+/// State of a token (RFC 7662 §2.2).
 #[derive(Object)]
 #[oai(skip_serializing_if_is_none, example)]
 pub struct Introspection {
-    /// Whether it is an access token that stands. Nothing else is said of one that is not
+    /// True for a valid access token that is not revoked. If false, all other members are left out
     active: bool,
     /// Always `Bearer`
     token_type: Option<String>,
-    /// Who has issued it
+    /// Issuer of the token
     iss: Option<String>,
-    /// Identifies the account
+    /// ID of the account
     sub: Option<String>,
-    /// Whom it is meant for
+    /// Audience of the token
     aud: Option<String>,
-    /// The client that it was issued to
+    /// Client that the token was issued to
     client_id: Option<String>,
-    /// When it expires, in seconds since 1970
+    /// Time of expiry, in seconds since 1970
     exp: Option<u64>,
-    /// From when on it stands, in seconds since 1970
+    /// Time from which the token is valid, in seconds since 1970
     nbf: Option<u64>,
-    /// When it was issued, in seconds since 1970
+    /// Time of issue, in seconds since 1970
     iat: Option<u64>,
-    /// Identifies the token
+    /// ID of the token
     jti: Option<String>,
-    /// The name of the account
+    /// Username of the account
     username: Option<String>,
-    /// Identifies the session
+    /// ID of the session
     sid: Option<String>,
-    /// The roles of the account
+    /// Roles of the account
     roles: Option<Vec<String>>,
 }
 
@@ -92,7 +92,7 @@ impl Introspection {
         }
     }
 
-    fn of(claims: &AccessClaims) -> Self {
+    fn active(claims: &AccessClaims) -> Self {
         Self {
             active: true,
             token_type: Some("Bearer".to_owned()),
@@ -123,41 +123,35 @@ impl poem_openapi::types::Example for Introspection {
     }
 }
 
-/// What asking about a token may come to.
+/// Responses to an introspection.
 #[derive(ApiResponse)]
 pub enum IntrospectResponse {
-    /// This is known of the token.
+    /// The state of the token.
     #[oai(status = 200)]
-    Known(Answer<Introspection>),
-    /// The form is not one, or has no token.
+    Ok(Json<Introspection>),
+    /// The body is not a form, or has no token.
     #[oai(status = 400)]
-    BadForm(Answer<OauthError>),
-    /// No client, or a wrong secret.
+    BadRequest(Json<OauthError>),
+    /// The client is unknown, or its secret is wrong.
     #[oai(status = 401)]
-    NoClient(
-        Answer<OauthError>,
-        #[oai(header = "WWW-Authenticate")] String,
-    ),
+    Unauthorized(Json<OauthError>, #[oai(header = "WWW-Authenticate")] String),
 }
 
-/// What revoking a token may come to.
+/// Responses to a revocation.
 #[derive(ApiResponse)]
 pub enum RevokeResponse {
-    /// The session of the token has ended on every replica, or the token was none.
+    /// The session of the token is revoked on every replica, or the token was invalid.
     #[oai(status = 200)]
-    Revoked,
-    /// The form is not one, or has no token.
+    Ok,
+    /// The body is not a form, or has no token.
     #[oai(status = 400)]
-    BadForm(Answer<OauthError>),
-    /// No client, or a wrong secret.
+    BadRequest(Json<OauthError>),
+    /// The client is unknown, or its secret is wrong.
     #[oai(status = 401)]
-    NoClient(
-        Answer<OauthError>,
-        #[oai(header = "WWW-Authenticate")] String,
-    ),
+    Unauthorized(Json<OauthError>, #[oai(header = "WWW-Authenticate")] String),
 }
 
-/// The routes of this file.
+/// Routes of this file.
 pub(super) struct IntrospectionApi {
     pub(super) sessions: Arc<Sessions>,
     pub(super) audit: Audit,
@@ -165,48 +159,48 @@ pub(super) struct IntrospectionApi {
 
 #[OpenApi]
 impl IntrospectionApi {
-    /// Ask about a token
+    /// Introspect a token
     ///
-    /// RFC 7662, for services with credentials. Of an access token that stands it says what the token says; anything else is not
-    /// active, refresh tokens too: they are nobody's business but their holder's. Costs no Redis round trip.
+    /// RFC 7662, for services with credentials. Returns the claims of a valid access token. Any other token is not active,
+    /// including refresh tokens, which concern only their holder. Needs no Redis round trip.
     #[oai(path = "/introspect", method = "post", tag = Tag::Services, operation_id = "introspect")]
     async fn introspect(
         &self,
-        FromClient(form): FromClient<TokenForm>,
+        ClientForm(form): ClientForm<TokenForm>,
     ) -> Result<IntrospectResponse, ApiError> {
         let form = match form {
             Ok(form) => form,
-            Err(why) => {
-                return Ok(self.turned_away(
-                    why,
-                    IntrospectResponse::BadForm,
-                    IntrospectResponse::NoClient,
+            Err(rejection) => {
+                return Ok(self.reject_client(
+                    rejection,
+                    IntrospectResponse::BadRequest,
+                    IntrospectResponse::Unauthorized,
                 ));
             }
         };
-        let said = match self.sessions.authenticate(&form.token).await? {
-            Ok(claims) => Introspection::of(&claims),
+        let introspection = match self.sessions.authenticate(&form.token).await? {
+            Ok(claims) => Introspection::active(&claims),
             Err(_) => Introspection::inactive(),
         };
-        Ok(IntrospectResponse::Known(Answer(said)))
+        Ok(IntrospectResponse::Ok(Json(introspection)))
     }
 
     /// Revoke a token
     ///
-    /// RFC 7009, for services with credentials. Ends the session of an access or a refresh token: once this has answered, no
-    /// replica accepts any of its tokens. What is no token of ours is answered alike.
-    #[oai(path = "/revoke", method = "post", tag = Tag::Services, operation_id = "revoke")]
-    async fn revoke(
+    /// RFC 7009, for services with credentials. Revokes the session of an access or a refresh token: once this has answered, no
+    /// replica accepts any token of the session. An invalid token gets the same response.
+    #[oai(path = "/revoke", method = "post", tag = Tag::Services, operation_id = "revokeToken")]
+    async fn revoke_token(
         &self,
-        FromClient(form): FromClient<TokenForm>,
+        ClientForm(form): ClientForm<TokenForm>,
     ) -> Result<RevokeResponse, ApiError> {
         let form = match form {
             Ok(form) => form,
-            Err(why) => {
-                return Ok(self.turned_away(
-                    why,
-                    RevokeResponse::BadForm,
-                    RevokeResponse::NoClient,
+            Err(rejection) => {
+                return Ok(self.reject_client(
+                    rejection,
+                    RevokeResponse::BadRequest,
+                    RevokeResponse::Unauthorized,
                 ));
             }
         };
@@ -214,23 +208,23 @@ impl IntrospectionApi {
             self.audit
                 .record(Act::LogOut, "revoked", Some(user), Some(&username));
         }
-        Ok(RevokeResponse::Revoked)
+        Ok(RevokeResponse::Ok)
     }
 }
 
 impl IntrospectionApi {
-    /// The answer to whoever is not answered, in the words of either route.
-    fn turned_away<T>(
+    /// Maps a rejected client to the error format of the route.
+    fn reject_client<T>(
         &self,
-        why: Refused,
-        bad_form: fn(Answer<OauthError>) -> T,
-        no_client: fn(Answer<OauthError>, String) -> T,
+        rejection: ClientRejection,
+        bad_request: fn(Json<OauthError>) -> T,
+        unauthorized: fn(Json<OauthError>, String) -> T,
     ) -> T {
-        match why {
-            Refused::Request => bad_form(Answer(why.body())),
-            Refused::Client => {
+        match rejection {
+            ClientRejection::InvalidRequest => bad_request(Json(rejection.body())),
+            ClientRejection::InvalidClient => {
                 self.audit.record(Act::Client, "refused", None, None);
-                no_client(Answer(why.body()), CHALLENGE.to_owned())
+                unauthorized(Json(rejection.body()), CHALLENGE.to_owned())
             }
         }
     }

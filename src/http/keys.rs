@@ -1,4 +1,4 @@
-//! `GET /.well-known/jwks.json`: the public keys, for whoever verifies tokens by himself.
+//! `GET /.well-known/jwks.json`: public keys for services that verify tokens locally.
 
 #![expect(
     clippy::unused_async,
@@ -8,38 +8,38 @@
 use std::sync::Arc;
 
 use poem_openapi::param::Header;
-use poem_openapi::payload::Json as Answer;
+use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Object, OpenApi};
 
 use super::Tag;
 use super::problem::ApiError;
 use crate::auth::keyring::{KeyStore, PublicKey, PublicParameters};
 
-/// For how long others may keep the set without asking. A key is published for longer before it signs.
+/// Caching of the key set. A key is published for longer than this before it signs.
 const CACHE_CONTROL: &str = "public, max-age=300";
 
 /// A public key (RFC 7517).
 #[derive(Object)]
 #[oai(skip_serializing_if_is_none)]
 pub(super) struct JsonWebKey {
-    /// The kind of key: OKP, EC or RSA
+    /// Type of the key: OKP, EC or RSA
     kty: String,
-    /// The name by which tokens call it: its thumbprint (RFC 7638)
+    /// ID of the key in tokens: its thumbprint (RFC 7638)
     kid: String,
-    /// The only algorithm it is used with
+    /// The only algorithm of this key
     alg: String,
     /// Always `sig`: it verifies signatures
     #[oai(rename = "use")]
     purpose: String,
-    /// The curve, of OKP and EC
+    /// Curve, of OKP and EC
     crv: Option<String>,
-    /// A coordinate, of OKP and EC
+    /// First coordinate, of OKP and EC
     x: Option<String>,
-    /// The other coordinate, of EC
+    /// Second coordinate, of EC
     y: Option<String>,
-    /// The modulus, of RSA
+    /// Modulus, of RSA
     n: Option<String>,
-    /// The exponent, of RSA
+    /// Exponent, of RSA
     e: Option<String>,
 }
 
@@ -68,15 +68,15 @@ impl From<&PublicKey> for JsonWebKey {
     }
 }
 
-/// The public keys (RFC 7517 §5).
+/// Public keys (RFC 7517 §5).
 #[derive(Object)]
 #[oai(example)]
-pub struct KeySet {
-    /// Those that sign, that will sign, and that have signed; none where a secret signs
+pub struct JsonWebKeySet {
+    /// Keys that sign now, will sign, or have signed; empty if a shared secret signs
     keys: Vec<JsonWebKey>,
 }
 
-impl poem_openapi::types::Example for KeySet {
+impl poem_openapi::types::Example for JsonWebKeySet {
     fn example() -> Self {
         let key = PublicKey {
             kid: "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k".to_owned(),
@@ -91,33 +91,33 @@ impl poem_openapi::types::Example for KeySet {
     }
 }
 
-/// What asking for the keys may come to.
+/// Responses with the public keys.
 #[derive(ApiResponse)]
 pub enum KeysResponse {
-    /// These are the keys.
+    /// The public keys.
     #[oai(status = 200)]
-    Keys(
-        Answer<KeySet>,
-        /// Names this set
+    Ok(
+        Json<JsonWebKeySet>,
+        /// ETag of the key set
         #[oai(header = "ETag")]
         String,
-        /// How long it may be kept
+        /// Time for which the response may be cached
         #[oai(header = "Cache-Control")]
         String,
     ),
-    /// The set is the one that was named.
+    /// The key set still has this ETag.
     #[oai(status = 304)]
     NotModified(
-        /// Names this set
+        /// ETag of the key set
         #[oai(header = "ETag")]
         String,
-        /// How long it may be kept
+        /// Time for which the response may be cached
         #[oai(header = "Cache-Control")]
         String,
     ),
 }
 
-/// The route of this file.
+/// Route of this file.
 pub(super) struct KeysApi {
     pub(super) keys: Arc<KeyStore>,
 }
@@ -126,30 +126,33 @@ pub(super) struct KeysApi {
 impl KeysApi {
     /// Get the public keys
     ///
-    /// For services that verify access tokens by themselves. They do not see logouts: a token that was logged out stands there
-    /// until it expires.
-    #[oai(path = "/.well-known/jwks.json", method = "get", tag = Tag::Services, operation_id = "jwks")]
-    async fn jwks(
+    /// For services that verify access tokens locally. They do not see logouts: they accept a revoked token until it expires.
+    #[oai(path = "/.well-known/jwks.json", method = "get", tag = Tag::Services, operation_id = "getJwks")]
+    async fn get_jwks(
         &self,
-        /// The set that is known already, as its ETag
+        /// ETag of the cached key set
         #[oai(name = "If-None-Match")]
         known: Header<Option<String>>,
     ) -> Result<KeysResponse, ApiError> {
         let ring = self.keys.ring();
         let published = ring.published();
-        let (tag, cache) = (format!("\"{}\"", published.etag), CACHE_CONTROL.to_owned());
-        if known.0.is_some_and(|known| names(&known, &tag)) {
-            return Ok(KeysResponse::NotModified(tag, cache));
+        let (etag, cache_control) = (format!("\"{}\"", published.etag), CACHE_CONTROL.to_owned());
+        if known.0.is_some_and(|known| etag_matches(&known, &etag)) {
+            return Ok(KeysResponse::NotModified(etag, cache_control));
         }
         let keys = published.keys.iter().map(JsonWebKey::from).collect();
-        Ok(KeysResponse::Keys(Answer(KeySet { keys }), tag, cache))
+        Ok(KeysResponse::Ok(
+            Json(JsonWebKeySet { keys }),
+            etag,
+            cache_control,
+        ))
     }
 }
 
-/// Whether `If-None-Match` names a tag; weakly, as for `GET` (RFC 9110 §13.1.2).
-fn names(known: &str, tag: &str) -> bool {
+/// True if `If-None-Match` matches an ETag by weak comparison, as for `GET` (RFC 9110 §13.1.2).
+fn etag_matches(known: &str, etag: &str) -> bool {
     known
         .split(',')
         .map(|one| one.trim().trim_start_matches("W/"))
-        .any(|one| one == tag || one == "*")
+        .any(|one| one == etag || one == "*")
 }

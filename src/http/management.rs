@@ -1,8 +1,8 @@
-//! `/livez`, `/readyz` and `/metrics`, on an address of their own that clients never see.
+//! `/livez`, `/readyz` and `/metrics`, on an address of their own that clients cannot reach.
 //!
-//! Liveness says that the process turns. Readiness says that it can answer: it has a key, its view of the revocations has
-//! not been unusable for longer than the grace, and it is not draining. Liveness never asks Redis: restarting all replicas
-//! does not bring Redis back.
+//! Liveness means that the process runs. Readiness means that it can answer: it has a key, its view of the revocations has
+//! not been unusable for longer than the grace period, and it is not draining. Liveness never depends on Redis: restarting
+//! all replicas does not bring Redis back.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,10 +17,10 @@ use crate::auth::revocation::Revocations;
 use crate::auth::revocation::view::Phase;
 use crate::telemetry::Metrics;
 
-/// The longest time between two reads of an idle follower, and what one read may take.
+/// Longest time between two reads of an idle feed, including the time of one read.
 const IDLE_READ: Duration = Duration::from_millis(1250);
 
-/// What the probes look at.
+/// State that the probes report.
 #[derive(Debug)]
 pub struct Health {
     pub(crate) revocations: Arc<Revocations>,
@@ -29,13 +29,13 @@ pub struct Health {
 }
 
 impl Health {
-    /// `None` where the replica is ready, otherwise why it is not.
+    /// Returns `None` if the replica is ready, otherwise the reason why it is not.
     #[must_use]
-    pub fn unready(&self) -> Option<String> {
+    pub fn not_ready_reason(&self) -> Option<String> {
         if self.draining.load(Ordering::Relaxed) {
             return Some("draining".to_owned());
         }
-        // At once: a replica that was ready a moment ago must not hand out what Redis has forgotten to change.
+        // Without the grace period: after Redis has lost data, a replica must not serve from an old view.
         if let Some(damage) = self.revocations.damage() {
             return Some(damage.to_owned());
         }
@@ -51,11 +51,11 @@ impl Health {
     }
 }
 
-/// The routes.
+/// Routes of the management address.
 pub fn routes(health: Arc<Health>, metrics: Arc<Metrics>) -> impl Endpoint<Output = Response> {
     let livez =
         poem::endpoint::make_sync(|_| json_response(StatusCode::OK, &json!({"status": "live"})));
-    let readyz = poem::endpoint::make_sync(move |_| match health.unready() {
+    let readyz = poem::endpoint::make_sync(move |_| match health.not_ready_reason() {
         None => json_response(StatusCode::OK, &json!({"status": "ready"})),
         Some(why) => json_response(
             StatusCode::SERVICE_UNAVAILABLE,

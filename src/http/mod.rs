@@ -1,20 +1,20 @@
-//! How it is spoken: all routes, then all middleware, in order; one file per resource.
+//! HTTP interface: routes, one file per resource, and middleware.
 //!
-//! A handler takes parsed types, makes one call into `auth`, and translates the outcome. Whether a request may reach it is
-//! said by the types it takes.
+//! A handler takes parsed types, makes one call into `auth`, and translates the outcome. The types of its parameters decide
+//! which requests may reach it.
 
 mod accounts;
-mod answer;
 mod audit;
 mod authenticated;
 mod body;
-mod browsers;
 pub mod context;
-mod cookies;
+mod cookie_auth;
+mod cors;
 mod dashboard;
 mod discovery;
 pub mod docs;
 mod introspection;
+mod json_payload;
 mod keys;
 pub mod management;
 mod oauth;
@@ -38,15 +38,15 @@ use poem_openapi::{OpenApiService, Tags};
 
 use self::accounts::AccountsApi;
 use self::audit::Audit;
-use self::body::WholeBodies;
-pub use self::browsers::BrowserRules;
-use self::browsers::Browsers;
+use self::body::BufferedBody;
+pub use self::cors::BrowserRules;
+use self::cors::CorsAndCookies;
 use self::dashboard::DashboardApi;
 use self::discovery::{DiscoveryApi, Metadata};
 use self::docs::{Docs, PAGES};
 use self::introspection::IntrospectionApi;
 use self::keys::KeysApi;
-use self::observe::Observed;
+use self::observe::RequestTelemetry;
 use self::password::PasswordApi;
 use self::problem::{ApiError, ProblemCode};
 use self::refresh::RefreshApi;
@@ -63,47 +63,47 @@ use crate::auth::sessions::Sessions;
 use crate::domain::Clock;
 use crate::telemetry::{Budget, Metrics};
 
-/// Groups of operations in the document, which orders them by `docs::PATHS`.
+/// Groups of operations in the document; `docs::PATHS` gives their order.
 #[derive(Tags)]
 enum Tag {
     /// Register, log in, use the token, refresh it, log out: press Execute from top to bottom.
     Quickstart,
-    /// One's own account.
+    /// Your own account.
     Account,
-    /// One's own sessions.
+    /// Your own sessions.
     Sessions,
-    /// For services that verify tokens, by themselves or here.
+    /// For services that verify tokens, locally or by a request.
     Services,
     /// Accounts of other users, for administrators.
     Administration,
 }
 
-/// What the routes call.
+/// Services that the routes call.
 #[derive(Debug, Clone)]
 pub struct Services {
     /// Accounts.
     pub accounts: Arc<Accounts>,
-    /// Administration of the accounts of others.
+    /// Administration of other accounts.
     pub administration: Arc<Administration>,
     /// Passwords.
     pub passwords: Arc<Passwords>,
     /// Sessions.
     pub sessions: Arc<Sessions>,
-    /// Services with credentials.
+    /// OAuth clients: services with credentials.
     pub clients: Arc<Clients>,
-    /// Who issues the tokens.
+    /// Issuer of the tokens.
     pub issuer: String,
     /// Signing keys.
     pub keys: Arc<KeyStore>,
     /// Metrics.
     pub metrics: Arc<Metrics>,
-    /// Time.
+    /// Clock.
     pub clock: Clock,
 }
 
-/// What extractors ask about who is asking.
+/// State with which extractors authenticate requests.
 #[derive(Debug, Clone)]
-struct Asked {
+struct AuthState {
     sessions: Arc<Sessions>,
     clients: Arc<Clients>,
 }
@@ -121,7 +121,7 @@ type Api = (
     DiscoveryApi,
 );
 
-/// Everything that clients reach.
+/// Endpoint of the public address.
 #[must_use]
 pub fn public(
     services: Services,
@@ -130,27 +130,26 @@ pub fn public(
     with_docs: bool,
 ) -> impl Endpoint<Output = Response> {
     let rules = Arc::new(rules);
-    let service = service(&services);
-    let docs = Docs::of(&service);
+    let service = openapi_service(&services);
+    let docs = Docs::new(&service);
     let pages: &[&str] = if with_docs { &PAGES } else { &[] };
     let known = Arc::new(Routes::new(docs.document(), pages));
 
     let operations = service.into_endpoint();
     let routes = if with_docs {
-        docs.before(operations).boxed()
+        docs.in_front_of(operations).boxed()
     } else {
         operations
     };
 
-    // From the inside out: the sessions that the bearer extractor asks; whole bodies; what browsers want; and around it, what turns
-    // everything into an answer and measures it.
-    let routes = AnyMethod(routes.with(AddData::new(Asked {
+    // From the inside out: state of the extractors, body buffering, CORS and cookies, telemetry and error responses.
+    let routes = AnyMethod(routes.with(AddData::new(AuthState {
         sessions: services.sessions,
         clients: services.clients,
     })));
-    Observed {
-        inner: Browsers {
-            inner: WholeBodies(routes),
+    RequestTelemetry {
+        inner: CorsAndCookies {
+            inner: BufferedBody(routes),
             rules: Arc::clone(&rules),
         },
         rules,
@@ -162,13 +161,13 @@ pub fn public(
     }
 }
 
-/// The OpenAPI document, which depends on no setting.
+/// OpenAPI document; it depends on no setting.
 #[must_use]
 pub fn document(services: &Services) -> String {
-    Docs::of(&service(services)).text()
+    Docs::new(&openapi_service(services)).text()
 }
 
-fn service(services: &Services) -> OpenApiService<Api, ()> {
+fn openapi_service(services: &Services) -> OpenApiService<Api, ()> {
     let audit = Audit::new(Arc::clone(&services.metrics));
     let accounts = AccountsApi {
         accounts: Arc::clone(&services.accounts),
@@ -215,21 +214,21 @@ fn service(services: &Services) -> OpenApiService<Api, ()> {
     );
     OpenApiService::new(apis, "Portcullis", env!("CARGO_PKG_VERSION"))
         .description(
-            "Token authentication. Register, log in, get a JSON Web Token, and take it back: once a logout has answered, no replica accepts the token.\n\n\
+            "Token authentication. Register, log in, get a JSON Web Token, and revoke it: once a logout has answered, no replica accepts the token.\n\n\
              To try it in Swagger UI: open `/register`, `/login` and `/dashboard` in turn and press Execute in each. The page keeps the token of a login and sends it with every request.",
         )
         // Relative to this document, so that the path prefix of a proxy is kept.
         .server(".")
 }
 
-/// The answer to a request that the server refuses before any route sees it.
+/// Response to a request that the server rejects before it reaches a route.
 #[must_use]
-pub fn refusal(status: StatusCode) -> Response {
+pub fn reject(status: StatusCode) -> Response {
     let code = match status {
         StatusCode::REQUEST_TIMEOUT => ProblemCode::RequestTimeout,
         StatusCode::URI_TOO_LONG => ProblemCode::UriTooLong,
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => ProblemCode::HeadersTooLarge,
         _ => ProblemCode::MalformedRequest,
     };
-    ApiError::new(code).closing().into_response()
+    ApiError::new(code).closing_connection().into_response()
 }

@@ -1,4 +1,4 @@
-//! How OAuth is spoken: forms from clients with credentials, and errors as RFC 6749 §5.2 has them.
+//! OAuth requests and errors: forms from clients with credentials, and errors of RFC 6749 §5.2.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -10,56 +10,56 @@ use poem_openapi::types::Type;
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions, Object};
 use serde::de::DeserializeOwned;
 
-use super::Asked;
-use super::body::{bytes, described, is_of};
+use super::AuthState;
+use super::body::{buffered_bytes, has_content_type, required_body};
 use super::problem::{ApiError, ProblemCode};
 
-/// The name of the security scheme in the document.
+/// Name of the security scheme in the document.
 const SCHEME: &str = "client";
 
-/// The kind of body that clients send.
+/// Content type of requests from clients.
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// What is wrong, for programs (RFC 6749 §5.2).
+/// OAuth error (RFC 6749 §5.2).
 #[derive(Debug, Object)]
 #[oai(example)]
 pub struct OauthError {
-    /// `invalid_client` or `invalid_request`
+    /// Error code: `invalid_client` or `invalid_request`
     error: String,
-    /// What is wrong, for people
+    /// Explanation for people
     error_description: String,
 }
 
 impl poem_openapi::types::Example for OauthError {
     fn example() -> Self {
-        Refused::Client.body()
+        ClientRejection::InvalidClient.body()
     }
 }
 
-/// What a client has sent, or why it is not answered.
+/// Form from an authenticated client, or the reason why the request is rejected.
 #[derive(Debug)]
-pub(super) struct FromClient<T>(pub Result<T, Refused>);
+pub(super) struct ClientForm<T>(pub Result<T, ClientRejection>);
 
-/// Why a client is not answered.
+/// Reason why a request of a client is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refused {
-    /// It is none that is known, or its secret is wrong.
-    Client,
-    /// The form is not one, or lacks what it must have.
-    Request,
+pub(super) enum ClientRejection {
+    /// The client is unknown, or its secret is wrong.
+    InvalidClient,
+    /// The body is not a form, or a required parameter is missing.
+    InvalidRequest,
 }
 
-impl Refused {
-    /// The body of the answer.
+impl ClientRejection {
+    /// Returns the body of the response.
     pub(super) fn body(self) -> OauthError {
         let (error, description) = match self {
-            Self::Client => (
+            Self::InvalidClient => (
                 "invalid_client",
-                "Send the credentials of a client that is known here, by Basic authentication.",
+                "Send the credentials of a configured client by Basic authentication.",
             ),
-            Self::Request => (
+            Self::InvalidRequest => (
                 "invalid_request",
-                "Send a form (application/x-www-form-urlencoded) with the parameter token, once.",
+                "Send a form (application/x-www-form-urlencoded) with exactly one parameter token.",
             ),
         };
         OauthError {
@@ -69,10 +69,10 @@ impl Refused {
     }
 }
 
-/// The challenge that belongs to `invalid_client`.
+/// Challenge of an `invalid_client` response.
 pub(super) const CHALLENGE: &str = r#"Basic realm="portcullis", charset="UTF-8""#;
 
-impl<'a, T: DeserializeOwned + Type + Send> ApiExtractor<'a> for FromClient<T> {
+impl<'a, T: DeserializeOwned + Type + Send> ApiExtractor<'a> for ClientForm<T> {
     const TYPES: &'static [ApiExtractorType] = &[
         ApiExtractorType::RequestObject,
         ApiExtractorType::SecurityScheme,
@@ -91,7 +91,7 @@ impl<'a, T: DeserializeOwned + Type + Send> ApiExtractor<'a> for FromClient<T> {
     }
 
     fn request_meta() -> Option<MetaRequest> {
-        Some(described::<poem_openapi::payload::Form<T>>())
+        Some(required_body::<poem_openapi::payload::Form<T>>())
     }
 
     async fn from_request(
@@ -99,27 +99,27 @@ impl<'a, T: DeserializeOwned + Type + Send> ApiExtractor<'a> for FromClient<T> {
         body: &mut RequestBody,
         _: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        let asked = request
-            .data::<Asked>()
+        let state = request
+            .data::<AuthState>()
             .ok_or(ApiError::new(ProblemCode::Internal))?;
-        let known = credentials(request.headers())
-            .is_some_and(|(id, secret)| asked.clients.authenticate(&id, &secret));
-        if !known {
-            return Ok(Self(Err(Refused::Client)));
+        let is_known = credentials(request.headers())
+            .is_some_and(|(id, secret)| state.clients.authenticate(&id, &secret));
+        if !is_known {
+            return Ok(Self(Err(ClientRejection::InvalidClient)));
         }
-        if !is_of(request.headers(), FORM) {
-            return Ok(Self(Err(Refused::Request)));
+        if !has_content_type(request.headers(), FORM) {
+            return Ok(Self(Err(ClientRejection::InvalidRequest)));
         }
-        let bytes = bytes(body).await;
+        let bytes = buffered_bytes(body).await;
         let form = bytes.and_then(|bytes| serde_urlencoded::from_bytes(&bytes).ok());
-        Ok(Self(form.ok_or(Refused::Request)))
+        Ok(Self(form.ok_or(ClientRejection::InvalidRequest)))
     }
 }
 
 fn scheme() -> MetaSecurityScheme {
     MetaSecurityScheme {
         ty: "http",
-        description: Some("The credentials of a service, from the setting CLIENTS."),
+        description: Some("Credentials of a service, from the setting CLIENTS."),
         name: None,
         key_in: None,
         scheme: Some("basic"),
@@ -129,7 +129,7 @@ fn scheme() -> MetaSecurityScheme {
     }
 }
 
-/// Id and secret of Basic authentication, each encoded as a form (RFC 6749 §2.3.1).
+/// Decodes id and secret of Basic authentication, each form-encoded (RFC 6749 §2.3.1).
 fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
     let mut headers = headers.get_all(AUTHORIZATION).iter();
     let (Some(header), None) = (headers.next(), headers.next()) else {

@@ -1,7 +1,7 @@
-//! The outermost layer: whatever happens inside, out comes an answer in our form, measured and, where it matters, logged.
+//! Outermost middleware: turns every outcome into a response, measures it, and logs failures and slow requests.
 //!
-//! A panic becomes a 500, an error of the framework the problem that belongs to it. Fast successes leave no log line: what
-//! changes something says so itself, and the rest is in the metrics.
+//! A panic becomes a 500, and an error of the framework becomes the matching problem. Fast successes leave no log line:
+//! changes are in the audit log, and metrics count the rest.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -14,39 +14,39 @@ use poem::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use poem::{Endpoint, IntoResponse, Request, Response};
 use tracing::{Instrument, Span, error, warn};
 
-use super::browsers::{BrowserRules, share};
 use super::context::{Context, REQUEST_ID};
+use super::cors::{BrowserRules, add_cors_headers};
 use super::problem::{ApiError, ProblemCode};
 use super::routes::{Route, Routes};
 use crate::domain::Clock;
 use crate::telemetry::{Budget, Metrics, request_span, trace_id, traceparent};
 
-/// How many headers an answer is given here, at most.
-const HEADERS: usize = 10;
+/// Maximum number of headers that are added here to a response.
+const MAX_ADDED_HEADERS: usize = 10;
 static RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
-/// A request that takes longer leaves a line in the log.
-const SLOW: Duration = Duration::from_secs(1);
+/// Duration above which a request is logged as slow.
+const SLOW_REQUEST: Duration = Duration::from_secs(1);
 
-/// Wraps everything that answers clients.
-pub(super) struct Observed<E> {
+/// Middleware around the public endpoint.
+pub(super) struct RequestTelemetry<E> {
     pub(super) inner: E,
     pub(super) routes: Arc<Routes>,
     pub(super) trusted_proxies: Vec<IpNet>,
-    /// Which pages may see answers.
+    /// Origins whose pages may read responses.
     pub(super) rules: Arc<BrowserRules>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Clock,
-    /// What the log takes of requests that fail or are slow.
+    /// Limit on log lines about failed and slow requests.
     pub(super) lines: Budget,
 }
 
-impl<E: Endpoint<Output: IntoResponse>> Endpoint for Observed<E> {
+impl<E: Endpoint<Output: IntoResponse>> Endpoint for RequestTelemetry<E> {
     type Output = Response;
 
     async fn call(&self, request: Request) -> poem::Result<Response> {
         let begun = self.clock.uptime();
-        let context = Context::of(&request, &self.trusted_proxies);
+        let context = Context::from_request(&request, &self.trusted_proxies);
         let route = self.routes.find(request.uri().path());
         let method = method_label(request.method());
         let span = request_span(
@@ -64,7 +64,7 @@ impl<E: Endpoint<Output: IntoResponse>> Endpoint for Observed<E> {
         let took = self.clock.uptime().since(begun);
         Self::finish(&mut response, id, &span);
         if let Some(origin) = origin {
-            share(response.headers_mut(), origin);
+            add_cors_headers(response.headers_mut(), origin);
         }
         if let Some(strict) = self.rules.strict_transport() {
             response
@@ -74,7 +74,7 @@ impl<E: Endpoint<Output: IntoResponse>> Endpoint for Observed<E> {
         let pattern = route.map_or(&self.routes.unmatched, |route| &route.pattern);
         self.metrics
             .request(method, pattern, response.status().as_u16(), took);
-        let line = Line {
+        let line = RequestLog {
             method,
             route: pattern,
             status: response.status(),
@@ -86,15 +86,15 @@ impl<E: Endpoint<Output: IntoResponse>> Endpoint for Observed<E> {
     }
 }
 
-impl<E: Endpoint<Output: IntoResponse>> Observed<E> {
-    /// The answer, and why it is a failure where that is known.
+impl<E: Endpoint<Output: IntoResponse>> RequestTelemetry<E> {
+    /// Returns the response, and the cause of a failure if it is known.
     async fn answer(&self, request: Request, route: Option<&Route>) -> (Response, Option<String>) {
-        // Boxed once, here where it is largest: the layers around it would carry it on, each in a copy.
+        // Boxed here, where the future is largest: otherwise every outer layer would contain a copy of its size.
         let inner = Box::pin(self.inner.call(request));
         let error = match AssertUnwindSafe(inner).catch_unwind().await {
             Ok(Ok(response)) => return (response.into_response(), None),
             Ok(Err(error)) => translate(&error, route),
-            // The hook has logged where; what was said may hold anything and is dropped.
+            // The panic hook has logged the location. The panic message may contain secrets and is dropped.
             Err(_) => ApiError::new(ProblemCode::Internal).caused_by(&"a panic"),
         };
         let cause = error.cause().map(str::to_owned);
@@ -107,7 +107,7 @@ impl<E: Endpoint<Output: IntoResponse>> Observed<E> {
             span.record("otel.status_code", "ERROR");
         }
         let headers = response.headers_mut();
-        headers.reserve(HEADERS);
+        headers.reserve(MAX_ADDED_HEADERS);
         if let Some(id) = id {
             headers.insert(&REQUEST_ID, id);
         }
@@ -120,7 +120,7 @@ impl<E: Endpoint<Output: IntoResponse>> Observed<E> {
         );
         for (name, value) in [
             (header::CACHE_CONTROL, "no-store"),
-            // An answer is no page: nothing in it may run, load, or be framed.
+            // A response of the API is no page: nothing in it may run, load, or be framed.
             (
                 header::CONTENT_SECURITY_POLICY,
                 "default-src 'none'; frame-ancestors 'none'",
@@ -135,7 +135,7 @@ impl<E: Endpoint<Output: IntoResponse>> Observed<E> {
     }
 }
 
-/// The problem that belongs to an error, by its type; never by its text, which may repeat what was sent.
+/// Maps an error to a problem by its type; never by its text, which may repeat the request.
 fn translate(error: &poem::Error, route: Option<&Route>) -> ApiError {
     if let Some(ours) = error.downcast_ref::<ApiError>() {
         return ours.clone();
@@ -159,7 +159,7 @@ fn translate(error: &poem::Error, route: Option<&Route>) -> ApiError {
     }
 }
 
-/// Methods are many to those who invent them; metrics know the real ones.
+/// Label of a method in metrics. Clients can invent methods, so all others share one label.
 fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
@@ -175,8 +175,8 @@ fn method_label(method: &Method) -> &'static str {
     }
 }
 
-/// What the log says of a request, where it says anything.
-struct Line<'a> {
+/// Log line of a request that failed or was slow.
+struct RequestLog<'a> {
     method: &'a str,
     route: &'a str,
     status: StatusCode,
@@ -184,20 +184,20 @@ struct Line<'a> {
     cause: Option<&'a str>,
 }
 
-impl Line<'_> {
-    /// What is wrong, where something is.
-    fn complaint(&self) -> Option<&'static str> {
+impl RequestLog<'_> {
+    /// Returns the message, or `None` if the request is not logged.
+    fn message(&self) -> Option<&'static str> {
         if self.status == StatusCode::INTERNAL_SERVER_ERROR {
-            Some("a fault of the service")
+            Some("a request failed by a fault of the service")
         } else if self.status.is_server_error() {
-            Some("a request has failed")
+            Some("a request failed")
         } else {
-            (self.took > SLOW).then_some("a request was slow")
+            (self.took > SLOW_REQUEST).then_some("a request was slow")
         }
     }
 
     fn write(&self, context: &Context, span: &Span, lines: &Budget) {
-        let Some(complaint) = self.complaint() else {
+        let Some(message) = self.message() else {
             return;
         };
         let Some(left_out) = lines.spend() else {
@@ -209,7 +209,7 @@ impl Line<'_> {
         let (method, route, status) = (self.method, self.route, self.status.as_u16());
         let millis = u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX);
         let why = self.cause;
-        // The level of an event is fixed where it is written.
+        // tracing needs the level of an event at compile time.
         macro_rules! write {
             ($level:ident) => {
                 $level!(
@@ -222,7 +222,7 @@ impl Line<'_> {
                     request_id,
                     trace_id,
                     left_out,
-                    "{complaint}"
+                    "{message}"
                 )
             };
         }
@@ -243,9 +243,9 @@ mod tests {
 
     const SAID: &str = "S3cret-Planted-Value";
 
-    /// An endpoint behind the layer, as everything that clients reach is.
-    fn observed<E>(inner: E) -> Observed<E> {
-        Observed {
+    /// Wraps an endpoint in the middleware.
+    fn with_telemetry<E>(inner: E) -> RequestTelemetry<E> {
+        RequestTelemetry {
             inner,
             routes: Arc::new(Routes::new(&serde_json::json!({}), &["/"])),
             trusted_proxies: Vec::new(),
@@ -260,12 +260,12 @@ mod tests {
         inner: E,
     ) -> (StatusCode, HeaderMap, String) {
         let request = Request::builder().uri_str("/").header(&REQUEST_ID, "given");
-        let mut response = observed(inner).get_response(request.finish()).await;
+        let mut response = with_telemetry(inner).get_response(request.finish()).await;
         let body = response.take_body().into_string().await.unwrap();
         (response.status(), response.headers().clone(), body)
     }
 
-    /// Bare poem closes the connection without an answer.
+    /// poem alone closes the connection without a response.
     #[tokio::test]
     async fn b27_a_panic_is_a_500_that_does_not_repeat_what_was_said() {
         let panics = poem::endpoint::make_sync(|_| -> Response { panic!("{SAID}") });
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_error_of_the_framework_is_the_problem_that_belongs_to_its_status() {
+    async fn an_error_of_the_framework_becomes_the_problem_of_its_status() {
         for (status, code) in [
             (StatusCode::BAD_REQUEST, "malformed_request"),
             (StatusCode::NOT_FOUND, "not_found"),
@@ -305,7 +305,7 @@ mod tests {
     #[tokio::test]
     async fn after_a_panic_the_next_request_is_answered() {
         let turns = std::sync::atomic::AtomicBool::new(true);
-        let once = observed(poem::endpoint::make_sync(move |_| {
+        let once = with_telemetry(poem::endpoint::make_sync(move |_| {
             assert!(!turns.swap(false, std::sync::atomic::Ordering::Relaxed));
             "fine"
         }));

@@ -1,9 +1,9 @@
-//! `PUT /me/password`: change one's password.
+//! `PUT /me/password`: password change.
 
 use std::sync::Arc;
 
 use poem::Request;
-use poem_openapi::payload::Json as Answer;
+use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Object, OpenApi};
 use serde::Deserialize;
 
@@ -11,27 +11,27 @@ use super::Tag;
 use super::accounts::EXAMPLE_PASSWORD;
 use super::audit::Audit;
 use super::authenticated::Authenticated;
-use super::body::Json;
+use super::body::JsonBody;
 use super::problem::{ApiError, FieldError, ProblemCode};
-use super::refresh::TokenBody;
-use super::{context, cookies};
+use super::refresh::TokenResponse;
+use super::{context, cookie_auth};
 use crate::auth::password_change::PasswordChange;
 use crate::auth::sessions::Sessions;
 use crate::domain::{AttemptedName, Guess, Password, PasswordRule};
 use crate::telemetry::Act;
 
-/// A password to change.
+/// Current and new password.
 #[derive(Deserialize, Object)]
 #[serde(deny_unknown_fields)]
 #[oai(deny_unknown_fields, example)]
 pub(super) struct PasswordBody {
-    /// The password as it is
+    /// Current password
     current_password: String,
-    /// The password as it shall be: at least 8 characters that are not easily guessed
+    /// New password: at least 8 characters, not easy to guess
     new_password: String,
 }
 
-/// Shows no password.
+/// Hides the passwords.
 impl std::fmt::Debug for PasswordBody {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("PasswordBody(…)")
@@ -47,20 +47,20 @@ impl poem_openapi::types::Example for PasswordBody {
     }
 }
 
-/// What changing a password may come to.
+/// Responses to a password change.
 #[derive(ApiResponse)]
 pub enum PasswordResponse {
-    /// It is the new one. All other sessions have ended on every replica; here are new tokens for this one.
+    /// The password is changed. All other sessions are revoked on every replica; the body has new tokens for this session.
     #[oai(status = 200)]
-    Changed(
-        Answer<TokenBody>,
-        /// The tokens of a browser
+    Ok(
+        Json<TokenResponse>,
+        /// Cookie with the tokens of a browser
         #[oai(header = "Set-Cookie")]
         Option<String>,
     ),
 }
 
-/// The route of this file.
+/// Route of this file.
 pub(super) struct PasswordApi {
     pub(super) sessions: Arc<Sessions>,
     pub(super) audit: Audit,
@@ -68,35 +68,38 @@ pub(super) struct PasswordApi {
 
 #[OpenApi]
 impl PasswordApi {
-    /// Change one's password
+    /// Change your password
     ///
-    /// Needs the current one. Once this has answered, no replica accepts any token that was issued before, of this session
-    /// or another; the answer has new tokens for this session, and all others have ended. A wrong current password is 422:
-    /// 401 would send clients to refresh a token that is good.
-    #[oai(path = "/me/password", method = "put", tag = Tag::Account, operation_id = "change_password")]
-    async fn change(
+    /// Requires the current password. Once this has answered, no replica accepts any token that was issued before, of this
+    /// session or another. The response has new tokens for this session, and all other sessions are revoked. A wrong current
+    /// password is 422: after a 401 clients would refresh a token that is valid.
+    #[oai(path = "/me/password", method = "put", tag = Tag::Account, operation_id = "changePassword")]
+    async fn change_password(
         &self,
         Authenticated(claims): Authenticated,
         request: &Request,
-        Json(body): Json<PasswordBody>,
+        JsonBody(body): JsonBody<PasswordBody>,
     ) -> Result<PasswordResponse, ApiError> {
         let guess = Guess {
             name: AttemptedName::of(claims.username.as_str()),
-            from: context::network(),
+            from: context::client_network(),
         };
         let current = Password::parse(body.current_password).ok();
         let Ok(new) = Password::parse(body.new_password) else {
-            return Err(broken("/new_password", PasswordRule::TooLong.to_string()));
+            return Err(field_error(
+                "/new_password",
+                PasswordRule::TooLong.to_string(),
+            ));
         };
         let change = self
             .sessions
             .change_password(&claims, guess, current.as_ref(), &new);
-        let throttled = |failure| {
+        let on_failure = |failure| {
             self.audit
-                .refused(Act::ChangePassword, Some(&claims.username), failure)
+                .record_failure(Act::ChangePassword, Some(&claims.username), failure)
         };
-        let change = change.await.map_err(throttled)?;
-        let (outcome, answer) = answer(request, change);
+        let change = change.await.map_err(on_failure)?;
+        let (outcome, answer) = response(request, change);
         self.audit.record(
             Act::ChangePassword,
             outcome,
@@ -107,24 +110,23 @@ impl PasswordApi {
     }
 }
 
-/// What is told of a change, in one word to the log and otherwise to the client.
-fn answer(
+/// Returns the outcome for the audit log, and the response.
+fn response(
     request: &Request,
     change: PasswordChange,
 ) -> (&'static str, Result<PasswordResponse, ApiError>) {
     match change {
         PasswordChange::Changed(session) => {
-            let (body, cookie) = cookies::hand_out(request, session);
-            (
-                "changed",
-                Ok(PasswordResponse::Changed(Answer(body), cookie)),
-            )
+            let (body, cookie) = cookie_auth::token_response(request, session);
+            ("changed", Ok(PasswordResponse::Ok(Json(body), cookie)))
         }
         PasswordChange::Wrong => {
             let rule = "is not the current password".to_owned();
-            ("refused", Err(broken("/current_password", rule)))
+            ("refused", Err(field_error("/current_password", rule)))
         }
-        PasswordChange::Breaks(rule) => ("weak", Err(broken("/new_password", rule.to_string()))),
+        PasswordChange::Breaks(rule) => {
+            ("weak", Err(field_error("/new_password", rule.to_string())))
+        }
         PasswordChange::SessionGone => (
             "session_gone",
             Err(ApiError::new(ProblemCode::InvalidToken)),
@@ -132,7 +134,7 @@ fn answer(
     }
 }
 
-fn broken(pointer: &str, rule: String) -> ApiError {
+fn field_error(pointer: &str, rule: String) -> ApiError {
     ApiError::validation(vec![FieldError {
         pointer: pointer.to_owned(),
         detail: rule,

@@ -1,8 +1,8 @@
-//! Errors as clients see them: RFC 9457 problems, for everything that is not a success.
+//! Error responses: RFC 9457 problems for every request that does not succeed.
 //!
-//! Who may see what: a client sees a status, a closed [`ProblemCode`] and sentences that are written in this program. No
-//! constructor takes text from an error value for it, so neither a password that did not parse nor an address of Redis can
-//! get into an answer. A cause travels beside the problem to where the request ends, and into the one line of the log there.
+//! A client sees a status, a closed [`ProblemCode`] and fixed sentences of this program. No constructor puts the text of an
+//! error value into them, so that neither a rejected password nor an address of Redis can reach a response. The cause is
+//! carried beside the problem to the end of the request, and logged there in one line.
 
 use poem::http::{HeaderName, HeaderValue, StatusCode, header};
 use poem::{IntoResponse, Response};
@@ -17,15 +17,15 @@ use serde::Serialize;
 use super::context;
 use crate::auth::ServiceError;
 
-/// Seconds after which a client may try again where nothing better is known: a failover is a matter of seconds.
+/// Default of `Retry-After` in seconds: a failover takes a few seconds.
 const RETRY_AFTER: u64 = 2;
 
-/// What went wrong, for programs. The list is closed: a client may match on it.
+/// Error code for programs. The list is closed: a client may match on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Serialize)]
 #[oai(rename_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum ProblemCode {
-    /// 400: the body is not of the form that the operation takes.
+    /// 400: the body does not have the form that the operation takes.
     MalformedRequest,
     /// 400: the request contradicts itself, as with two tokens (RFC 6750 §3.1).
     InvalidRequest,
@@ -35,15 +35,15 @@ pub enum ProblemCode {
     InvalidToken,
     /// 401: wrong username or password.
     InvalidCredentials,
-    /// 403: the token is good, but its holder lacks the role.
+    /// 403: the token is valid, but its user lacks the role.
     Forbidden,
     /// 404: there is nothing at this path.
     NotFound,
-    /// 405: the path does not know this method; `Allow` lists those it knows.
+    /// 405: the path does not support this method; `Allow` lists the supported ones.
     MethodNotAllowed,
     /// 408: the head or the body did not arrive in time.
     RequestTimeout,
-    /// 409: somebody has this username.
+    /// 409: the username is taken.
     NameTaken,
     /// 413: the body is too large.
     PayloadTooLarge,
@@ -51,17 +51,17 @@ pub enum ProblemCode {
     UriTooLong,
     /// 415: the body is not JSON in UTF-8.
     UnsupportedMediaType,
-    /// 422: a value breaks a rule; `errors` lists all that do.
+    /// 422: a value breaks a rule; `errors` lists all such values.
     ValidationFailed,
     /// 429: too many attempts.
     Throttled,
     /// 431: the header fields are too many or too large.
     HeadersTooLarge,
-    /// 503: passwords are being checked as fast as they can be.
+    /// 503: too many passwords wait to be checked.
     Overloaded,
-    /// 503: the service cannot answer at present.
+    /// 503: the service is unavailable at present.
     Unavailable,
-    /// 500: a fault of the service.
+    /// 500: the service has failed.
     Internal,
 }
 
@@ -90,58 +90,62 @@ impl ProblemCode {
 
     fn detail(self) -> &'static str {
         match self {
-            Self::MalformedRequest => "The request is not of the form that this operation takes.",
+            Self::MalformedRequest => {
+                "The request does not have the form that this operation takes."
+            }
             Self::InvalidRequest => "Send one token, and only in the Authorization header.",
             Self::MissingToken => "Send an access token: Authorization: Bearer <token>.",
             Self::InvalidToken => {
                 "The access token is malformed, expired, forged or revoked. Log in again."
             }
             Self::InvalidCredentials => "The username or the password is wrong.",
-            Self::Forbidden => "This needs a role that the token's user does not have.",
+            Self::Forbidden => {
+                "This operation requires a role that the user of the token does not have."
+            }
             Self::NotFound => "There is nothing at this path.",
             Self::MethodNotAllowed => {
-                "This path does not know that method; the Allow header lists those it knows."
+                "This path does not support the method; the Allow header lists the supported methods."
             }
             Self::RequestTimeout => "The request did not arrive in time.",
-            Self::NameTaken => "Somebody has this username.",
+            Self::NameTaken => "The username is taken.",
             Self::PayloadTooLarge => "The body is larger than 16 KiB.",
             Self::UriTooLong => "The path and query are longer than 8 KiB.",
             Self::UnsupportedMediaType => {
                 "The body must be JSON in UTF-8, with Content-Type: application/json."
             }
             Self::ValidationFailed => "A value breaks a rule; see errors.",
-            Self::Throttled => "Too many attempts; wait as long as Retry-After says.",
+            Self::Throttled => "Too many attempts; try again after Retry-After seconds.",
             Self::HeadersTooLarge => {
                 "There are more than 64 header fields, or more than 16 KiB of them."
             }
             Self::Overloaded => {
-                "Passwords are being checked as fast as they can be; wait as long as Retry-After says."
+                "Too many passwords wait to be checked; try again after Retry-After seconds."
             }
             Self::Unavailable => {
-                "The service cannot answer at present; try again after Retry-After seconds."
+                "The service is unavailable at present; try again after Retry-After seconds."
             }
-            Self::Internal => "A fault of the service. The log knows it by the request id.",
+            Self::Internal => "The service has failed. Quote the request id when you report this.",
         }
     }
 }
 
-/// An error (RFC 9457).
+/// Problem (RFC 9457).
 #[derive(Debug, Clone, Object, Serialize)]
 #[oai(skip_serializing_if_is_none)]
 pub(super) struct Problem {
-    /// Always `about:blank`: the code says what is special.
+    /// Always `about:blank`: `code` identifies the error.
     #[oai(rename = "type")]
     #[serde(rename = "type")]
     kind: String,
-    /// The status in words.
+    /// Name of the HTTP status.
     title: String,
-    /// The HTTP status.
+    /// HTTP status.
     status: u16,
-    /// What is wrong, for people.
+    /// Explanation for people.
     detail: String,
-    /// What is wrong, for programs.
+    /// Error code for programs.
     code: ProblemCode,
-    /// Identifies the request, also in the log.
+    /// ID of the request, also in the log.
     request_id: String,
     /// With 422: every value that breaks a rule.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -151,26 +155,26 @@ pub(super) struct Problem {
 /// A value that breaks a rule.
 #[derive(Debug, Clone, PartialEq, Eq, Object, Serialize)]
 pub(super) struct FieldError {
-    /// Where it is in the body (RFC 6901).
+    /// JSON pointer to the value in the body (RFC 6901).
     pub pointer: String,
-    /// Which rule it breaks, to be read after the name of the member.
+    /// Rule that the value breaks, to be read after the name of the member.
     pub detail: String,
 }
 
-/// An error to be answered: a problem, and the headers that belong to it.
+/// Error response: a problem and its headers.
 #[derive(Debug, Clone)]
 pub(super) struct ApiError {
     code: ProblemCode,
     detail: &'static str,
     errors: Vec<FieldError>,
     headers: Vec<(HeaderName, HeaderValue)>,
-    closes: bool,
-    /// Why the service could not do its work, for the log alone.
+    closes_connection: bool,
+    /// Cause of a failure of the service, only for the log.
     cause: Option<String>,
 }
 
 impl ApiError {
-    /// A problem with nothing special about it.
+    /// Creates a problem with the default sentence of its code.
     #[must_use]
     pub(super) fn new(code: ProblemCode) -> Self {
         let mut error = Self {
@@ -178,12 +182,12 @@ impl ApiError {
             detail: code.detail(),
             errors: Vec::new(),
             headers: Vec::new(),
-            closes: false,
+            closes_connection: false,
             cause: None,
         };
         match code.status() {
             StatusCode::UNAUTHORIZED => {
-                // RFC 6750 §3: the error is named only where a token was sent.
+                // RFC 6750 §3: the challenge has an error code only if a token was sent.
                 let challenge = if code == ProblemCode::InvalidToken {
                     r#"Bearer realm="portcullis", error="invalid_token""#
                 } else {
@@ -202,16 +206,16 @@ impl ApiError {
         error
     }
 
-    /// A problem with a sentence of its own.
+    /// Creates a problem with another sentence.
     #[must_use]
-    pub(super) fn because(code: ProblemCode, detail: &'static str) -> Self {
+    pub(super) fn with_detail(code: ProblemCode, detail: &'static str) -> Self {
         Self {
             detail,
             ..Self::new(code)
         }
     }
 
-    /// 422, with all that breaks a rule.
+    /// Creates a 422 with all values that break a rule.
     #[must_use]
     pub(super) fn validation(errors: Vec<FieldError>) -> Self {
         Self {
@@ -220,7 +224,7 @@ impl ApiError {
         }
     }
 
-    /// 405, with the methods that the path knows.
+    /// Creates a 405 with the methods that the path supports.
     #[must_use]
     pub(super) fn method_not_allowed(allow: HeaderValue) -> Self {
         let mut error = Self::new(ProblemCode::MethodNotAllowed);
@@ -228,21 +232,21 @@ impl ApiError {
         error
     }
 
-    /// After this answer the connection is closed: the rest of the request was not read.
+    /// Closes the connection after the response: the rest of the request was not read.
     #[must_use]
-    pub(super) fn closing(mut self) -> Self {
-        self.closes = true;
+    pub(super) fn closing_connection(mut self) -> Self {
+        self.closes_connection = true;
         self
     }
 
-    /// Keeps what the log is to say about it.
+    /// Adds the cause, for the log.
     #[must_use]
     pub(super) fn caused_by(mut self, why: &dyn std::fmt::Display) -> Self {
         self.cause = Some(why.to_string());
         self
     }
 
-    /// What the log is to say about it.
+    /// Returns the cause, for the log.
     #[must_use]
     pub(super) fn cause(&self) -> Option<&str> {
         self.cause.as_deref()
@@ -276,13 +280,14 @@ impl std::fmt::Display for ApiError {
 
 impl std::error::Error for ApiError {}
 
-/// The service could not do its work: a problem without the cause for the client, and the cause for the log.
+/// Converts a failure of the service: the client sees the problem, the log gets the cause.
 impl From<ServiceError> for ApiError {
     fn from(failure: ServiceError) -> Self {
         match failure {
             ServiceError::Unavailable(why) => Self::new(ProblemCode::Unavailable).caused_by(&why),
             ServiceError::Overloaded { retry_after } => {
-                let mut error = Self::new(ProblemCode::Overloaded).caused_by(&"too many hashes");
+                let mut error =
+                    Self::new(ProblemCode::Overloaded).caused_by(&"the password queue is full");
                 error.retry_after(retry_after);
                 error
             }
@@ -304,7 +309,7 @@ impl IntoResponse for ApiError {
         for (name, value) in self.headers {
             headers.insert(name, value);
         }
-        if self.closes {
+        if self.closes_connection {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
@@ -321,7 +326,7 @@ impl poem::error::ResponseError for ApiError {
     }
 }
 
-/// In the document every operation may answer these, besides the outcomes of its own.
+/// Responses that the document lists at every operation, besides its own.
 impl ApiResponse for ApiError {
     fn meta() -> MetaResponses {
         let header = |name: &str, description: &str, schema: MetaSchema| MetaHeader {
@@ -357,12 +362,12 @@ impl ApiResponse for ApiError {
             responses: vec![
                 response(
                     "4XX",
-                    "The request cannot be answered as it is; `code` says why.",
+                    "The request is rejected; `code` names the reason.",
                     vec![challenge, retry()],
                 ),
                 response(
                     "5XX",
-                    "The service cannot answer at present; 503 says when to try again.",
+                    "The service is unavailable or has failed; with 503, try again after Retry-After seconds.",
                     vec![retry()],
                 ),
             ],
@@ -374,7 +379,7 @@ impl ApiResponse for ApiError {
     }
 }
 
-/// A problem as the document shows it.
+/// Problem as an example for the document.
 pub(super) fn example(code: ProblemCode) -> Option<serde_json::Value> {
     let request_id = "0197a5a26d2f7c1e9d3b0a1b2c3d4e5f".to_owned();
     let problem = ApiError::new(code).problem();
@@ -385,14 +390,14 @@ pub(super) fn example(code: ProblemCode) -> Option<serde_json::Value> {
     .to_json()
 }
 
-/// A problem as a body.
+/// Body with a problem.
 #[derive(Debug)]
 pub struct ProblemJson(Problem);
 
 impl ProblemJson {
-    /// An expected outcome that is a problem.
+    /// Creates the problem of an expected outcome.
     #[must_use]
-    pub fn of(code: ProblemCode) -> Self {
+    pub fn new(code: ProblemCode) -> Self {
         Self(ApiError::new(code).problem())
     }
 }

@@ -1,40 +1,40 @@
-//! `POST /refresh`, and the tokens that it answers with, as a login does.
+//! `POST /refresh`, and the token response, which a login shares.
 
 use std::sync::Arc;
 
 use poem::Request;
-use poem_openapi::payload::Json as Answer;
+use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Object, OpenApi};
 use serde::Deserialize;
 
 use super::Tag;
 use super::audit::Audit;
-use super::body::Json;
-use super::cookies;
+use super::body::JsonBody;
+use super::cookie_auth;
 use super::problem::{ApiError, ProblemCode};
 use crate::auth::refresh::Refreshed;
 use crate::auth::sessions::{Sessions, TokenPair};
 use crate::store::Succession;
 use crate::telemetry::Act;
 
-/// The tokens of a session.
+/// Tokens of a session.
 #[derive(Object)]
 #[oai(example)]
-pub struct TokenBody {
-    /// The access token, to be sent as `Authorization: Bearer …`; empty where a browser has it in a cookie
+pub struct TokenResponse {
+    /// Access token, to be sent as `Authorization: Bearer …`; empty if a browser holds it in a cookie
     token: String,
     /// Always `Bearer`
     token_type: String,
     /// Seconds until the access token expires
     expires_in: u64,
-    /// The refresh token, to be sent once to `POST /refresh` for new tokens of the same session; empty where a browser has it in a
+    /// Refresh token, to be sent once to `POST /refresh` for new tokens of the same session; empty if a browser holds it in a
     /// cookie
     refresh_token: String,
     /// Seconds until the refresh token expires
     refresh_expires_in: u64,
 }
 
-impl From<TokenPair> for TokenBody {
+impl From<TokenPair> for TokenResponse {
     fn from(session: TokenPair) -> Self {
         Self {
             token: session.token,
@@ -46,7 +46,7 @@ impl From<TokenPair> for TokenBody {
     }
 }
 
-impl poem_openapi::types::Example for TokenBody {
+impl poem_openapi::types::Example for TokenResponse {
     fn example() -> Self {
         Self {
             token: "eyJ0eXAiOiJhdCtqd3Qi….eyJpc3MiOiJodHRw….c2lnbmF0dXJl".to_owned(),
@@ -58,16 +58,16 @@ impl poem_openapi::types::Example for TokenBody {
     }
 }
 
-/// A refresh token to trade.
+/// Refresh token to exchange.
 #[derive(Deserialize, Object)]
 #[serde(deny_unknown_fields)]
 #[oai(deny_unknown_fields, example)]
 pub(super) struct RefreshBody {
-    /// The refresh token that the last login or refresh has answered; empty where a browser has it in a cookie
+    /// Refresh token from the last login or refresh; empty if a browser holds it in a cookie
     refresh_token: String,
 }
 
-/// Shows no token.
+/// Hides the token.
 impl std::fmt::Debug for RefreshBody {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("RefreshBody(…)")
@@ -82,20 +82,20 @@ impl poem_openapi::types::Example for RefreshBody {
     }
 }
 
-/// What a refresh may come to.
+/// Responses to a refresh.
 #[derive(ApiResponse)]
 pub enum RefreshResponse {
-    /// Here are new tokens. The refresh token that was sent is used up.
+    /// New tokens. The refresh token of the request is used up.
     #[oai(status = 200)]
-    Refreshed(
-        Answer<TokenBody>,
-        /// The tokens of a browser
+    Ok(
+        Json<TokenResponse>,
+        /// Cookie with the tokens of a browser
         #[oai(header = "Set-Cookie")]
         Option<String>,
     ),
 }
 
-/// The route of this file.
+/// Route of this file.
 pub(super) struct RefreshApi {
     pub(super) sessions: Arc<Sessions>,
     pub(super) audit: Audit,
@@ -103,19 +103,19 @@ pub(super) struct RefreshApi {
 
 #[OpenApi]
 impl RefreshApi {
-    /// Refresh
+    /// Refresh tokens
     ///
-    /// Trades a refresh token for new tokens of the same session. Sent again within half a minute it gives the same refresh
-    /// token again, so that tabs and lost answers do no harm; sent later, it counts as stolen, and the session ends on all
-    /// replicas. Roles are those of the account at this moment.
-    #[oai(path = "/refresh", method = "post", tag = Tag::Quickstart, operation_id = "refresh")]
-    async fn refresh(
+    /// Exchanges a refresh token for new tokens of the same session. If the token is sent again within half a minute, the
+    /// response has the same new refresh token, so that concurrent tabs and lost responses do no harm. If it is sent later, it
+    /// counts as stolen, and the session is revoked on all replicas. The new access token has the present roles of the account.
+    #[oai(path = "/refresh", method = "post", tag = Tag::Quickstart, operation_id = "refreshTokens")]
+    async fn refresh_tokens(
         &self,
         request: &Request,
-        Json(body): Json<RefreshBody>,
+        JsonBody(body): JsonBody<RefreshBody>,
     ) -> Result<RefreshResponse, ApiError> {
-        // A page does not know what its browser has in a cookie.
-        let token = match cookies::refresh_token(request) {
+        // A page cannot read the cookie of its browser, and sends an empty token.
+        let token = match cookie_auth::refresh_token(request) {
             Some(token) if body.refresh_token.is_empty() => token,
             _ => &body.refresh_token,
         };
@@ -129,8 +129,8 @@ impl RefreshApi {
                 let user = Some(session.user);
                 self.audit
                     .record(Act::Refresh, outcome, user, Some(&session.username));
-                let (body, cookie) = cookies::hand_out(request, session);
-                Ok(RefreshResponse::Refreshed(Answer(body), cookie))
+                let (body, cookie) = cookie_auth::token_response(request, session);
+                Ok(RefreshResponse::Ok(Json(body), cookie))
             }
             Refreshed::Reused(token) => {
                 let user = Some(token.user);

@@ -1,4 +1,4 @@
-//! The paths that exist, as the document tells them: for `Allow`, and for labels that cannot be invented by clients.
+//! Paths of the document: for `Allow`, and for metric labels that clients cannot invent.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,12 +6,12 @@ use std::sync::Arc;
 use poem::http::HeaderValue;
 use serde_json::Value;
 
-/// A path and the methods it knows.
+/// Path and the methods it supports.
 #[derive(Debug)]
 pub(super) struct Route {
-    /// As the document writes it.
+    /// Path as in the document.
     pub pattern: Arc<str>,
-    /// The value of `Allow`.
+    /// Value of `Allow`.
     pub allow: HeaderValue,
 }
 
@@ -19,9 +19,9 @@ pub(super) struct Route {
 #[derive(Debug)]
 pub(super) struct Routes {
     known: HashMap<String, Route>,
-    /// Those of which a part is anything: few, and looked through.
+    /// Paths with a parameter: few, and searched one by one.
     patterns: Vec<Route>,
-    /// The label of requests for anything else.
+    /// Label of requests for other paths.
     pub unmatched: Arc<str>,
 }
 
@@ -54,7 +54,7 @@ impl Routes {
         }
     }
 
-    /// The route of a path.
+    /// Returns the route of a path.
     #[must_use]
     pub(super) fn find(&self, path: &str) -> Option<&Route> {
         let with_parameters = || {
@@ -65,7 +65,7 @@ impl Routes {
     }
 }
 
-/// Whether a path is of a pattern, part by part; `{…}` stands for any part that is not empty.
+/// True if a path matches a pattern, segment by segment; `{…}` matches any segment that is not empty.
 fn matches(pattern: &str, path: &str) -> bool {
     let (mut pattern, mut path) = (pattern.split('/'), path.split('/'));
     loop {
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_that_is_anything_is_one_part_and_not_empty() {
+    fn a_parameter_matches_one_segment_that_is_not_empty() {
         let document = serde_json::json!({"paths": {"/a/{b}": {"get": {}}, "/a/c": {"post": {}}}});
         let routes = Routes::new(&document, &[]);
         assert_eq!(&*routes.find("/a/x").unwrap().pattern, "/a/{b}");

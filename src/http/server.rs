@@ -1,38 +1,39 @@
 //! The HTTP server: an accept loop over hyper that serves a poem endpoint.
 //!
-//! It exists because `poem::Server` has no deadline for heads, no cap on connections and no bound on what a head may
-//! be. It keeps these promises:
+//! It exists because `poem::Server` has no deadline for heads, no cap on connections and no limit on the size of a head.
+//! Its guarantees:
 //!
-//! * No client holds a connection by being slow. A head is complete within [`Limits::header`], a connection without a
-//!   request lasts [`Limits::idle`], a response that is not read is given up after [`Limits::stall`]. (A slow request
-//!   body is for a middleware to end, which knows what the body is worth.)
-//! * There are never more than [`Limits::connections`]. At the cap the one that has been idle for the longest makes
-//!   room; if none is idle, a newcomer waits in the kernel's backlog. No network has more than
-//!   [`Limits::connections_of_network`] of them, but for the proxies in [`Server::trusted`]: its own longest idle one makes room,
-//!   and if none is idle, its newcomer is sent away.
-//! * A head beyond our bounds, or one that two parsers could read differently, is answered with a problem and is the
-//!   last on its connection. What hyper itself cannot parse gets its bare 400, likewise the last.
-//! * A stop lets requests finish, and no longer than it was told to.
-//! * With [`Server::tls`] nothing is said in the clear; the handshake counts against the time for the first head.
+//! * A slow client cannot hold a connection. A head is complete within [`Limits::header`], a connection without a
+//!   request lasts [`Limits::idle`], a response that is not read is aborted after [`Limits::stall`]. (Middleware ends a slow
+//!   request body: it knows how long that body may take.)
+//! * At most [`Limits::connections`] are open. At the cap the connection that has been idle for the longest is closed; if
+//!   none is idle, new connections wait in the kernel's backlog. One network has at most
+//!   [`Limits::connections_of_network`] of them, except the proxies in [`Server::trusted`]: its own longest idle connection
+//!   is closed, and if none is idle, its new connection is closed.
+//! * A head beyond our limits, or one that two parsers could read differently, is answered with a problem and is the
+//!   last on its connection. A head that hyper itself cannot parse gets hyper's bare 400, also as the last.
+//! * A shutdown lets running requests finish within [`Server::drain`].
+//! * With [`Server::tls`] no byte is sent in plaintext; the handshake counts against the time for the first head.
 //!
-//! HTTP/1.1 only, as proxies speak it upstream: HTTP/2's own attacks do not apply. HTTP/1.0 is answered, without
-//! keep-alive. A chunked request is the last on its connection, since only hyper knows where it ends.
+//! HTTP/1.1 only, as proxies speak it upstream: attacks on HTTP/2 do not apply. HTTP/1.0 is answered without
+//! keep-alive. A chunked request is the last on its connection, because only hyper knows where it ends.
 //!
-//! Its deadlines are counted by the runtime, which has to wake up for them, and not by [`Clock`](crate::domain::Clock). The
-//! runtime's stands still while the machine sleeps: a connection then lasts longer, and nothing about revocation depends on it.
+//! Deadlines use the runtime's clock, which wakes the task, and not [`Clock`](crate::domain::Clock). The runtime's clock
+//! stands still while the machine sleeps: a connection then lasts longer, and revocation does not depend on it.
 //!
-//! The way of a request: `door` lets a connection in, `roster` counts it, `connection` serves it with a `wire` under
-//! hyper, an `exchange` behind it and a `watch` beside it; `activity` is what these tell one another.
+//! Path of a request: [`Acceptor`] accepts the connection and [`ConnectionTable`] counts it. `connection` serves it with
+//! `guarded_io` between socket and hyper, [`ConnService`] behind hyper, and `deadlines` beside hyper. They share an
+//! [`Activity`].
 
+mod acceptor;
 mod activity;
+mod conn_service;
 mod connection;
-mod door;
-mod exchange;
+mod connection_table;
+mod deadlines;
+mod guarded_io;
 mod head;
-mod roster;
 mod tls;
-mod watch;
-mod wire;
 
 use std::{io, pin::pin, sync::Arc, time::Duration};
 
@@ -51,36 +52,37 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    activity::Activity, door::Door, exchange::Exchange, head::Bounds, roster::Roster, watch::micros,
+    acceptor::Acceptor, activity::Activity, conn_service::ConnService,
+    connection_table::ConnectionTable, deadlines::micros, head::Bounds,
 };
 use super::context::is_trusted;
 use crate::domain::Network;
 
 pub use self::tls::Tls;
 
-/// Renders the answer to a request that does not reach the endpoint: 400, 408, 414 or 431.
-pub type Refuse = fn(StatusCode) -> Response;
+/// Renders the response to a request that does not reach the endpoint: 400, 408, 414 or 431.
+pub type Reject = fn(StatusCode) -> Response;
 
-/// How long after its accept a connection that has sent nothing may be closed to make room. Without it a crowd at the
-/// door would only push one another out, each before its first request has been read.
-const SETTLING_IN: Duration = Duration::from_millis(500);
-/// How often a full server looks for somebody who has become idle, while somebody waits.
-const CROWDED_RETRY: Duration = Duration::from_millis(20);
-/// The fields that hyper parses without an allocation for each request, its default limit.
+/// Time after its accept during which a silent connection is not evicted. Without it a burst of new connections would
+/// evict one another, each before its first request has been read.
+const NEW_CONNECTION_GRACE: Duration = Duration::from_millis(500);
+/// Interval between searches for an idle connection while the server is full and a client waits.
+const EVICTION_RETRY_INTERVAL: Duration = Duration::from_millis(20);
+/// Header fields that hyper parses without an allocation per request: its default limit.
 const HYPER_FIELDS: usize = 100;
 
-/// How much of a connection a client may have.
+/// Limits on connections and on request heads.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// The time for a request head, from the accept or from its first byte.
+    /// Time for a request head, from the accept or from its first byte.
     pub header: Duration,
-    /// The time a connection may stay open between requests.
+    /// Time a connection may stay open between requests.
     pub idle: Duration,
-    /// The time in which a client that is being answered must read 16 KiB, or the rest.
+    /// Time in which a client must read 16 KiB of its response, or the rest of it.
     pub stall: Duration,
-    /// Connections at one time, at least 1.
+    /// Open connections, at least 1.
     pub connections: usize,
-    /// Of these, those of one network, at least 1.
+    /// Open connections of one network, at least 1.
     pub connections_of_network: usize,
     /// Header fields of a request.
     pub fields: usize,
@@ -114,10 +116,10 @@ impl Limits {
         }
     }
 
-    /// hyper with limits a little above ours, so that it is never the first to refuse.
+    /// Configures hyper with limits a little above ours, so that ours reject first.
     fn http(&self) -> http1::Builder {
         let mut http = http1::Builder::new();
-        // Answers are short: to copy a body behind its head costs less than to write from two places.
+        // Responses are short: copying a body behind its head costs less than a vectored write.
         http.writev(false);
         http.max_buf_size(self.target_bytes + self.header_bytes + 8 * 1024);
         if self.fields > HYPER_FIELDS {
@@ -127,68 +129,68 @@ impl Limits {
     }
 }
 
-/// What became of the connections that were open when the server was told to stop.
+/// Counts of the connections that were open at shutdown, by how they ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drained {
-    /// Connections without a request, closed at once.
+    /// Idle connections, closed at once.
     pub idle: usize,
-    /// Connections at work that came to their end in time.
+    /// Busy connections that finished in time.
     pub finished: usize,
-    /// Connections at work that were cut off.
-    pub cut: usize,
+    /// Busy connections that were aborted.
+    pub aborted: usize,
 }
 
 /// A server that has not been started.
 #[derive(Debug)]
 pub struct Server<E: ?Sized> {
-    /// What answers requests.
+    /// Endpoint that answers requests.
     pub endpoint: Arc<E>,
-    /// What words refusals.
-    pub refuse: Refuse,
-    /// What a client may have.
+    /// Renders rejections.
+    pub reject: Reject,
+    /// Limits on clients.
     pub limits: Limits,
-    /// Proxies, which bring connections of many.
+    /// Proxies, which carry connections of many clients and have no limit per network.
     pub trusted: Vec<IpNet>,
-    /// What greets clients, where they speak TLS.
+    /// TLS settings; `None` serves plaintext.
     pub tls: Option<Arc<Tls>>,
-    /// How long requests may go on after the stop.
+    /// Time that running requests have after shutdown.
     pub drain: Duration,
 }
 
-/// What all connections share.
-struct Service<E: ?Sized> {
+/// State that all connections share.
+struct ServerState<E: ?Sized> {
     endpoint: Arc<E>,
-    refuse: Refuse,
+    reject: Reject,
     limits: Limits,
     http: http1::Builder,
-    /// Zero on the server's clock.
+    /// Zero of the server's clock.
     started: Instant,
 }
 
 impl<E: Endpoint<Output = Response> + ?Sized + 'static> Server<E> {
-    /// Serves connections of `listener` until `shutdown`, then lets those at work finish.
+    /// Serves connections of `listener` until `shutdown`, then lets running requests finish.
     ///
-    /// Between telling the world that it is about to stop and cancelling `shutdown` the caller leaves it running, so
-    /// that load balancers have time to look elsewhere.
+    /// The caller fails readiness first and cancels `shutdown` later, so that load balancers have time to choose another
+    /// replica.
     ///
     /// # Errors
     ///
-    /// Only if the runtime cannot watch the listener. A failing accept is logged once and tried again.
+    /// Only if the runtime cannot register the listener. A failing accept is logged once and retried.
     pub async fn run(
         self,
         listener: TcpListener,
         shutdown: CancellationToken,
     ) -> io::Result<Drained> {
-        let mut door = Door::new(listener)?;
-        let local = LocalAddr(Addr::SocketAddr(door.address()?));
-        let mut roster = Roster::new(
+        let mut acceptor = Acceptor::new(listener)?;
+        let local = LocalAddr(Addr::SocketAddr(acceptor.address()?));
+        let mut connections = ConnectionTable::new(
             self.limits.connections.max(1),
             self.limits.connections_of_network.max(1),
         );
-        let service = Arc::new(Service {
+        let state = Arc::new(ServerState {
             http: self.limits.http(),
             endpoint: self.endpoint,
-            refuse: self.refuse,
+            reject: self.reject,
             limits: self.limits,
             started: Instant::now(),
         });
@@ -200,78 +202,78 @@ impl<E: Endpoint<Output = Response> + ?Sized + 'static> Server<E> {
 
         let mut stopped = pin!(shutdown.cancelled());
         loop {
-            if roster.is_full() {
+            if connections.is_full() {
                 tokio::select! {
                     biased;
                     () = &mut stopped => break,
-                    () = roster.ended() => {}
-                    knock = door.knock() => {
-                        knock?;
+                    () = connections.reap() => {}
+                    readable = acceptor.readable() => {
+                        readable?;
                         tokio::select! {
                             biased;
                             () = &mut stopped => break,
-                            () = room(&mut roster, service.started) => {}
+                            () = make_room(&mut connections, state.started) => {}
                         }
                     }
                 }
                 continue;
             }
-            let guest = tokio::select! {
+            let incoming = tokio::select! {
                 biased;
                 () = &mut stopped => break,
-                () = roster.ended() => continue,
-                guest = door.open() => guest,
+                () = connections.reap() => continue,
+                incoming = acceptor.accept() => incoming,
             };
-            if let Some((stream, address)) = guest {
+            if let Some((stream, address)) = incoming {
                 let accepted = Instant::now();
                 let ip = address.ip().to_canonical();
                 let network = (!is_trusted(ip, &self.trusted)).then(|| Network::from(ip));
-                let now = micros(service.started, accepted);
-                if network.is_some_and(|network| !roster.has_room_for(network, now)) {
+                let now = micros(state.started, accepted);
+                if network.is_some_and(|network| !connections.make_room_for(network, now)) {
                     continue;
                 }
-                let idle_from = micros(service.started, accepted + SETTLING_IN);
+                let idle_from = micros(state.started, accepted + NEW_CONNECTION_GRACE);
                 let activity = Arc::new(Activity::new(idle_from));
-                let exchange = Arc::new(Exchange {
-                    service: Arc::clone(&service),
+                let service = Arc::new(ConnService {
+                    server: Arc::clone(&state),
                     activity: Arc::clone(&activity),
                     local: local.clone(),
                     remote: RemoteAddr(Addr::SocketAddr(address)),
                     scheme: scheme.clone(),
                 });
                 let (stop, stopping) = oneshot::channel();
-                // Two futures, so that connections without TLS do not pay for the size of those with it.
+                // Two future types, so that a plaintext connection does not pay for the size of a TLS one.
                 match &self.tls {
                     None => {
-                        let connection = connection::attend(stream, exchange, accepted, stopping);
-                        roster.admit(network, activity, stop, connection);
+                        let connection = connection::serve(stream, service, accepted, stopping);
+                        connections.insert(network, activity, stop, connection);
                     }
                     Some(tls) => {
                         let tls = Arc::clone(tls);
                         let connection =
-                            connection::attend_tls(stream, tls, exchange, accepted, stopping);
-                        roster.admit(network, activity, stop, connection);
+                            connection::serve_tls(stream, tls, service, accepted, stopping);
+                        connections.insert(network, activity, stop, connection);
                     }
                 }
-            } else if door.is_stuck() {
-                // Somebody idle may hold the descriptor that is wanting.
-                roster.evict(micros(service.started, Instant::now()));
+            } else if acceptor.is_stuck() {
+                // An idle connection may hold the descriptor that is missing.
+                connections.evict(micros(state.started, Instant::now()));
             }
         }
 
-        drop(door);
-        Ok(roster.drain(self.drain).await)
+        drop(acceptor);
+        Ok(connections.drain(self.drain).await)
     }
 }
 
-/// Waits until one more connection may be served, closing at most one to that end.
-async fn room(roster: &mut Roster, started: Instant) {
+/// Waits until one more connection may be served; evicts at most one.
+async fn make_room(connections: &mut ConnectionTable, started: Instant) {
     let mut has_evicted = false;
-    while roster.is_full() {
-        has_evicted = has_evicted || roster.evict(micros(started, Instant::now()));
+    while connections.is_full() {
+        has_evicted = has_evicted || connections.evict(micros(started, Instant::now()));
         tokio::select! {
-            () = roster.ended() => {}
-            () = sleep(CROWDED_RETRY) => {}
+            () = connections.reap() => {}
+            () = sleep(EVICTION_RETRY_INTERVAL) => {}
         }
     }
 }

@@ -4,72 +4,72 @@ use std::sync::Arc;
 
 use poem::Request;
 use poem_openapi::param::{Path, Query};
-use poem_openapi::payload::Json as Answer;
+use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Enum, Object, OpenApi};
 
 use super::Tag;
 use super::accounts::Credentials;
 use super::audit::Audit;
-use super::authenticated::{Authenticated, Recognised};
-use super::body::Json;
+use super::authenticated::{Authenticated, SignatureOnly};
+use super::body::JsonBody;
 use super::context;
-use super::cookies;
+use super::cookie_auth;
 use super::problem::{ApiError, ProblemCode, ProblemJson};
-use super::refresh::TokenBody;
+use super::refresh::TokenResponse;
 use crate::auth::revocation::Ended;
 use crate::auth::sessions::{LoginOutcome, Sessions};
 use crate::domain::{AttemptedName, Guess, Password, SessionId, Username};
 use crate::store::SessionRecord;
 use crate::telemetry::Act;
 
-/// What a login may come to.
+/// Responses to a login.
 #[derive(ApiResponse)]
 pub enum LoginResponse {
-    /// A session is open; here is its token.
+    /// A session is open; the body has its tokens.
     #[oai(status = 200)]
-    In(
-        Answer<TokenBody>,
-        /// The tokens of a browser
+    Ok(
+        Json<TokenResponse>,
+        /// Cookie with the tokens of a browser
         #[oai(header = "Set-Cookie")]
         Option<String>,
     ),
-    /// The username or the password is wrong. The answer is the same, and takes as long, whether there is such a user or not.
+    /// The username or the password is wrong. Response and duration are the same, whether the user exists or not.
     #[oai(status = 401)]
-    Refused(ProblemJson, #[oai(header = "WWW-Authenticate")] String),
+    Unauthorized(ProblemJson, #[oai(header = "WWW-Authenticate")] String),
 }
 
-/// What a logout may come to.
+/// Responses to a logout.
 #[derive(ApiResponse)]
 pub enum LogoutResponse {
-    /// What was to end has ended: no replica accepts any of its tokens.
+    /// The session, or sessions, are revoked: no replica accepts any of their tokens.
     #[oai(status = 204)]
-    Out(
-        /// Takes the tokens from a browser whose own session has ended
+    NoContent(
+        /// Deletes the cookie of a browser whose own session is revoked
         #[oai(header = "Set-Cookie")]
         Option<String>,
     ),
 }
 
-/// A session of one's own.
+/// Session of the user.
 #[derive(Object)]
 #[oai(example)]
 pub(super) struct SessionBody {
-    /// Identifies it
+    /// ID of the session
     sid: String,
-    /// When it was opened (RFC 3339)
+    /// Time of the login (RFC 3339)
     created_at: String,
-    /// When it was opened or last refreshed (RFC 3339)
+    /// Time of the login or the last refresh (RFC 3339)
     last_seen_at: String,
-    /// The program that opened it, as it calls itself
+    /// User-Agent of the login
     user_agent: String,
-    /// The address from which it was opened; empty where that is not known
+    /// Client address of the login; empty if unknown
     address: String,
-    /// Whether it is the session of the token at hand
+    /// True for the session of the token in this request
     current: bool,
 }
 
 impl SessionBody {
-    fn of(session: SessionRecord, current: SessionId) -> Self {
+    fn new(session: SessionRecord, current: SessionId) -> Self {
         Self {
             current: session.sid == current,
             sid: session.sid.to_string(),
@@ -94,19 +94,19 @@ impl poem_openapi::types::Example for SessionBody {
     }
 }
 
-/// Which session stays when all others end.
+/// Session to keep when all others are revoked.
 #[derive(Debug, Clone, Copy, Enum)]
 #[oai(rename_all = "snake_case")]
 pub(super) enum Keep {
-    /// That of the token at hand.
+    /// The session of the token in this request.
     Current,
 }
 
-/// Sessions of one's own, the newest first.
+/// Sessions of the user, the newest first.
 #[derive(Object)]
 #[oai(example)]
 pub struct SessionList {
-    /// The sessions; at most 20
+    /// Sessions; at most 20
     items: Vec<SessionBody>,
     /// Always null: there is one page
     next_cursor: Option<String>,
@@ -121,15 +121,15 @@ impl poem_openapi::types::Example for SessionList {
     }
 }
 
-/// What looking at one's sessions may come to.
+/// Responses with the sessions of the user.
 #[derive(ApiResponse)]
 pub enum SessionsResponse {
-    /// These are open.
+    /// The open sessions.
     #[oai(status = 200)]
-    Open(Answer<SessionList>),
+    Ok(Json<SessionList>),
 }
 
-/// The routes of this file.
+/// Routes of this file.
 pub(super) struct SessionsApi {
     pub(super) sessions: Arc<Sessions>,
     pub(super) audit: Audit,
@@ -139,42 +139,45 @@ pub(super) struct SessionsApi {
 impl SessionsApi {
     /// Log in
     ///
-    /// Checks the password and opens a session. The answer holds an access token, which every replica accepts until it
-    /// expires or is logged out.
+    /// Checks the password and opens a session. The response has an access token, which every replica accepts until it
+    /// expires or is revoked.
     #[oai(path = "/login", method = "post", tag = Tag::Quickstart, operation_id = "login")]
     async fn login(
         &self,
         request: &Request,
-        Json(body): Json<Credentials>,
+        JsonBody(body): JsonBody<Credentials>,
     ) -> Result<LoginResponse, ApiError> {
         let guess = Guess {
             name: AttemptedName::of(&body.username),
-            from: context::network(),
+            from: context::client_network(),
         };
         let username = body.username.parse::<Username>().ok();
-        // Nobody has a password that is too long to be one: it is refused like a wrong one, and takes as long.
+        // No account has a password that is too long: it is rejected like a wrong one, and takes as long.
         let (username, password) = match Password::parse(body.password) {
             Ok(password) => (username, password),
             Err(_) => (None, Password::unmatchable()),
         };
-        let origin = context::origin(request);
+        let origin = context::client_info(request);
         let login = self
             .sessions
             .log_in(guess, username.clone(), &password, &origin);
-        let throttled = |failure| self.audit.refused(Act::LogIn, username.as_ref(), failure);
-        match login.await.map_err(throttled)? {
+        let on_failure = |failure| {
+            self.audit
+                .record_failure(Act::LogIn, username.as_ref(), failure)
+        };
+        match login.await.map_err(on_failure)? {
             LoginOutcome::Authenticated(session) => {
                 self.audit
                     .record(Act::LogIn, "in", Some(session.user), username.as_ref());
-                let (body, cookie) = cookies::hand_out(request, session);
-                Ok(LoginResponse::In(Answer(body), cookie))
+                let (body, cookie) = cookie_auth::token_response(request, session);
+                Ok(LoginResponse::Ok(Json(body), cookie))
             }
             LoginOutcome::Rejected => {
                 self.audit
                     .record(Act::LogIn, "refused", None, username.as_ref());
                 let challenge = r#"Bearer realm="portcullis""#.to_owned();
-                Ok(LoginResponse::Refused(
-                    ProblemJson::of(ProblemCode::InvalidCredentials),
+                Ok(LoginResponse::Unauthorized(
+                    ProblemJson::new(ProblemCode::InvalidCredentials),
                     challenge,
                 ))
             }
@@ -183,26 +186,28 @@ impl SessionsApi {
 
     /// Log out
     ///
-    /// Ends the session of the token. Once this has answered, no replica accepts any token of the session. If it answers 503
-    /// instead, say it again: this replica refuses the token from then on, but others may not have heard yet.
+    /// Revokes the session of the token. Once this has answered 204, no replica accepts any token of the session. After a 503,
+    /// send it again: this replica rejects the token from then on, but other replicas may not know of the logout yet.
     #[oai(path = "/logout", method = "post", tag = Tag::Quickstart, operation_id = "logout")]
     async fn logout(
         &self,
-        Recognised(claims): Recognised,
+        SignatureOnly(claims): SignatureOnly,
         request: &Request,
     ) -> Result<LogoutResponse, ApiError> {
         self.sessions.log_out(&claims).await?;
         self.audit
             .record(Act::LogOut, "out", Some(claims.sub), Some(&claims.username));
-        Ok(LogoutResponse::Out(cookies::clear(request)))
+        Ok(LogoutResponse::NoContent(cookie_auth::clear_cookie(
+            request,
+        )))
     }
 
     /// Log out everywhere
     ///
-    /// Ends all sessions of the account, the one of this token too, unless it is to be kept. Once this has answered, no replica
-    /// accepts any token of those that have ended.
-    #[oai(path = "/sessions", method = "delete", tag = Tag::Sessions, operation_id = "logout_everywhere")]
-    async fn logout_everywhere(
+    /// Revokes all sessions of the account, including the session of this token, unless `keep` is set. Once this has answered, no
+    /// replica accepts any token of the revoked sessions.
+    #[oai(path = "/sessions", method = "delete", tag = Tag::Sessions, operation_id = "revokeAllSessions")]
+    async fn revoke_all_sessions(
         &self,
         Authenticated(claims): Authenticated,
         request: &Request,
@@ -214,7 +219,7 @@ impl SessionsApi {
             ended.ok_or(ApiError::new(ProblemCode::InvalidToken))?;
             let (user, name) = (Some(claims.sub), Some(&claims.username));
             self.audit.record(Act::LogOut, "out_elsewhere", user, name);
-            return Ok(LogoutResponse::Out(None));
+            return Ok(LogoutResponse::NoContent(None));
         }
         match self.sessions.log_out_everywhere(&claims).await? {
             Ended::All => {
@@ -224,41 +229,43 @@ impl SessionsApi {
                     Some(claims.sub),
                     Some(&claims.username),
                 );
-                Ok(LogoutResponse::Out(cookies::clear(request)))
+                Ok(LogoutResponse::NoContent(cookie_auth::clear_cookie(
+                    request,
+                )))
             }
             Ended::ActingSessionGone => Err(ApiError::new(ProblemCode::InvalidToken)),
         }
     }
 
-    /// See one's sessions
+    /// List your sessions
     ///
-    /// Those that are open, the newest first: where each was opened, and when it was last refreshed.
-    #[oai(path = "/sessions", method = "get", tag = Tag::Sessions, operation_id = "sessions")]
-    async fn list(
+    /// Open sessions, the newest first, with the client of the login and the time of the last refresh.
+    #[oai(path = "/sessions", method = "get", tag = Tag::Sessions, operation_id = "listSessions")]
+    async fn list_sessions(
         &self,
         Authenticated(claims): Authenticated,
     ) -> Result<SessionsResponse, ApiError> {
         let sessions = self.sessions.list_for(&claims).await?;
-        // The account is gone, and so is the session.
+        // The account is deleted, and its sessions with it.
         let sessions = sessions.ok_or(ApiError::new(ProblemCode::InvalidToken))?;
         let items = sessions
             .into_iter()
-            .map(|session| SessionBody::of(session, claims.sid));
-        Ok(SessionsResponse::Open(Answer(SessionList {
+            .map(|session| SessionBody::new(session, claims.sid));
+        Ok(SessionsResponse::Ok(Json(SessionList {
             items: items.collect(),
             next_cursor: None,
         })))
     }
 
-    /// End one of one's sessions
+    /// Revoke one of your sessions
     ///
-    /// Once this has answered, no replica accepts any token of that session. What is not a session of one's own is not found.
-    #[oai(path = "/sessions/:sid", method = "delete", tag = Tag::Sessions, operation_id = "end_session")]
-    async fn end(
+    /// Once this has answered, no replica accepts any token of that session. A session of another user is not found.
+    #[oai(path = "/sessions/:sid", method = "delete", tag = Tag::Sessions, operation_id = "revokeSession")]
+    async fn revoke_session(
         &self,
         Authenticated(claims): Authenticated,
         request: &Request,
-        /// The session, as the list of sessions names it
+        /// ID of the session, from the list of sessions
         sid: Path<String>,
     ) -> Result<LogoutResponse, ApiError> {
         let sid: SessionId = sid
@@ -275,8 +282,8 @@ impl SessionsApi {
             Some(&claims.username),
         );
         let own = sid == claims.sid;
-        Ok(LogoutResponse::Out(
-            own.then(|| cookies::clear(request)).flatten(),
+        Ok(LogoutResponse::NoContent(
+            own.then(|| cookie_auth::clear_cookie(request)).flatten(),
         ))
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use poem_openapi::param::Path;
-use poem_openapi::payload::Json as Answer;
+use poem_openapi::payload::Json;
 use poem_openapi::{ApiResponse, Object, OpenApi};
 use serde::Deserialize;
 
@@ -11,19 +11,19 @@ use super::Tag;
 use super::accounts::Account;
 use super::audit::Audit;
 use super::authenticated::Administrator;
-use super::body::{Json, not_null};
+use super::body::{JsonBody, not_null};
 use super::problem::{ApiError, FieldError, ProblemCode, ProblemJson};
 use crate::auth::administration::{Administration, Authority, Changed};
 use crate::domain::{AccessClaims, Role, Username};
 use crate::store::{Change, User};
 use crate::telemetry::Act;
 
-/// What is to be set of an account; what is left out stays as it is.
+/// Changes to an account; members that are left out stay unchanged.
 #[derive(Deserialize, Object)]
 #[serde(deny_unknown_fields)]
 #[oai(deny_unknown_fields, example)]
 pub(super) struct UserChange {
-    /// Whether the account is disabled: then it has no sessions, and nobody can log in to it
+    /// True disables the account: it has no sessions, and a login to it is rejected
     #[serde(default, deserialize_with = "not_null")]
     pub disabled: Option<bool>,
     /// All roles of the account: words of at most 32 of a-z, 0-9, - and _, beginning with a letter; 16 at most
@@ -40,32 +40,32 @@ impl poem_openapi::types::Example for UserChange {
     }
 }
 
-/// The account of somebody.
+/// Responses with an account.
 #[derive(ApiResponse)]
 pub enum UserResponse {
-    /// The account as it is now.
+    /// The account as it is stored now.
     #[oai(status = 200)]
-    Account(Answer<Account>),
-    /// Nobody has this username.
+    Ok(Json<Account>),
+    /// No account has this username.
     #[oai(status = 404)]
-    NoSuchUser(ProblemJson),
+    NotFound(ProblemJson),
 }
 
-/// What became of an account, or of its sessions.
+/// Responses to deleting an account or revoking its sessions.
 #[derive(ApiResponse)]
-pub enum EndedResponse {
-    /// What was to end has ended: no replica accepts any of its tokens.
+pub enum NoContentResponse {
+    /// The account is deleted, or its sessions are revoked: no replica accepts any of its tokens.
     #[oai(status = 204)]
-    Ended,
-    /// Nobody has this username.
+    NoContent,
+    /// No account has this username.
     #[oai(status = 404)]
-    NoSuchUser(ProblemJson),
+    NotFound(ProblemJson),
 }
 
-/// More roles than anybody needs would make every token of the account too long.
-const MOST_ROLES: usize = 16;
+/// Maximum number of roles of an account: every token carries them all.
+const MAX_ROLES: usize = 16;
 
-/// The routes of this file.
+/// Routes of this file.
 pub(super) struct UsersApi {
     pub(super) administration: Arc<Administration>,
     pub(super) audit: Audit,
@@ -73,14 +73,14 @@ pub(super) struct UsersApi {
 
 #[OpenApi]
 impl UsersApi {
-    /// Look at an account
+    /// Get an account
     ///
-    /// Answers the account of that name as it is stored now. Needs the role `admin`.
-    #[oai(path = "/users/:username", method = "get", tag = Tag::Administration, operation_id = "user")]
-    async fn user(
+    /// Returns the account as it is stored now. Requires the role `admin`.
+    #[oai(path = "/users/:username", method = "get", tag = Tag::Administration, operation_id = "getUser")]
+    async fn get_user(
         &self,
         _administrator: Administrator,
-        /// The name of the account
+        /// Username of the account
         username: Path<String>,
     ) -> Result<UserResponse, ApiError> {
         let user = match username.parse::<Username>() {
@@ -88,76 +88,76 @@ impl UsersApi {
             Err(_) => None,
         };
         Ok(user.map_or_else(
-            || UserResponse::NoSuchUser(ProblemJson::of(ProblemCode::NotFound)),
-            |user| UserResponse::Account(Answer(Account::from(user))),
+            || UserResponse::NotFound(ProblemJson::new(ProblemCode::NotFound)),
+            |user| UserResponse::Ok(Json(Account::from(user))),
         ))
     }
 
     /// Disable or enable an account, or set its roles
     ///
-    /// Once this has answered, the change holds on every replica. Disabling ends all sessions of the account. New roles refuse
-    /// the tokens that say otherwise and keep the sessions; the next token brings the new roles. Needs the role `admin`.
-    #[oai(path = "/users/:username", method = "patch", tag = Tag::Administration, operation_id = "change_user")]
-    async fn change_user(
+    /// Once this has answered, the change applies on every replica. Disabling revokes all sessions of the account. New roles
+    /// revoke the tokens with other roles and keep the sessions; the next token has the new roles. Requires the role `admin`.
+    #[oai(path = "/users/:username", method = "patch", tag = Tag::Administration, operation_id = "updateUser")]
+    async fn update_user(
         &self,
         Administrator(claims): Administrator,
-        /// The name of the account
+        /// Username of the account
         username: Path<String>,
-        Json(body): Json<UserChange>,
+        JsonBody(body): JsonBody<UserChange>,
     ) -> Result<UserResponse, ApiError> {
         let disabled = body.disabled;
         let roles = body.roles.as_deref().map(parse_roles).transpose()?;
-        let acts = acts(disabled, roles.is_some());
+        let acts = audited_acts(disabled, roles.is_some());
         let change = Change::Set { disabled, roles };
-        let Some(before) = self.change(&claims, &username, &change, &acts).await? else {
-            return Ok(UserResponse::NoSuchUser(ProblemJson::of(
+        let Some(before) = self.apply(&claims, &username, &change, &acts).await? else {
+            return Ok(UserResponse::NotFound(ProblemJson::new(
                 ProblemCode::NotFound,
             )));
         };
         let now = self.administration.find(&before.username).await?;
         let now = now.filter(|now| now.id == before.id);
         Ok(now.map_or_else(
-            || UserResponse::NoSuchUser(ProblemJson::of(ProblemCode::NotFound)),
-            |user| UserResponse::Account(Answer(Account::from(user))),
+            || UserResponse::NotFound(ProblemJson::new(ProblemCode::NotFound)),
+            |user| UserResponse::Ok(Json(Account::from(user))),
         ))
     }
 
     /// Delete an account
     ///
-    /// Once this has answered, no replica accepts any token of the account, and anybody can register its name, which is then
-    /// another account. Needs the role `admin`.
-    #[oai(path = "/users/:username", method = "delete", tag = Tag::Administration, operation_id = "delete_user")]
+    /// Once this has answered, no replica accepts any token of the account. The name can then be registered again, as another
+    /// account. Requires the role `admin`.
+    #[oai(path = "/users/:username", method = "delete", tag = Tag::Administration, operation_id = "deleteUser")]
     async fn delete_user(
         &self,
         Administrator(claims): Administrator,
-        /// The name of the account
+        /// Username of the account
         username: Path<String>,
-    ) -> Result<EndedResponse, ApiError> {
+    ) -> Result<NoContentResponse, ApiError> {
         let acts = [Act::DeleteUser];
-        let changed = self.change(&claims, &username, &Change::Delete, &acts);
-        Ok(ended(changed.await?))
+        let changed = self.apply(&claims, &username, &Change::Delete, &acts);
+        Ok(no_content(changed.await?))
     }
 
-    /// End all sessions of an account
+    /// Revoke all sessions of an account
     ///
-    /// Once this has answered, no replica accepts any token of the account that was issued before. Its user can log in again.
-    /// Needs the role `admin`.
-    #[oai(path = "/users/:username/sessions", method = "delete", tag = Tag::Administration, operation_id = "end_user_sessions")]
-    async fn end_sessions(
+    /// Once this has answered, no replica accepts any token of the account that was issued before. The user can log in again.
+    /// Requires the role `admin`.
+    #[oai(path = "/users/:username/sessions", method = "delete", tag = Tag::Administration, operation_id = "revokeUserSessions")]
+    async fn revoke_user_sessions(
         &self,
         Administrator(claims): Administrator,
-        /// The name of the account
+        /// Username of the account
         username: Path<String>,
-    ) -> Result<EndedResponse, ApiError> {
+    ) -> Result<NoContentResponse, ApiError> {
         let acts = [Act::EndUserSessions];
-        let changed = self.change(&claims, &username, &Change::EndSessions, &acts);
-        Ok(ended(changed.await?))
+        let changed = self.apply(&claims, &username, &Change::EndSessions, &acts);
+        Ok(no_content(changed.await?))
     }
 }
 
 impl UsersApi {
-    /// Changes an account and takes note of it; `None` where nobody has the name.
-    async fn change(
+    /// Changes an account and records that in the audit log; returns `None` if there is no such account.
+    async fn apply(
         &self,
         claims: &AccessClaims,
         username: &str,
@@ -176,7 +176,8 @@ impl UsersApi {
             Err(_) => "unavailable",
         };
         for act in acts {
-            self.audit.administered(*act, outcome, claims, &name);
+            self.audit
+                .record_administration(*act, outcome, claims, &name);
         }
         match changed? {
             Changed::Done(user) => Ok(Some(user)),
@@ -186,14 +187,14 @@ impl UsersApi {
     }
 }
 
-fn ended(changed: Option<User>) -> EndedResponse {
+fn no_content(changed: Option<User>) -> NoContentResponse {
     changed.map_or_else(
-        || EndedResponse::NoSuchUser(ProblemJson::of(ProblemCode::NotFound)),
-        |_| EndedResponse::Ended,
+        || NoContentResponse::NotFound(ProblemJson::new(ProblemCode::NotFound)),
+        |_| NoContentResponse::NoContent,
     )
 }
 
-fn acts(disabled: Option<bool>, roles: bool) -> Vec<Act> {
+fn audited_acts(disabled: Option<bool>, roles: bool) -> Vec<Act> {
     let switch = disabled.map(|disabled| {
         if disabled {
             Act::DisableUser
@@ -207,13 +208,13 @@ fn acts(disabled: Option<bool>, roles: bool) -> Vec<Act> {
         .collect()
 }
 
-/// The roles, or every one that cannot be a role.
+/// Parses roles; the error lists every invalid one.
 fn parse_roles(words: &[String]) -> Result<Vec<Role>, ApiError> {
     let error = |pointer: String, detail: &str| FieldError {
         pointer,
         detail: detail.to_owned(),
     };
-    if words.len() > MOST_ROLES {
+    if words.len() > MAX_ROLES {
         let many = error("/roles".to_owned(), "must be 16 roles at most");
         return Err(ApiError::validation(vec![many]));
     }

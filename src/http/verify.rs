@@ -1,6 +1,6 @@
-//! `/verify`: forward authentication. A proxy asks it about each request before it lets that through.
+//! `/verify`: forward authentication. A proxy calls it for each request before it forwards that request.
 //!
-//! Some proxies send the method of the request that they check, so [`AnyMethod`] answers every method alike.
+//! Some proxies call it with the method of the checked request, so [`AnyMethod`] answers every method alike.
 
 #![expect(
     clippy::unused_async,
@@ -16,28 +16,28 @@ use super::authenticated::Authenticated;
 use super::problem::ApiError;
 use crate::domain::{AccessClaims, Role};
 
-/// What a proxy is told.
+/// Responses to a proxy.
 #[derive(ApiResponse)]
 pub enum VerifyResponse {
-    /// The token is good, and this is whose it is.
+    /// The token is valid; the headers identify its user.
     #[oai(status = 200)]
-    Good(
-        /// Identifies the account
+    Ok(
+        /// ID of the account
         #[oai(header = "X-Auth-Subject")]
         String,
-        /// The name of the account
+        /// Username of the account
         #[oai(header = "X-Auth-Username")]
         String,
-        /// The roles of the account, separated by commas; empty for none
+        /// Roles of the account, separated by commas; empty for none
         #[oai(header = "X-Auth-Roles")]
         String,
-        /// Identifies the session
+        /// ID of the session
         #[oai(header = "X-Auth-Session")]
         String,
     ),
 }
 
-/// The route of this file.
+/// Route of this file.
 pub(super) struct VerifyApi;
 
 #[OpenApi]
@@ -52,11 +52,11 @@ impl VerifyApi {
         &self,
         Authenticated(claims): Authenticated,
     ) -> Result<VerifyResponse, ApiError> {
-        Ok(told(&claims))
+        Ok(identity_headers(&claims))
     }
 }
 
-/// Routes every method of `/verify` to its one handler. Layers around this one still see the method that was sent.
+/// Routes every method of `/verify` to its one handler. Outer layers still see the method that was sent.
 pub(super) struct AnyMethod<E>(pub(super) E);
 
 impl<E: Endpoint> Endpoint for AnyMethod<E> {
@@ -70,9 +70,9 @@ impl<E: Endpoint> Endpoint for AnyMethod<E> {
     }
 }
 
-fn told(claims: &AccessClaims) -> VerifyResponse {
+fn identity_headers(claims: &AccessClaims) -> VerifyResponse {
     let roles: Vec<String> = claims.roles.iter().cloned().map(Role::into).collect();
-    VerifyResponse::Good(
+    VerifyResponse::Ok(
         claims.sub.to_string(),
         claims.username.to_string(),
         roles.join(","),

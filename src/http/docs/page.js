@@ -1,4 +1,4 @@
-// Swagger UI, and the log-in bar above it. Swagger UI holds the access token; the bar shows what is held there.
+// Swagger UI, and the login bar above it. Swagger UI holds the access token; the bar shows its user.
 "use strict";
 
 // Name of the security scheme in the document.
@@ -23,7 +23,7 @@ const refreshExample = (() => {
 })();
 let refreshToken = "";
 let cookieUser = sessionStorage.getItem(COOKIE_USER) || "";
-// Login requests do not come back with their responses.
+// Username of the last login request: its response does not contain it.
 let requestedUser = "";
 
 // Path of a URL below the service, and its query.
@@ -63,7 +63,7 @@ function keepCookieUser(name) {
     showUser();
 }
 
-// Remembers who logs in, and sends the last refresh token in place of the example.
+// Remembers the username of a login, and sends the last refresh token in place of the example.
 function beforeRequest(request) {
     const { path } = route(request.url);
     try {
@@ -75,7 +75,7 @@ function beforeRequest(request) {
             request.body = JSON.stringify({ refresh_token: refreshToken }, null, 2);
         }
     } catch {
-        // A body that is not JSON is sent as it is: the service says what is wrong with it.
+        // A body that is not JSON is sent unchanged: the service explains the error.
     }
     return request;
 }
@@ -111,7 +111,7 @@ function showUser() {
         return;
     }
     shown = held;
-    // It was about what was held before.
+    // The message was about the previous token.
     say("", false);
     const name = token ? nameIn(token) : cookieUser;
     userName.textContent = name;
@@ -124,7 +124,7 @@ function say(text, isError) {
     message.classList.toggle("error", isError);
 }
 
-// Sends a request of the bar. Returns null, once the bar shows why, unless one of these statuses is answered.
+// Sends a request of the bar. On any other than the expected statuses, shows the reason in the bar and returns null.
 async function send(path, headers, body, expected) {
     let response;
     try {
@@ -143,7 +143,7 @@ async function send(path, headers, body, expected) {
     return null;
 }
 
-// Runs the action of a form, which cannot be sent again before that ends.
+// Runs the action of a form, and disables its button meanwhile.
 function onSubmit(form, action) {
     const button = form.querySelector("button");
     form.addEventListener("submit", async (event) => {
@@ -177,7 +177,7 @@ onSubmit(logoutForm, async () => {
     const token = heldToken();
     say("Logging out…", false);
     const headers = token ? { authorization: `Bearer ${token}` } : {};
-    // A session that has ended already is what was asked for.
+    // 401: the session has ended already, as requested.
     const response = await send("logout", headers, undefined, [204, 401]);
     if (response) {
         drop();

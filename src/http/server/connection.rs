@@ -21,76 +21,76 @@ use tokio::{
 };
 
 use super::{
-    Refuse,
-    exchange::Exchange,
+    Reject,
+    conn_service::ConnService,
+    deadlines::{Action, Deadlines},
+    guarded_io::GuardedIo,
     tls::Tls,
-    watch::{Verdict, Watch},
-    wire::Wire,
 };
 
-/// How long a refused client may take to read the refusal, and then to stop sending.
-const FAREWELL: Duration = Duration::from_secs(1);
-/// What a refused client may still send, in bytes.
-const FAREWELL_BYTES: usize = 1024 * 1024;
+/// Time in which a rejected client must read the rejection, and then stop sending.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Bytes that a rejected client may still send.
+const MAX_LINGER_BYTES: usize = 1024 * 1024;
 
-/// How it ended.
+/// End of a connection.
 enum End {
     /// hyper has closed its side.
     Finished,
-    /// A deadline has passed, and there is nothing to say.
+    /// A deadline has passed, and no response is due.
     Expired,
-    /// The client is to be told why.
-    Refused(StatusCode),
+    /// The client gets a response with this status.
+    Rejected(StatusCode),
 }
 
-/// Serves one connection over TLS. Until it has shaken hands it is idle, and may be asked to make room.
-pub(super) async fn attend_tls<E>(
+/// Serves one connection over TLS. It is idle, and may be evicted, until the handshake is complete.
+pub(super) async fn serve_tls<E>(
     stream: TcpStream,
     tls: Arc<Tls>,
-    exchange: Arc<Exchange<E>>,
+    service: Arc<ConnService<E>>,
     accepted: Instant,
     mut stop: oneshot::Receiver<()>,
 ) where
     E: Endpoint<Output = Response> + ?Sized + 'static,
 {
-    let deadline = accepted + exchange.service.limits.header;
-    // Boxed: it is over when the connection begins.
-    let hands = Box::pin(tls.greet(stream, deadline));
+    let deadline = accepted + service.server.limits.header;
+    // Boxed: it has ended when the connection is served, whose future it would enlarge.
+    let handshake = Box::pin(tls.handshake(stream, deadline));
     let stream = tokio::select! {
         biased;
         _ = &mut stop => return,
-        stream = hands => stream,
+        stream = handshake => stream,
     };
     if let Some(stream) = stream {
-        attend(stream, exchange, accepted, stop).await;
+        serve(stream, service, accepted, stop).await;
     }
 }
 
-/// Serves one connection until it ends; `stop` asks it to finish what runs and to begin nothing.
-pub(super) async fn attend<S, E>(
+/// Serves one connection until it ends; after `stop` the running request finishes and no other begins.
+pub(super) async fn serve<S, E>(
     stream: S,
-    exchange: Arc<Exchange<E>>,
+    service: Arc<ConnService<E>>,
     accepted: Instant,
     mut stop: oneshot::Receiver<()>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send,
     E: Endpoint<Output = Response> + ?Sized + 'static,
 {
-    let service = Arc::clone(&exchange.service);
-    let activity = Arc::clone(&exchange.activity);
-    let wire = Wire::new(stream, Arc::clone(&activity), service.limits.bounds());
-    let answer = service_fn(move |request| Arc::clone(&exchange).answer(request));
-    let mut connection = service.http.serve_connection(TokioIo::new(wire), answer);
-    let mut watch = Watch::new(service.limits, service.started, accepted);
+    let server = Arc::clone(&service.server);
+    let activity = Arc::clone(&service.activity);
+    let io = GuardedIo::new(stream, Arc::clone(&activity), server.limits.bounds());
+    let answer = service_fn(move |request| Arc::clone(&service).call(request));
+    let mut connection = server.http.serve_connection(TokioIo::new(io), answer);
+    let mut deadlines = Deadlines::new(server.limits, server.started, accepted);
 
-    // The alarm is looked at here and not inside the stream's reads: hyper does not read again after a response if it
-    // had been told before that nothing is there, and then nobody would look. It is moved to a later time only when it
-    // goes off, so that a connection at work leaves the timer alone.
-    let mut alarm = pin!(sleep_until(accepted + service.limits.header));
+    // The timer is polled here and not inside the stream's reads: if an earlier read was pending, hyper does not read
+    // again after a response, and the timer would not be polled. It is moved to a later time only when it fires, so that
+    // a busy connection does not touch it.
+    let mut timer = pin!(sleep_until(accepted + server.limits.header));
     let mut stopping = false;
     let end = poll_fn(|cx| {
         loop {
-            // First of all, so that a request which is already here is in flight before it is asked to stop.
+            // Before `stop`, so that a request which has arrived is in flight when the shutdown begins.
             if Pin::new(&mut connection).poll(cx).is_ready() {
                 return Poll::Ready(End::Finished);
             }
@@ -99,29 +99,29 @@ pub(super) async fn attend<S, E>(
                 Pin::new(&mut connection).graceful_shutdown();
                 continue;
             }
-            let deadline = match watch.look(&activity, Instant::now()) {
-                Verdict::Wait(deadline) => deadline,
-                Verdict::Close => return Poll::Ready(End::Expired),
-                Verdict::Refuse(status) => return Poll::Ready(End::Refused(status)),
+            let deadline = match deadlines.poll(&activity, Instant::now()) {
+                Action::Wait(deadline) => deadline,
+                Action::Close => return Poll::Ready(End::Expired),
+                Action::Reject(status) => return Poll::Ready(End::Rejected(status)),
             };
             if let Some(deadline) = deadline
-                && (deadline < alarm.deadline() || alarm.is_elapsed())
+                && (deadline < timer.deadline() || timer.is_elapsed())
             {
-                alarm.as_mut().reset(deadline);
+                timer.as_mut().reset(deadline);
             }
-            if alarm.as_mut().poll(cx).is_pending() || deadline.is_none() {
+            if timer.as_mut().poll(cx).is_pending() || deadline.is_none() {
                 return Poll::Pending;
             }
         }
     })
     .await;
 
-    let wire = connection.into_parts().io.into_inner();
-    let (mut stream, has_unread) = wire.into_inner();
-    // Boxed, because they are rare and would make the task of every connection larger.
+    let io = connection.into_parts().io.into_inner();
+    let (mut stream, has_unread) = io.into_inner();
+    // Boxed: both are rare and would make the task of every connection larger.
     match end {
-        End::Refused(status) => {
-            Box::pin(tell(&mut stream, service.refuse, status)).await;
+        End::Rejected(status) => {
+            Box::pin(write_rejection(&mut stream, server.reject, status)).await;
             Box::pin(linger(stream)).await;
         }
         End::Finished if has_unread => Box::pin(linger(stream)).await,
@@ -129,29 +129,33 @@ pub(super) async fn attend<S, E>(
     }
 }
 
-/// Writes a response to nothing that hyper has read, by letting it read a stand-in.
-async fn tell<S: AsyncWrite + Unpin>(stream: &mut S, refuse: Refuse, status: StatusCode) {
+/// Writes a response without a request that hyper has read: it reads a stand-in.
+async fn write_rejection<S: AsyncWrite + Unpin>(
+    stream: &mut S,
+    reject: Reject,
+    status: StatusCode,
+) {
     const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
 
     let answer = service_fn(move |_| {
-        let response = hyper::Response::from(refuse(status));
+        let response = hyper::Response::from(reject(status));
         ready(Ok::<_, Infallible>(response))
     });
     let both = TokioIo::new(tokio::io::join(STAND_IN, stream));
-    // The stand-in ends at once; without half_close that would be a client that went away.
-    let told = http1::Builder::new()
+    // The stand-in ends at once; without half_close hyper would take that for a client that disconnected.
+    let response = http1::Builder::new()
         .half_close(true)
         .keep_alive(false)
         .serve_connection(both, answer);
-    // A client that does not take this does not get it.
-    let _ = timeout(FAREWELL, told).await;
+    // A client that does not read the response in time does not get it.
+    let _ = timeout(CLOSE_TIMEOUT, response).await;
 }
 
-/// Closes after the client has had a chance to read the last response: closing a socket with unread bytes resets it,
-/// and a reset discards what the client has not read yet.
+/// Closes a connection once the client could read the last response: closing a socket with unread bytes resets it, and a
+/// reset discards what the client has not read yet.
 async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
     let mut sink = vec![0; 8 * 1024];
-    let mut budget = FAREWELL_BYTES;
+    let mut budget = MAX_LINGER_BYTES;
     let until_closed = async {
         stream.shutdown().await?;
         while budget > 0 {
@@ -162,6 +166,6 @@ async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
         }
         Ok::<_, io::Error>(())
     };
-    // Whatever happens now, the connection is over.
-    let _ = timeout(FAREWELL, until_closed).await;
+    // The connection is over, whether this succeeds or not.
+    let _ = timeout(CLOSE_TIMEOUT, until_closed).await;
 }

@@ -1,13 +1,13 @@
-//! Reads along while a request head goes by, and says where it ends or why it is refused.
+//! Scanner of request heads: finds where a head ends, or why it is rejected.
 //!
-//! It keeps the bounds that lie below hyper's, so that the refusal is ours to word, and the two rules that hyper is
-//! lenient about: lines end with CR LF (RFC 9112 §2.2 lets a server accept a bare LF, which is how two parsers come to
-//! disagree), and `Content-Length` beside `Transfer-Encoding` is refused (§6.1), not repaired. Everything else about a
-//! head is hyper's to judge; this must only never place its end elsewhere than hyper does.
+//! It enforces limits below hyper's, so that the rejection is a problem of ours, and two rules that hyper is lenient
+//! about: lines end with CR LF (RFC 9112 §2.2 lets a server accept a bare LF, and then two parsers may disagree), and
+//! `Content-Length` beside `Transfer-Encoding` is rejected (§6.1), not repaired. hyper validates the rest of a head. The
+//! scanner must never place the end of a head elsewhere than hyper does.
 
 use poem::http::StatusCode;
 
-/// How large a head may be.
+/// Limits on the size of a head.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     /// Header fields.
@@ -18,29 +18,29 @@ pub(super) struct Bounds {
     pub(super) target: usize,
 }
 
-/// What a piece of a head came to.
+/// Result of scanning a piece of a head.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Scan {
     /// The head goes on.
     More,
     /// The head ended after this many bytes of the piece.
     End(usize),
-    /// The client is to be sent away.
-    Refuse(StatusCode),
+    /// The head is rejected with this status.
+    Reject(StatusCode),
 }
 
-/// `transfer-encoding:`, the longest name that matters.
+/// Length of `transfer-encoding:`, the longest name that matters.
 const LINE_START: usize = 18;
-/// What stands around the target in a request line, ` ` and ` HTTP/1.1`, and room for a method.
+/// Bytes around the target in a request line: ` `, ` HTTP/1.1`, and room for a method.
 const BESIDE_TARGET: usize = 64;
 
-/// The state between two pieces of one head.
+/// State between two pieces of one head.
 #[derive(Debug)]
 pub(super) struct HeadScan {
     bounds: Bounds,
-    /// Lines completed; the first is the request line.
+    /// Complete lines; the first is the request line.
     lines: usize,
-    /// Bytes completed outside the request line.
+    /// Bytes of complete lines other than the request line.
     headers: usize,
     /// Bytes of the current line so far.
     line: usize,
@@ -66,7 +66,7 @@ impl HeadScan {
         }
     }
 
-    /// Reads on; after `End` the next piece begins a new head.
+    /// Scans the next piece; after `End` the next piece begins a new head.
     pub(super) fn feed(&mut self, piece: &[u8]) -> Scan {
         let mut rest = piece;
         while let Some(lf) = memchr::memchr(b'\n', rest) {
@@ -74,11 +74,11 @@ impl HeadScan {
             let before_lf = if lf > 0 { line[lf - 1] } else { self.last };
             self.take(line);
             if before_lf != b'\r' {
-                return Scan::Refuse(StatusCode::BAD_REQUEST);
+                return Scan::Reject(StatusCode::BAD_REQUEST);
             }
             let ended = self.line == 2 && self.lines > 0;
             if let Err(status) = self.end_line() {
-                return Scan::Refuse(status);
+                return Scan::Reject(status);
             }
             if ended {
                 *self = Self::new(self.bounds);
@@ -87,11 +87,11 @@ impl HeadScan {
             rest = after;
         }
         self.take(rest);
-        // A line that never ends must not grow until the parser's own limit.
+        // A line without an end must not grow until hyper's own limit.
         if self.lines == 0 && self.line > self.bounds.target + BESIDE_TARGET {
-            Scan::Refuse(StatusCode::URI_TOO_LONG)
+            Scan::Reject(StatusCode::URI_TOO_LONG)
         } else if self.lines > 0 && self.headers + self.line > self.bounds.headers {
-            Scan::Refuse(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
+            Scan::Reject(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
         } else {
             Scan::More
         }
@@ -118,12 +118,12 @@ impl HeadScan {
                 return Err(StatusCode::URI_TOO_LONG);
             }
         } else {
-            // Blank lines before the request line (RFC 9112 §2.2) count here too, or they would count nowhere.
+            // Blank lines before the request line (RFC 9112 §2.2) count here too; otherwise no limit would apply to them.
             self.headers += self.line;
             self.has_length |= start.starts_with(b"content-length:");
             self.has_encoding |= start.starts_with(b"transfer-encoding:");
         }
-        // A blank line is a line only once the request line is there: it then ends the head.
+        // A blank line counts only after the request line: there it ends the head.
         if self.lines > 0 || !is_blank {
             self.lines += 1;
         }
@@ -150,7 +150,7 @@ mod tests {
         target: 32,
     };
 
-    /// Feeds a head in every pair of pieces and byte by byte; all must come to the same.
+    /// Feeds a head in every pair of pieces and byte by byte; all results must be equal.
     fn scan(head: &str) -> Scan {
         let bytes = head.as_bytes();
         let whole = HeadScan::new(BOUNDS).feed(bytes);
@@ -172,7 +172,7 @@ mod tests {
             match scan.feed(piece) {
                 Scan::More => before += piece.len(),
                 Scan::End(at) => return Scan::End(before + at),
-                refused @ Scan::Refuse(_) => return refused,
+                rejected @ Scan::Reject(_) => return rejected,
             }
         }
         Scan::More
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bare_line_feed_is_refused_wherever_it_stands() {
+    fn a_bare_line_feed_is_rejected_wherever_it_stands() {
         for head in [
             "\nGET / HTTP/1.1\r\n\r\n",
             "GET / HTTP/1.1\nhost: a\r\n\r\n",
@@ -198,7 +198,7 @@ mod tests {
         ] {
             assert_eq!(
                 scan(head),
-                Scan::Refuse(StatusCode::BAD_REQUEST),
+                Scan::Reject(StatusCode::BAD_REQUEST),
                 "{head:?}"
             );
         }
@@ -209,18 +209,18 @@ mod tests {
         for method in ["GET", "OPTIONS", "M"] {
             let line = |bytes: usize| format!("{method} /{} HTTP/1.1\r\n", "x".repeat(bytes - 1));
             assert_eq!(scan(&line(32)), Scan::More);
-            assert_eq!(scan(&line(33)), Scan::Refuse(StatusCode::URI_TOO_LONG));
+            assert_eq!(scan(&line(33)), Scan::Reject(StatusCode::URI_TOO_LONG));
         }
         let endless = "x".repeat(BOUNDS.target + BESIDE_TARGET + 1);
-        assert_eq!(scan(&endless), Scan::Refuse(StatusCode::URI_TOO_LONG));
+        assert_eq!(scan(&endless), Scan::Reject(StatusCode::URI_TOO_LONG));
     }
 
     #[test]
     fn the_fields_are_counted() {
         let head = |fields: usize| format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(fields));
         assert_eq!(scan(&head(4)), Scan::End(head(4).len()));
-        let refused = Scan::Refuse(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
-        assert_eq!(scan(&head(5)), refused);
+        let rejected = Scan::Reject(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+        assert_eq!(scan(&head(5)), rejected);
     }
 
     #[test]
@@ -228,21 +228,21 @@ mod tests {
         // "a: " + value + CR LF, and the closing CR LF
         let head = |bytes: usize| format!("GET / HTTP/1.1\r\na: {}\r\n\r\n", "x".repeat(bytes - 7));
         assert_eq!(scan(&head(128)), Scan::End(head(128).len()));
-        let refused = Scan::Refuse(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
-        assert_eq!(scan(&head(129)), refused);
-        assert_eq!(scan(&"\r\n".repeat(65)), refused);
+        let rejected = Scan::Reject(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+        assert_eq!(scan(&head(129)), rejected);
+        assert_eq!(scan(&"\r\n".repeat(65)), rejected);
         assert_eq!(
             scan(&format!("GET / HTTP/1.1\r\na: {}", "x".repeat(200))),
-            refused
+            rejected
         );
     }
 
     #[test]
-    fn a_length_beside_an_encoding_is_refused_in_either_order_and_any_case() {
+    fn a_length_beside_an_encoding_is_rejected_in_either_order_and_any_case() {
         let (length, encoding) = ("CONTENT-length: 3\r\n", "Transfer-Encoding: chunked\r\n");
         let head = |fields: &str| format!("POST / HTTP/1.1\r\n{fields}\r\n");
         for fields in [format!("{length}{encoding}"), format!("{encoding}{length}")] {
-            assert_eq!(scan(&head(&fields)), Scan::Refuse(StatusCode::BAD_REQUEST));
+            assert_eq!(scan(&head(&fields)), Scan::Reject(StatusCode::BAD_REQUEST));
         }
         assert_eq!(scan(&head(length)), Scan::End(head(length).len()));
         assert_eq!(scan(&head(encoding)), Scan::End(head(encoding).len()));

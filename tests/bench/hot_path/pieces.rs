@@ -18,7 +18,7 @@ use portcullis::auth::revocation::denylist::Denylist;
 use portcullis::auth::tokens::{AccessTokenParams, Tokens};
 use portcullis::config::{Config, RedisServer, Secret, Settings};
 use portcullis::domain::{AttemptedName, Clock, Guess, SessionId, Timestamp, UserId, Username};
-use portcullis::http::refusal;
+use portcullis::http::reject;
 use portcullis::store::{Entry, Keyspace, Redis, SessionEntry};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -103,7 +103,7 @@ fn over_http(line: &str, bearer: Bearer, status: u16) -> Work {
 
 /// An answer to what no route sees.
 fn problem() -> Work {
-    Box::new(|| drop(black_box(refusal(StatusCode::REQUEST_TIMEOUT))))
+    Box::new(|| drop(black_box(reject(StatusCode::REQUEST_TIMEOUT))))
 }
 
 /// A token that was verified before.

@@ -1,18 +1,17 @@
-//! What browsers want before anything else looks at a request: whether a page of another origin may call (CORS), and the
-//! tokens in their [`cookies`].
+//! Browser support: CORS for pages of other origins, and tokens in cookies ([`cookie_auth`]).
 //!
-//! Other origins may call from a page only where the settings name them, exactly. What is answered to others carries none of
-//! the headers that a browser wants to see, so that it keeps the answer from the page. The framework's own layer would refuse
-//! whoever names another origin, and so also the pages of this one, whose address only browsers know for sure.
+//! Pages of another origin may call only if the settings name exactly that origin. Responses to other origins carry no CORS
+//! headers, so that the browser keeps them from the page. The framework's own CORS layer is not used: it rejects every origin
+//! that is not listed, and so also the pages of this service, whose public address only browsers know for sure.
 
 use std::sync::Arc;
 
 use poem::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use poem::{Endpoint, IntoResponse, Request, Response};
 
-use super::cookies;
+use super::cookie_auth;
 
-/// What browsers may do.
+/// Rules for browsers.
 #[derive(Debug, Clone)]
 pub struct BrowserRules {
     origins: Vec<String>,
@@ -21,13 +20,13 @@ pub struct BrowserRules {
     tls: bool,
 }
 
-/// Speaks with browsers as they want it.
-pub(super) struct Browsers<E> {
+/// Middleware that answers CORS preflights and applies cookies.
+pub(super) struct CorsAndCookies<E> {
     pub(super) inner: E,
     pub(super) rules: Arc<BrowserRules>,
 }
 
-impl<E: Endpoint<Output = Response>> Endpoint for Browsers<E> {
+impl<E: Endpoint<Output = Response>> Endpoint for CorsAndCookies<E> {
     type Output = Response;
 
     async fn call(&self, mut request: Request) -> poem::Result<Response> {
@@ -35,17 +34,17 @@ impl<E: Endpoint<Output = Response>> Endpoint for Browsers<E> {
             return Ok(preflight());
         }
         if self.rules.cookies {
-            cookies::open(&mut request, &self.rules.own)?;
+            cookie_auth::apply_cookie_auth(&mut request, &self.rules.own)?;
         }
         self.inner.call(request).await
     }
 }
 
 impl BrowserRules {
-    /// Origins of pages that may call from elsewhere, whether tokens are kept in cookies, and the URL of this service.
+    /// Creates rules from the allowed origins, the switch for tokens in cookies, and the URL of this service.
     #[must_use]
     pub fn new(origins: Vec<String>, cookies: bool, url: &str) -> Self {
-        // An origin is all before the path (RFC 6454).
+        // An origin is the part of a URL before the path (RFC 6454).
         let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
         let host = rest.split('/').next().unwrap_or_default();
         Self {
@@ -56,20 +55,20 @@ impl BrowserRules {
         }
     }
 
-    /// The same, where browsers reach this service itself over TLS: they are to do so for a year to come (RFC 6797).
+    /// With `tls`, this service itself serves TLS, and tells browsers to use only TLS for a year (RFC 6797).
     #[must_use]
     pub fn over_tls(mut self, tls: bool) -> Self {
         self.tls = tls;
         self
     }
 
-    /// What tells browsers to come over TLS only.
+    /// Value of `Strict-Transport-Security`.
     pub(super) fn strict_transport(&self) -> Option<HeaderValue> {
         let year = HeaderValue::from_static("max-age=31536000");
         self.tls.then_some(year)
     }
 
-    /// The origin of the page, where it may call from elsewhere.
+    /// Returns the origin of the page, if it is an allowed one.
     pub(super) fn allowed_origin(&self, headers: &HeaderMap) -> Option<HeaderValue> {
         if self.origins.is_empty() {
             return None;
@@ -87,7 +86,7 @@ fn is_preflight(request: &Request) -> bool {
             .contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-/// What a browser is told before it lets a page call, beside what every answer to it carries.
+/// Response to a preflight, without the headers that every response to an allowed origin carries.
 fn preflight() -> Response {
     Response::builder()
         .status(StatusCode::NO_CONTENT)
@@ -104,8 +103,8 @@ fn preflight() -> Response {
         .into_response()
 }
 
-/// Lets a page of that origin see an answer. Cookies are never for such pages.
-pub(super) fn share(headers: &mut HeaderMap, origin: HeaderValue) {
+/// Lets a page of that origin read a response. Such pages never get cookies.
+pub(super) fn add_cors_headers(headers: &mut HeaderMap, origin: HeaderValue) {
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     headers.insert(
         header::ACCESS_CONTROL_EXPOSE_HEADERS,

@@ -1,4 +1,4 @@
-//! One request and its answer: what hyper hands over becomes a poem request, what poem answers goes back.
+//! hyper service of one connection: turns hyper requests into poem requests, and poem responses into hyper's.
 
 use std::{
     convert::Infallible,
@@ -19,23 +19,23 @@ use poem::{
 };
 
 use super::{
-    Service,
+    ServerState,
     activity::{Activity, Inbound},
 };
 
-/// What all requests of one connection share.
-pub(super) struct Exchange<E: ?Sized> {
-    pub(super) service: Arc<Service<E>>,
+/// State that all requests of one connection share.
+pub(super) struct ConnService<E: ?Sized> {
+    pub(super) server: Arc<ServerState<E>>,
     pub(super) activity: Arc<Activity>,
     pub(super) local: LocalAddr,
     pub(super) remote: RemoteAddr,
     pub(super) scheme: Scheme,
 }
 
-impl<E: Endpoint<Output = Response> + ?Sized> Exchange<E> {
-    /// Answers one request. What comes before the future runs when hyper has read the head, and must: the wire waits
-    /// to be told what follows it.
-    pub(super) fn answer(
+impl<E: Endpoint<Output = Response> + ?Sized> ConnService<E> {
+    /// Answers one request. The part before the future must run as soon as hyper has read the head: `GuardedIo` waits for
+    /// [`Activity::request_started`].
+    pub(super) fn call(
         self: Arc<Self>,
         request: hyper::Request<Incoming>,
     ) -> impl Future<
@@ -45,44 +45,44 @@ impl<E: Endpoint<Output = Response> + ?Sized> Exchange<E> {
         >,
     > {
         let inbound = match request.body().size_hint().exact() {
-            Some(0) => Inbound::Between,
+            Some(0) => Inbound::BetweenMessages,
             Some(length) => Inbound::Body(length),
             None => Inbound::Chunked,
         };
-        self.activity.request_begun(inbound);
+        self.activity.request_started(inbound);
 
         async move {
             let version = request.version();
-            let is_refused = is_malformed(version, request.headers());
-            let mut response: hyper::Response<_> = if is_refused {
-                (self.service.refuse)(StatusCode::BAD_REQUEST).into()
+            let is_rejected = is_malformed(version, request.headers());
+            let mut response: hyper::Response<_> = if is_rejected {
+                (self.server.reject)(StatusCode::BAD_REQUEST).into()
             } else {
                 let (local, remote) = (self.local.clone(), self.remote.clone());
-                self.service
+                self.server
                     .endpoint
                     .get_response((request, local, remote, self.scheme.clone()).into())
                     .await
                     .into()
             };
-            // Only hyper knows where a chunked body ends, so the next head could not be told from it.
-            if is_refused || inbound == Inbound::Chunked {
+            // Only hyper knows where a chunked body ends, so `GuardedIo` could not find the next head.
+            if is_rejected || inbound == Inbound::Chunked {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(CONNECTION, close);
             }
-            // hyper offers keep-alive to HTTP/1.0 unless the response says that it is HTTP/1.0 as well.
+            // hyper offers keep-alive to HTTP/1.0 unless the response is HTTP/1.0 too.
             if version == Version::HTTP_10 {
                 *response.version_mut() = version;
             }
-            Ok(response.map(|body| Answer {
+            Ok(response.map(|body| TrackedBody {
                 body,
-                exchange: self,
+                service: self,
             }))
         }
     }
 }
 
-/// Whether a head that hyper has accepted is one whose meaning others may read differently: RFC 9112 §3.2 on `Host`,
-/// §6.1 on transfer codings other than `chunked`.
+/// True if another parser may read this head, which hyper has accepted, differently: RFC 9112 §3.2 on `Host`, §6.1 on
+/// transfer codings other than `chunked`.
 fn is_malformed(version: Version, headers: &HeaderMap) -> bool {
     let mut hosts = headers.get_all(HOST).iter();
     let host_is_right = match (hosts.next(), hosts.next()) {
@@ -99,8 +99,8 @@ fn is_malformed(version: Version, headers: &HeaderMap) -> bool {
     !(host_is_right && coding_is_right)
 }
 
-/// The characters of a host and port (RFC 3986 §3.2.2).
-const IN_HOSTS: [bool; 256] = {
+/// Characters of a host and port (RFC 3986 §3.2.2).
+const HOST_CHARACTERS: [bool; 256] = {
     let mut allowed = [false; 256];
     let mut byte = 0_u8;
     while byte.is_ascii() {
@@ -116,18 +116,18 @@ const IN_HOSTS: [bool; 256] = {
     allowed
 };
 
-/// Whether these are the characters of a host and port, at least one.
+/// True if these are the characters of a host and port, at least one.
 fn is_host(value: &[u8]) -> bool {
-    !value.is_empty() && value.iter().all(|&byte| IN_HOSTS[usize::from(byte)])
+    !value.is_empty() && value.iter().all(|&byte| HOST_CHARACTERS[usize::from(byte)])
 }
 
-/// A response body that tells when hyper has taken all of it, by being dropped.
-struct Answer<B, E: ?Sized> {
+/// Response body that records, when it is dropped, that hyper has taken all of it.
+struct TrackedBody<B, E: ?Sized> {
     body: B,
-    exchange: Arc<Exchange<E>>,
+    service: Arc<ConnService<E>>,
 }
 
-impl<B: Body + Unpin, E: ?Sized> Body for Answer<B, E> {
+impl<B: Body + Unpin, E: ?Sized> Body for TrackedBody<B, E> {
     type Data = B::Data;
     type Error = B::Error;
 
@@ -147,9 +147,9 @@ impl<B: Body + Unpin, E: ?Sized> Body for Answer<B, E> {
     }
 }
 
-impl<B, E: ?Sized> Drop for Answer<B, E> {
+impl<B, E: ?Sized> Drop for TrackedBody<B, E> {
     fn drop(&mut self) {
-        self.exchange.activity.request_ended();
+        self.service.activity.request_ended();
     }
 }
 

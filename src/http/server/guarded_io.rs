@@ -1,8 +1,8 @@
-//! The byte stream between the socket and hyper: watches what passes, and lets one head through at a time.
+//! Byte stream between the socket and hyper: scans the bytes, and passes one head at a time.
 //!
-//! Holding the bytes behind a head back until the service has told what body follows it is what makes the rest exact:
-//! pipelined heads are read as strictly as first ones, a body is never mistaken for a head, and the next head begins
-//! where hyper will look for it. The common request, one head in one read, is passed through without a copy.
+//! Bytes behind a head are held back until the service has announced the body that follows. That keeps both parsers in
+//! step: pipelined heads are checked as strictly as first ones, a body is never taken for a head, and the next head begins
+//! at the byte that hyper expects. The common request, one head in one read, is passed through without a copy.
 
 use std::{
     io,
@@ -18,29 +18,29 @@ use super::{
     head::{Bounds, HeadScan, Scan},
 };
 
-/// The capacity that an empty store of held bytes may keep.
+/// Capacity that the buffer of held bytes keeps when it is empty.
 const KEPT_CAPACITY: usize = 1024;
 
-/// A stream that reports to an [`Activity`] and obeys it.
+/// Stream that updates an [`Activity`] and obeys it.
 #[derive(Debug)]
-pub(super) struct Wire<S> {
+pub(super) struct GuardedIo<S> {
     stream: S,
     activity: Arc<Activity>,
     scan: HeadScan,
-    /// Bytes read from the stream that hyper may not see yet; the first `released` of them it has seen.
+    /// Bytes read from the stream and held back from hyper; the first `released` of them are passed on already.
     held: Vec<u8>,
     released: usize,
 }
 
-/// How a run of bytes from the client is to be treated.
-enum Admitted {
-    /// So many may pass, at least one.
+/// Decision on a run of bytes from the client.
+enum Inspected {
+    /// This number of bytes may pass, at least one.
     Pass(usize),
-    /// None, and none that follow.
-    Refused,
+    /// No byte may pass, now or later.
+    Rejected,
 }
 
-impl<S> Wire<S> {
+impl<S> GuardedIo<S> {
     pub(super) fn new(stream: S, activity: Arc<Activity>, bounds: Bounds) -> Self {
         Self {
             stream,
@@ -51,14 +51,15 @@ impl<S> Wire<S> {
         }
     }
 
-    /// Gives the stream back, and whether the client may still be sending something that nobody will read.
+    /// Returns the stream, and true if the client may still be sending bytes that will not be read.
     pub(super) fn into_inner(self) -> (S, bool) {
-        let unread = self.released < self.held.len() || self.activity.inbound() != Inbound::Between;
+        let unread =
+            self.released < self.held.len() || self.activity.inbound() != Inbound::BetweenMessages;
         (self.stream, unread)
     }
 
     /// Follows `bytes` through bodies and heads, up to the end of the first head.
-    fn admit(&mut self, bytes: &[u8]) -> io::Result<Admitted> {
+    fn inspect(&mut self, bytes: &[u8]) -> io::Result<Inspected> {
         let mut passed = 0;
         while passed < bytes.len() {
             let rest = &bytes[passed..];
@@ -68,13 +69,13 @@ impl<S> Wire<S> {
                         usize::try_from(left).map_or(rest.len(), |left| left.min(rest.len()));
                     passed += taken;
                     self.activity.set_inbound(match left - taken as u64 {
-                        0 => Inbound::Between,
+                        0 => Inbound::BetweenMessages,
                         left => Inbound::Body(left),
                     });
                 }
                 Inbound::Chunked => passed = bytes.len(),
-                Inbound::Between => {
-                    if !self.activity.stir() {
+                Inbound::BetweenMessages => {
+                    if !self.activity.mark_busy() {
                         return Err(io::ErrorKind::ConnectionAborted.into());
                     }
                     self.activity.set_inbound(Inbound::Head);
@@ -83,32 +84,32 @@ impl<S> Wire<S> {
                     Scan::More => passed = bytes.len(),
                     Scan::End(at) => {
                         passed += at;
-                        self.activity.set_inbound(Inbound::Handed);
+                        self.activity.set_inbound(Inbound::HeadDelivered);
                         break;
                     }
-                    Scan::Refuse(status) => {
-                        self.activity.refuse(status);
+                    Scan::Reject(status) => {
+                        self.activity.reject(status);
                         break;
                     }
                 },
-                // hyper wants more after a head that is complete: the two readings disagree, which is how requests
-                // are smuggled.
-                Inbound::Handed => return Err(io::ErrorKind::InvalidData.into()),
+                // hyper wants more after a complete head: the two parsers disagree, which is how request smuggling
+                // works.
+                Inbound::HeadDelivered => return Err(io::ErrorKind::InvalidData.into()),
             }
         }
-        // The body before a refused head is still owed to the request that it belongs to.
+        // The body before a rejected head still goes to the request that it belongs to.
         Ok(if passed > 0 {
-            Admitted::Pass(passed)
+            Inspected::Pass(passed)
         } else {
-            Admitted::Refused
+            Inspected::Rejected
         })
     }
 
-    fn release_held(&mut self, into: &mut ReadBuf<'_>) -> io::Result<Admitted> {
+    fn release_held(&mut self, into: &mut ReadBuf<'_>) -> io::Result<Inspected> {
         let held = std::mem::take(&mut self.held);
         let offered = held.len().min(self.released + into.remaining());
-        let admitted = self.admit(&held[self.released..offered]);
-        if let Ok(Admitted::Pass(count)) = admitted {
+        let inspected = self.inspect(&held[self.released..offered]);
+        if let Ok(Inspected::Pass(count)) = inspected {
             into.put_slice(&held[self.released..self.released + count]);
             self.released += count;
         }
@@ -118,10 +119,10 @@ impl<S> Wire<S> {
             self.held.clear();
             self.held.shrink_to(KEPT_CAPACITY);
         }
-        admitted
+        inspected
     }
 
-    fn note_write(&self, outcome: &Poll<io::Result<usize>>) {
+    fn record_write(&self, outcome: &Poll<io::Result<usize>>) {
         match outcome {
             Poll::Pending => self.activity.write_blocked(),
             Poll::Ready(Ok(bytes)) => self.activity.wrote(*bytes),
@@ -130,20 +131,20 @@ impl<S> Wire<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for GuardedIo<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        // No waker is kept for a refused client: the watch looks at the refusal whenever hyper has nothing to do.
-        if self.activity.refusal().is_some() {
+        // A rejected client needs no waker: `Deadlines` checks for a rejection whenever hyper has nothing to do.
+        if self.activity.rejection().is_some() {
             return Poll::Pending;
         }
         if !self.held.is_empty() {
             return match self.release_held(buf)? {
-                Admitted::Pass(_) => Poll::Ready(Ok(())),
-                Admitted::Refused => Poll::Pending,
+                Inspected::Pass(_) => Poll::Ready(Ok(())),
+                Inspected::Rejected => Poll::Pending,
             };
         }
 
@@ -153,14 +154,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
         if fresh.is_empty() {
             return Poll::Ready(Ok(()));
         }
-        match self.admit(fresh)? {
-            Admitted::Pass(count) => {
+        match self.inspect(fresh)? {
+            Inspected::Pass(count) => {
                 self.held.extend_from_slice(&fresh[count..]);
                 buf.set_filled(before + count);
                 Poll::Ready(Ok(()))
             }
-            Admitted::Refused => {
-                // An unchanged buffer would mean end of file if it were ready.
+            Inspected::Rejected => {
+                // `Ready` with an unchanged buffer would mean end of file.
                 buf.set_filled(before);
                 Poll::Pending
             }
@@ -168,14 +169,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for GuardedIo<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.note_write(&outcome);
+        self.record_write(&outcome);
         outcome
     }
 
@@ -185,7 +186,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.note_write(&outcome);
+        self.record_write(&outcome);
         outcome
     }
 

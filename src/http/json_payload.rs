@@ -1,5 +1,4 @@
-//! Answers in JSON that are written often: as they are, not by way of a tree of values, which is what the framework's own
-//! payload makes of them first.
+//! JSON payload for frequent responses: serialised directly. The framework's own payload builds a tree of values first.
 
 use poem::{IntoResponse, Response};
 use poem_openapi::payload::{Json, Payload};
@@ -7,11 +6,11 @@ use poem_openapi::registry::{MetaSchemaRef, Registry};
 use poem_openapi::types::Type;
 use serde::Serialize;
 
-/// A body in JSON. What serde writes of `T` must be what the document says of it.
+/// JSON body. The output of serde for `T` must match the schema of `T` in the document.
 #[derive(Debug)]
-pub struct Answer<T>(pub T);
+pub struct JsonPayload<T>(pub T);
 
-impl<T: Type> Payload for Answer<T> {
+impl<T: Type> Payload for JsonPayload<T> {
     const CONTENT_TYPE: &'static str = Json::<T>::CONTENT_TYPE;
 
     fn schema_ref() -> MetaSchemaRef {
@@ -23,7 +22,7 @@ impl<T: Type> Payload for Answer<T> {
     }
 }
 
-impl<T: Serialize + Send> IntoResponse for Answer<T> {
+impl<T: Serialize + Send> IntoResponse for JsonPayload<T> {
     fn into_response(self) -> Response {
         poem::web::Json(self.0).into_response()
     }
