@@ -462,7 +462,9 @@ async fn a_guess_whose_hash_was_refused_does_not_count() {
     let cluster = Cluster::with(1, |_, config| {
         behind_a_proxy(config, limits);
         config.passwords.cost = 8;
+        // One lane: a hash for which a lane is free is never refused.
         config.passwords.threads = Some(1);
+        config.passwords.lanes = Some(1);
         config.passwords.deadline = Duration::from_millis(1);
     })
     .await;
