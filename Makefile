@@ -21,7 +21,7 @@ compose: ## Start REPLICAS=3 of that image, HAProxy, Redis, a collector, Prometh
 kubernetes-trial: ## Try the manifests on the cluster of KUBECONFIG, OVERLAY=local or sentinel, by default both: tests/kubernetes/trial.sh
 	@tests/kubernetes/trial.sh all $(OVERLAY)
 
-load: ## Run the load test SCRIPT=smoke against BASE=http://localhost:8080 (THROTTLE=off make run); installs k6
+load: ## Run the load test SCRIPT=smoke against BASE=http://localhost:8080 (RATE_LIMIT=off make run); installs k6
 	@deploy/install.sh load
 	@K6_NO_USAGE_REPORT=true target/tools/bin/k6 run --quiet -e BASE=$(or $(BASE),http://localhost:8080) deploy/load/$(or $(SCRIPT),smoke).js
 

@@ -206,9 +206,9 @@ fn compose(
     let keys = Keys::open(secret, tokens.key_folder.clone()).map_err(StartError)?;
     let keys = Arc::new(keys);
     let lifetimes = Lifetimes {
-        idle: tokens.refresh_idle,
-        longest: tokens.session_max,
-        grace: tokens.refresh_grace,
+        idle: tokens.session_idle_timeout,
+        longest: tokens.session_max_age,
+        grace: tokens.refresh_reuse_interval,
     };
     let passwords = Passwords::new(&config.passwords)
         .map_err(|error| StartError(format!("hashing threads: {error}")))?;
@@ -230,11 +230,11 @@ fn compose(
         tokens.access_ttl,
         clock.clone(),
     );
-    let throttle = Arc::new(Throttle::new(redis.clone(), config.throttles));
-    if config.throttles.is_none() {
+    let throttle = Arc::new(Throttle::new(redis.clone(), config.rate_limits));
+    if config.rate_limits.is_none() {
         warn!(
             event = "not_throttled",
-            "THROTTLE=off: passwords can be guessed as fast as they can be hashed; never use this where others can reach it"
+            "RATE_LIMIT=off: passwords can be guessed as fast as they can be hashed; never use this where others can reach it"
         );
     }
     let administration = Administration::new(redis.clone(), Arc::clone(&revocations));

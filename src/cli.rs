@@ -48,7 +48,7 @@ enum Command {
     /// Create, show, change, delete, list and import accounts
     #[command(subcommand)]
     User(user::UserCommand),
-    /// Make, list and rotate signing keys in the folder of JWT_KEYS
+    /// Make, list and rotate signing keys in the folder of JWT_KEYS_DIR
     #[command(subcommand)]
     Keys(keys::KeysCommand),
     /// Become the private redis-server of a replica

@@ -13,13 +13,13 @@ mod clients;
 mod environment;
 mod network;
 mod passwords;
+mod rate_limits;
 mod redis_address;
 mod report;
 mod revocation;
 mod secrets;
 mod storage;
 mod telemetry;
-mod throttles;
 mod tokens;
 mod values;
 
@@ -33,6 +33,8 @@ use network::NetworkSettings;
 pub use network::{HttpConfig, TlsFiles};
 pub use passwords::PasswordConfig;
 use passwords::PasswordSettings;
+pub use rate_limits::RateLimitConfig;
+use rate_limits::RateLimitSettings;
 pub use redis_address::{ClientCertificate, REDIS_URL_FORMS, RedisAddress, RedisKind, RedisTls};
 use report::Report;
 use revocation::RevocationSettings;
@@ -42,8 +44,6 @@ use storage::StorageSettings;
 pub use storage::{RedisConfig, RedisServer};
 use telemetry::TelemetrySettings;
 pub use telemetry::{Exports, LogFormat, TelemetryConfig};
-pub use throttles::ThrottleConfig;
-use throttles::ThrottleSettings;
 use tokens::TokenSettings;
 pub use tokens::{MAX_ACCESS_TTL, SigningKey, TokenConfig};
 pub use values::{Given, Span, Switch};
@@ -64,7 +64,7 @@ pub struct Settings {
     #[command(flatten)]
     passwords: PasswordSettings,
     #[command(flatten)]
-    throttles: ThrottleSettings,
+    rate_limits: RateLimitSettings,
     #[command(flatten)]
     telemetry: TelemetrySettings,
 }
@@ -85,7 +85,7 @@ pub struct Config {
     /// Passwords and their hashing.
     pub passwords: PasswordConfig,
     /// How often passwords may be guessed; `None` where nothing is throttled.
-    pub throttles: Option<ThrottleConfig>,
+    pub rate_limits: Option<RateLimitConfig>,
     /// Logs and traces.
     pub telemetry: TelemetryConfig,
 }
@@ -116,7 +116,7 @@ impl Settings {
             tokens: self.tokens.check(&mut report, loopback, &data_dir),
             clients: self.clients.check(&mut report),
             passwords: self.passwords.check(&mut report, loopback),
-            throttles: self.throttles.check(&mut report),
+            rate_limits: self.rate_limits.check(&mut report),
             telemetry: self.telemetry.check(&mut report),
         };
         report.finish(config)

@@ -191,7 +191,7 @@ async fn b23_what_clients_write_cannot_forge_a_line() {
         let url = redis.url();
         let settings = [
             ("LOG_FORMAT", format),
-            ("LOG", "debug"),
+            ("LOG_FILTER", "debug"),
             ("REDIS_URL", &url),
             ("LISTEN", &listen),
             ("MANAGEMENT_LISTEN", &management),
@@ -237,7 +237,7 @@ async fn every_metric_that_is_named_is_there_and_no_other_of_ours() {
     let replica = serve(
         &folder,
         &redis,
-        &[("THROTTLE", "on"), ("THROTTLE_ACCOUNT", "1@1m")],
+        &[("RATE_LIMIT", "on"), ("RATE_LIMIT_ACCOUNT", "1@1m")],
     )
     .await;
     let anyone = replica.anonymous();

@@ -15,7 +15,7 @@ use tracing::warn;
 
 use super::Failure;
 use super::passwords::Checked;
-use crate::config::ThrottleConfig;
+use crate::config::RateLimitConfig;
 use crate::domain::{Guess, Network};
 use crate::store::{Redis, Reservation, Reserved, StoreError, Throttled};
 
@@ -23,7 +23,7 @@ use crate::store::{Redis, Reservation, Reserved, StoreError, Throttled};
 #[derive(Debug)]
 pub struct Throttle {
     redis: Redis,
-    config: Option<ThrottleConfig>,
+    config: Option<RateLimitConfig>,
     said_unknown: AtomicBool,
 }
 
@@ -60,7 +60,7 @@ struct Attempt {
 impl Throttle {
     /// Throttles as `config` says; without it nothing is throttled.
     #[must_use]
-    pub fn new(redis: Redis, config: Option<ThrottleConfig>) -> Self {
+    pub fn new(redis: Redis, config: Option<RateLimitConfig>) -> Self {
         Self {
             redis,
             config,
@@ -95,7 +95,7 @@ impl Throttle {
         checked
     }
 
-    async fn attempt(&self, guess: Guess, config: ThrottleConfig) -> Result<Attempt, Failure> {
+    async fn attempt(&self, guess: Guess, config: RateLimitConfig) -> Result<Attempt, Failure> {
         let Guess { name, from } = guess;
         let network = if let Some(network) = from {
             let asked = self

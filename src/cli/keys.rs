@@ -1,4 +1,4 @@
-//! `portcullis keys`: the steps of a rotation, on the folder of `JWT_KEYS`.
+//! `portcullis keys`: the steps of a rotation, on the folder of `JWT_KEYS_DIR`.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -60,7 +60,10 @@ impl From<Algorithm> for KeyKind {
 /// Runs one of the commands.
 pub(super) fn run(command: &KeysCommand, folder: Option<PathBuf>) -> ExitCode {
     let Some(folder) = folder else {
-        return fail(BAD_SETTINGS, "JWT_KEYS: must be set: it names the folder");
+        return fail(
+            BAD_SETTINGS,
+            "JWT_KEYS_DIR: must be set: it names the folder",
+        );
     };
     let now = Clock::machine().now();
     let done = match command {

@@ -11,8 +11,13 @@ use super::values::Given;
 #[command(next_help_heading = "Telemetry")]
 pub(super) struct TelemetrySettings {
     /// What is logged, as a filter of `tracing`: error, warn, info, debug, or per module
-    #[arg(long, env = "LOG", default_value = "info", value_name = "FILTER")]
-    log: Given<String>,
+    #[arg(
+        long,
+        env = "LOG_FILTER",
+        default_value = "info",
+        value_name = "FILTER"
+    )]
+    log_filter: Given<String>,
 
     /// How log lines are written: json, or text for people
     #[arg(
@@ -60,7 +65,7 @@ pub enum LogFormat {
 impl TelemetrySettings {
     pub(super) fn check(self, report: &mut Report) -> TelemetryConfig {
         TelemetryConfig {
-            filter: filter(report, self.log),
+            filter: filter(report, self.log_filter),
             format: report
                 .value("LOG_FORMAT", "json or text", self.log_format)
                 .unwrap_or(LogFormat::Json),
@@ -76,7 +81,7 @@ fn filter(report: &mut Report, given: Given<String>) -> String {
         .is_err()
     {
         report.mistake(
-            "LOG",
+            "LOG_FILTER",
             "must be a filter like info, or info,portcullis::store=debug",
         );
     }

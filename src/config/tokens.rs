@@ -38,23 +38,33 @@ pub(super) struct TokenSettings {
     #[arg(long, env = "ACCESS_TTL", default_value = "1h", value_name = "TIME")]
     access_ttl: Given<Span>,
 
-    /// How long a session lasts without a refresh: the lifetime of a refresh token. At least ACCESS_TTL, at most SESSION_MAX
-    #[arg(long, env = "REFRESH_IDLE", default_value = "7d", value_name = "TIME")]
-    refresh_idle: Given<Span>,
+    /// How long a session lasts without a refresh: the lifetime of a refresh token. At least ACCESS_TTL, at most SESSION_MAX_AGE
+    #[arg(
+        long,
+        env = "SESSION_IDLE_TIMEOUT",
+        default_value = "7d",
+        value_name = "TIME"
+    )]
+    session_idle_timeout: Given<Span>,
 
     /// How long a session lasts at most, however often it is refreshed; up to 400 days
-    #[arg(long, env = "SESSION_MAX", default_value = "30d", value_name = "TIME")]
-    session_max: Given<Span>,
+    #[arg(
+        long,
+        env = "SESSION_MAX_AGE",
+        default_value = "30d",
+        value_name = "TIME"
+    )]
+    session_max_age: Given<Span>,
 
     /// For how long after a refresh the token before is answered with the same successor: for tabs that refresh at once, and
     /// answers that got lost; up to 5m. Later it counts as stolen, and ends the session
     #[arg(
         long,
-        env = "REFRESH_GRACE",
+        env = "REFRESH_REUSE_INTERVAL",
         default_value = "30s",
         value_name = "TIME"
     )]
-    refresh_grace: Given<Span>,
+    refresh_reuse_interval: Given<Span>,
 
     /// REFRESH_SECRET: the keys of refresh tokens, at least 32 bytes each, separated by commas: the first makes tokens, all are
     /// recognised. A secret: set the variable REFRESH_SECRET, or name a file here. Without either it is derived from
@@ -63,7 +73,7 @@ pub(super) struct TokenSettings {
     refresh_secret_file: Option<Given<PathBuf>>,
 
     /// JWT_SECRET: the key that signs tokens (HS256), at least 32 bytes, for example from `openssl rand -base64 48`. A secret:
-    /// set the variable JWT_SECRET, or name a file here. Without it and without JWT_KEYS, a replica on a loopback address makes
+    /// set the variable JWT_SECRET, or name a file here. Without it and without JWT_KEYS_DIR, a replica on a loopback address makes
     /// one and keeps it in DATA_DIR
     #[arg(long, env = "JWT_SECRET_FILE", value_name = "FILE")]
     jwt_secret_file: Option<Given<PathBuf>>,
@@ -71,8 +81,8 @@ pub(super) struct TokenSettings {
     /// Folder of private keys (Ed25519, P-256, RSA) in PEM: *.next.pem is published and does not sign yet, the greatest other
     /// name signs, the rest only verify. It is read anew when it changes. Beside JWT_SECRET, what that has signed is still
     /// accepted; without it, REFRESH_SECRET must be set
-    #[arg(long, env = "JWT_KEYS", value_name = "FOLDER")]
-    jwt_keys: Option<Given<PathBuf>>,
+    #[arg(long, env = "JWT_KEYS_DIR", value_name = "FOLDER")]
+    jwt_keys_dir: Option<Given<PathBuf>>,
 }
 
 /// Access tokens, refresh tokens and their keys.
@@ -85,11 +95,11 @@ pub struct TokenConfig {
     /// Lifetime of an access token.
     pub access_ttl: Duration,
     /// Lifetime of a refresh token.
-    pub refresh_idle: Duration,
+    pub session_idle_timeout: Duration,
     /// How long a session lasts at most.
-    pub session_max: Duration,
+    pub session_max_age: Duration,
     /// How long a traded refresh token still has the same successor.
-    pub refresh_grace: Duration,
+    pub refresh_reuse_interval: Duration,
     /// The keys of refresh tokens, the first of which makes them; none where they come from the key that signs.
     pub refresh_secrets: Vec<Secret>,
     /// The secret that signs and verifies; `None` where only the folder does.
@@ -109,7 +119,7 @@ pub enum SigningKey {
 
 impl TokenSettings {
     pub(super) fn key_folder(&self) -> Option<PathBuf> {
-        let folder = self.jwt_keys.clone().and_then(Given::value);
+        let folder = self.jwt_keys_dir.clone().and_then(Given::value);
         folder.filter(|folder| !folder.as_os_str().is_empty())
     }
 
@@ -123,22 +133,22 @@ impl TokenSettings {
         if key_folder.is_some() && matches!((&secret, &refresh), (Ok(None), Ok(None))) {
             report.mistake(
                 "REFRESH_SECRET",
-                "must be set beside JWT_KEYS where JWT_SECRET is not: signing keys retire long before refresh tokens do",
+                "must be set beside JWT_KEYS_DIR where JWT_SECRET is not: signing keys retire long before refresh tokens do",
             );
         }
         let second = Duration::from_secs(1);
         let issuer = issuer(report, self.issuer);
         let audience = report.text("AUDIENCE", self.audience);
         let access_ttl = report.span("ACCESS_TTL", self.access_ttl, second, MAX_ACCESS_TTL);
-        let refresh_grace = report.span(
-            "REFRESH_GRACE",
-            self.refresh_grace,
+        let refresh_reuse_interval = report.span(
+            "REFRESH_REUSE_INTERVAL",
+            self.refresh_reuse_interval,
             Duration::ZERO,
             Duration::from_mins(5),
         );
-        let session_max = report.span(
-            "SESSION_MAX",
-            self.session_max,
+        let session_max_age = report.span(
+            "SESSION_MAX_AGE",
+            self.session_max_age,
             access_ttl,
             Duration::from_hours(24 * 400),
         );
@@ -146,14 +156,14 @@ impl TokenSettings {
             issuer,
             audience,
             access_ttl,
-            refresh_idle: report.span(
-                "REFRESH_IDLE",
-                self.refresh_idle,
+            session_idle_timeout: report.span(
+                "SESSION_IDLE_TIMEOUT",
+                self.session_idle_timeout,
                 access_ttl,
-                session_max.max(access_ttl),
+                session_max_age.max(access_ttl),
             ),
-            session_max,
-            refresh_grace,
+            session_max_age,
+            refresh_reuse_interval,
             refresh_secrets: refresh_secrets(report, refresh.ok().flatten()),
             signing: signing_key(report, secret.ok().flatten()).or_else(|| {
                 let makes_one = key_folder.is_none();

@@ -8,44 +8,44 @@ use crate::domain::Rate;
 
 /// As written.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Throttles")]
-pub(super) struct ThrottleSettings {
-    /// Whether guesses at passwords and registrations are throttled: on, or off for load tests
-    #[arg(long, env = "THROTTLE", default_value = "on", value_name = "on|off")]
-    throttle: Given<Switch>,
+#[command(next_help_heading = "Rate limits")]
+pub(super) struct RateLimitSettings {
+    /// Limits wrong passwords and registrations: on, or off for load tests
+    #[arg(long, env = "RATE_LIMIT", default_value = "on", value_name = "on|off")]
+    rate_limit: Given<Switch>,
 
     /// Wrong passwords for one account: so many at once, and one more each time. A place from which the account has logged in
     /// during the last 30 days has a limit of its own, of the same size: what others do to the account does not count there
     #[arg(
         long,
-        env = "THROTTLE_ACCOUNT",
+        env = "RATE_LIMIT_ACCOUNT",
         default_value = "10@1m",
         value_name = "COUNT@TIME"
     )]
-    throttle_account: Given<Rate>,
+    rate_limit_account: Given<Rate>,
 
     /// Wrong passwords from one network: an IPv4 address or an IPv6 /64
     #[arg(
         long,
-        env = "THROTTLE_NETWORK",
+        env = "RATE_LIMIT_NETWORK",
         default_value = "20@6s",
         value_name = "COUNT@TIME"
     )]
-    throttle_network: Given<Rate>,
+    rate_limit_network: Given<Rate>,
 
     /// Registrations from one network
     #[arg(
         long,
-        env = "THROTTLE_REGISTRATION",
+        env = "RATE_LIMIT_REGISTRATION",
         default_value = "20@3m",
         value_name = "COUNT@TIME"
     )]
-    throttle_registration: Given<Rate>,
+    rate_limit_registration: Given<Rate>,
 }
 
 /// How often passwords may be guessed and accounts registered.
 #[derive(Debug, Clone, Copy)]
-pub struct ThrottleConfig {
+pub struct RateLimitConfig {
     /// Wrong passwords for one account, and from one place that it knows.
     pub account: Rate,
     /// Wrong passwords from one network.
@@ -54,13 +54,17 @@ pub struct ThrottleConfig {
     pub registration: Rate,
 }
 
-impl ThrottleSettings {
-    pub(super) fn check(self, report: &mut Report) -> Option<ThrottleConfig> {
-        let on = report.value("THROTTLE", "on or off", self.throttle);
-        let account = rate(report, "THROTTLE_ACCOUNT", self.throttle_account);
-        let network = rate(report, "THROTTLE_NETWORK", self.throttle_network);
-        let registration = rate(report, "THROTTLE_REGISTRATION", self.throttle_registration);
-        let config = ThrottleConfig {
+impl RateLimitSettings {
+    pub(super) fn check(self, report: &mut Report) -> Option<RateLimitConfig> {
+        let on = report.value("RATE_LIMIT", "on or off", self.rate_limit);
+        let account = rate(report, "RATE_LIMIT_ACCOUNT", self.rate_limit_account);
+        let network = rate(report, "RATE_LIMIT_NETWORK", self.rate_limit_network);
+        let registration = rate(
+            report,
+            "RATE_LIMIT_REGISTRATION",
+            self.rate_limit_registration,
+        );
+        let config = RateLimitConfig {
             account: account?,
             network: network?,
             registration: registration?,
