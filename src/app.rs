@@ -216,13 +216,7 @@ fn compose(
     let (revocations, following) =
         Revocations::new(redis.clone(), config.revocation, clock.clone());
     let revocations = Arc::new(revocations);
-    metrics.watch(
-        &revocations,
-        &passwords,
-        redis.clone(),
-        Arc::clone(&keys),
-        clock.clone(),
-    );
+    metrics.watch(&revocations, &passwords, redis.clone(), Arc::clone(&keys));
     let tokens = Tokens::new(
         Arc::clone(&keys),
         tokens.issuer.clone(),

@@ -123,7 +123,7 @@ async fn a1_c10_of_a_hundred_guesses_at_one_instant_ten_are_hashed() {
     }
     assert_eq!(too_many, 0);
     assert_eq!(
-        metric(&cluster, "portcullis_throttled_total").await,
+        metric(&cluster, "portcullis_rate_limited_total").await,
         90 * rounds as u64
     );
     report_zero("hashes beyond the limit of an account", rounds * 100);

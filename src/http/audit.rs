@@ -27,7 +27,7 @@ impl Audit {
         failure: Failure,
     ) -> ApiError {
         if let Failure::Throttled { by, .. } = &failure {
-            self.0.throttled(by.name());
+            self.0.rate_limited(by.name());
             self.record(act, "throttled", None, username);
         }
         failure.into()

@@ -164,8 +164,12 @@ impl SessionsApi {
         let throttled = |failure| self.audit.refused(Act::LogIn, username.as_ref(), failure);
         match login.await.map_err(throttled)? {
             Login::In(session) => {
-                self.audit
-                    .record(Act::LogIn, "in", Some(session.user), username.as_ref());
+                self.audit.record(
+                    Act::LogIn,
+                    "succeeded",
+                    Some(session.user),
+                    username.as_ref(),
+                );
                 let (body, cookie) = cookies::hand_out(request, session);
                 Ok(LoginResponse::In(Answer(body), cookie))
             }
@@ -192,8 +196,12 @@ impl SessionsApi {
         request: &Request,
     ) -> Result<LogoutResponse, ApiError> {
         self.sessions.log_out(&claims).await?;
-        self.audit
-            .record(Act::LogOut, "out", Some(claims.sub), Some(&claims.username));
+        self.audit.record(
+            Act::LogOut,
+            "logged_out",
+            Some(claims.sub),
+            Some(&claims.username),
+        );
         Ok(LogoutResponse::Out(cookies::clear(request)))
     }
 
@@ -213,14 +221,15 @@ impl SessionsApi {
             let ended = self.sessions.end_others(&claims).await?;
             ended.ok_or(ApiError::new(ProblemCode::InvalidToken))?;
             let (user, name) = (Some(claims.sub), Some(&claims.username));
-            self.audit.record(Act::LogOut, "out_elsewhere", user, name);
+            self.audit
+                .record(Act::LogOut, "logged_out_elsewhere", user, name);
             return Ok(LogoutResponse::Out(None));
         }
         match self.sessions.log_out_everywhere(&claims).await? {
             Ended::All => {
                 self.audit.record(
                     Act::LogOut,
-                    "out_everywhere",
+                    "logged_out_everywhere",
                     Some(claims.sub),
                     Some(&claims.username),
                 );

@@ -23,7 +23,7 @@ static LOST: AtomicU64 = AtomicU64::new(0);
 
 /// How many spans of this process could not be sent so far.
 #[must_use]
-pub(super) fn lost_spans() -> u64 {
+pub(super) fn dropped_spans() -> u64 {
     LOST.load(Ordering::Relaxed)
 }
 

@@ -13,14 +13,13 @@ use crate::auth::keyring::Keys;
 use crate::auth::passwords::Passwords;
 use crate::auth::revocation::Revocations;
 use crate::config::Exports;
-use crate::domain::Clock;
 use crate::store::Redis;
 
-/// Every metric as `/metrics` shows it, and what it tells.
+/// Every metric by its name on `/metrics`, with its HELP text.
 pub const NAMES: [(&str, &str); 21] = [
     (
         "http_server_request_duration_seconds",
-        "requests by route pattern, method and class of status",
+        "duration of requests by route pattern, method and class of status",
     ),
     ("portcullis_registrations_total", "registrations by outcome"),
     ("portcullis_logins_total", "logins by outcome"),
@@ -28,60 +27,70 @@ pub const NAMES: [(&str, &str); 21] = [
     ("portcullis_refreshes_total", "refreshes by outcome"),
     (
         "portcullis_password_changes_total",
-        "changes of passwords by outcome",
+        "password changes by outcome",
     ),
     ("portcullis_password_hashes_total", "bcrypt computations"),
     (
-        "portcullis_password_queue",
-        "passwords waiting for a hashing thread",
+        "portcullis_password_queue_depth",
+        "passwords that wait for a hashing thread",
     ),
     (
         "portcullis_password_wait_seconds_total",
-        "what passwords have waited for a hashing thread, all together",
+        "total time that passwords waited for a hashing thread",
     ),
     (
         "portcullis_hash_lanes_busy",
         "hashes being computed; at most HASH_LANES for each thread",
     ),
     (
-        "portcullis_shed_total",
+        "portcullis_password_hash_rejected_total",
         "passwords refused because they would have waited too long",
     ),
     (
-        "portcullis_throttled_total",
-        "attempts refused because there were too many, by the limit that was reached",
+        "portcullis_rate_limited_total",
+        "attempts refused by a rate limit, by limit: account, network or registration",
     ),
     (
         "portcullis_feed_view_age_seconds",
-        "age of this replica's view of the revocations; -1 before the first",
+        "age of this replica's view of the revocations; absent until it has one",
     ),
     ("portcullis_denylist_entries", "revocations held in memory"),
     (
         "portcullis_lease_held",
-        "1 while replicas of Redis vouch for the primary, 0 while they do not, -1 where none are asked for",
+        "1 while replicas of Redis vouch for the primary, otherwise 0; absent if REDIS_ACK_REPLICAS is 0",
     ),
     (
         "portcullis_feed_propagation_seconds",
-        "how old the newest revocation was when this replica last read one; -1 before the first",
+        "age of the newest revocation when this replica last read one; absent until it has read one",
     ),
     (
-        "portcullis_reappended_total",
-        "revocations that this replica has put back into a feed that had lost them",
+        "portcullis_revocation_entries_reappended_total",
+        "revocations that this replica put back into a feed that had lost them",
     ),
     (
         "portcullis_redis_connections",
         "pooled connections to Redis by state: used or idle",
     ),
     (
-        "portcullis_signing_key_age_seconds",
-        "age of the key that signs, by the date in its name; -1 where a secret signs",
+        "portcullis_signing_key_created_timestamp_seconds",
+        "creation time of the signing key since the Unix epoch, by the date in its name; absent if a secret signs",
     ),
     (
-        "portcullis_lost_spans_total",
-        "spans that the receiver of traces did not take",
+        "portcullis_otel_spans_dropped_total",
+        "spans that could not be sent by OTLP",
     ),
-    ("portcullis_build_info", "1, with the version"),
+    ("portcullis_build_info", "always 1; the version is a label"),
 ];
+
+/// HELP text of an instrument. The exporter replaces dots and appends the unit and `_total` to the instrument's name.
+fn help(instrument: &str) -> &'static str {
+    let name = instrument.replace('.', "_");
+    let exported = |(exported, _): &&(&str, &'static str)| {
+        let suffix = exported.strip_prefix(name.as_str());
+        suffix.is_some_and(|suffix| matches!(suffix, "" | "_total" | "_seconds"))
+    };
+    NAMES.iter().find(exported).map_or("", |(_, help)| help)
+}
 
 /// Bounds of the buckets of request times, in seconds.
 const SECONDS: [f64; 14] = [
@@ -155,7 +164,7 @@ pub struct Metrics {
     logouts: Counter<u64>,
     refreshes: Counter<u64>,
     password_changes: Counter<u64>,
-    throttled: Counter<u64>,
+    rate_limited: Counter<u64>,
     // Reads the instruments for as long as it lives.
     provider: SdkMeterProvider,
 }
@@ -179,11 +188,15 @@ impl Metrics {
         }
         let provider = provider.build();
         let meter = provider.meter("portcullis");
-        let counter = |name: &'static str| meter.u64_counter(name).build();
+        let counter = |name: &'static str| {
+            let counter = meter.u64_counter(name);
+            counter.with_description(help(name)).build()
+        };
         Ok(Self {
             registry,
             requests: meter
                 .f64_histogram("http.server.request.duration")
+                .with_description(help("http.server.request.duration"))
                 .with_unit("s")
                 .with_boundaries(SECONDS.to_vec())
                 .build(),
@@ -192,7 +205,7 @@ impl Metrics {
             logouts: counter("portcullis.logouts"),
             refreshes: counter("portcullis.refreshes"),
             password_changes: counter("portcullis.password.changes"),
-            throttled: counter("portcullis.throttled"),
+            rate_limited: counter("portcullis.rate.limited"),
             meter,
             provider,
         })
@@ -231,9 +244,9 @@ impl Metrics {
         counter.add(1, &[KeyValue::new("outcome", outcome)]);
     }
 
-    /// Takes note of an attempt that was refused because there were too many, by the limit that was reached.
-    pub fn throttled(&self, by: &'static str) {
-        self.throttled.add(1, &[KeyValue::new("by", by)]);
+    /// Counts an attempt that a rate limit refused.
+    pub fn rate_limited(&self, limit: &'static str) {
+        self.rate_limited.add(1, &[KeyValue::new("limit", limit)]);
     }
 
     /// Shows what these know whenever somebody looks.
@@ -243,58 +256,70 @@ impl Metrics {
         passwords: &Arc<Passwords>,
         redis: Redis,
         keys: Arc<Keys>,
-        clock: Clock,
     ) {
-        let gauge = |name: &'static str, read: Box<dyn Fn() -> f64 + Send + Sync>| {
+        // A gauge without a value has no series: a number that stands for none would spoil averages.
+        let gauge = |name: &'static str, read: Box<dyn Fn() -> Option<f64> + Send + Sync>| {
             self.meter
                 .f64_observable_gauge(name)
-                .with_callback(move |observer| observer.observe(read(), &[]))
+                .with_description(help(name))
+                .with_callback(move |observer| {
+                    if let Some(value) = read() {
+                        observer.observe(value, &[]);
+                    }
+                })
                 .build();
         };
         let counter = |name: &'static str, read: Box<dyn Fn() -> u64 + Send + Sync>| {
             self.meter
                 .u64_observable_counter(name)
+                .with_description(help(name))
                 .with_callback(move |observer| observer.observe(read(), &[]))
                 .build();
         };
         let view = Arc::clone(revocations);
         gauge(
             "portcullis.feed.view.age.seconds",
-            Box::new(move || view.view_age().map_or(-1.0, |age| age.as_secs_f64())),
+            Box::new(move || view.view_age().map(|age| age.as_secs_f64())),
         );
         let held = Arc::clone(revocations);
         #[expect(clippy::cast_precision_loss, reason = "a count far below 2^52")]
         gauge(
             "portcullis.denylist.entries",
-            Box::new(move || held.entries() as f64),
+            Box::new(move || Some(held.entries() as f64)),
         );
         let leased = Arc::clone(revocations);
         gauge(
             "portcullis.lease.held",
             Box::new(move || {
-                leased
-                    .lease_held()
-                    .map_or(-1.0, |held| f64::from(u8::from(held)))
+                let held = leased.lease_held()?;
+                Some(f64::from(u8::from(held)))
             }),
         );
         let back = Arc::clone(revocations);
-        counter("portcullis.reappended", Box::new(move || back.reappended()));
+        counter(
+            "portcullis.revocation.entries.reappended",
+            Box::new(move || back.reappended()),
+        );
         let late = Arc::clone(revocations);
         gauge(
             "portcullis.feed.propagation.seconds",
-            Box::new(move || late.propagation().map_or(-1.0, |age| age.as_secs_f64())),
+            Box::new(move || late.propagation().map(|age| age.as_secs_f64())),
         );
         self.watch_passwords(passwords, &gauge, &counter);
         gauge(
-            "portcullis.signing.key.age.seconds",
+            "portcullis.signing.key.created.timestamp.seconds",
             Box::new(move || {
-                let made = keys.ring().made();
-                made.map_or(-1.0, |made| clock.now().since(made).as_secs_f64())
+                let created = Duration::from_millis(keys.ring().made()?.as_millis());
+                Some(created.as_secs_f64())
             }),
         );
-        counter("portcullis.lost.spans", Box::new(export::lost_spans));
+        counter(
+            "portcullis.otel.spans.dropped",
+            Box::new(export::dropped_spans),
+        );
         self.meter
             .u64_observable_gauge("portcullis.redis.connections")
+            .with_description(help("portcullis.redis.connections"))
             .with_callback(move |observer| {
                 let (used, idle) = redis.connections();
                 for (state, count) in [("used", used), ("idle", idle)] {
@@ -305,6 +330,7 @@ impl Metrics {
         let version = KeyValue::new("version", env!("CARGO_PKG_VERSION"));
         self.meter
             .u64_observable_gauge("portcullis.build.info")
+            .with_description(help("portcullis.build.info"))
             .with_callback(move |observer| observer.observe(1, std::slice::from_ref(&version)))
             .build();
     }
@@ -312,7 +338,7 @@ impl Metrics {
     fn watch_passwords(
         &self,
         passwords: &Arc<Passwords>,
-        gauge: &dyn Fn(&'static str, Box<dyn Fn() -> f64 + Send + Sync>),
+        gauge: &dyn Fn(&'static str, Box<dyn Fn() -> Option<f64> + Send + Sync>),
         counter: &dyn Fn(&'static str, Box<dyn Fn() -> u64 + Send + Sync>),
     ) {
         let (hashes, shed, queue) = (
@@ -323,6 +349,7 @@ impl Metrics {
         let (waited, busy) = (Arc::clone(passwords), Arc::clone(passwords));
         self.meter
             .f64_observable_counter("portcullis.password.wait.seconds")
+            .with_description(help("portcullis.password.wait.seconds"))
             .with_callback(move |observer| {
                 observer.observe(waited.pool().counts().waited.as_secs_f64(), &[]);
             })
@@ -330,20 +357,20 @@ impl Metrics {
         #[expect(clippy::cast_precision_loss, reason = "a count far below 2^52")]
         gauge(
             "portcullis.hash.lanes.busy",
-            Box::new(move || busy.pool().counts().busy as f64),
+            Box::new(move || Some(busy.pool().counts().busy as f64)),
         );
         counter(
             "portcullis.password.hashes",
             Box::new(move || hashes.pool().counts().hashes),
         );
         counter(
-            "portcullis.shed",
+            "portcullis.password.hash.rejected",
             Box::new(move || shed.pool().counts().rejected),
         );
         #[expect(clippy::cast_precision_loss, reason = "a count far below 2^52")]
         gauge(
-            "portcullis.password.queue",
-            Box::new(move || queue.pool().counts().waiting as f64),
+            "portcullis.password.queue.depth",
+            Box::new(move || Some(queue.pool().counts().waiting as f64)),
         );
     }
 
