@@ -2,14 +2,14 @@
 
 use std::process::ExitCode;
 
-/// Gives back what a crowd of connections took, which the allocator of the C library keeps.
+/// jemalloc returns memory to the system after a peak of connections; the allocator of the C library keeps it.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    // Before any thread is started: it changes the environment.
-    if let Err(mistake) = portcullis::config::read_dotenv() {
-        eprintln!("portcullis: {mistake}");
+    // Before any thread is started: `read_dotenv` changes the environment.
+    if let Err(error) = portcullis::config::read_dotenv() {
+        eprintln!("portcullis: {error}");
         return ExitCode::from(64);
     }
     match tokio::runtime::Builder::new_multi_thread()

@@ -3,8 +3,8 @@
 //! Logs go to standard output, a line each. Metrics belong to an [`App`](crate::app::App) and are read from `/metrics`. What is
 //! sent by OTLP besides stands in `export`.
 
-mod budget;
 mod export;
+mod log_limiter;
 mod metrics;
 mod sampling;
 
@@ -25,8 +25,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
 
-pub use budget::Budget;
-pub use export::FAREWELL;
+pub use export::SHUTDOWN_TIMEOUT;
+pub use log_limiter::LogLimiter;
 pub use metrics::{Act, Metrics, NAMES};
 
 use crate::config::{LogFormat, TelemetryConfig};
@@ -47,7 +47,7 @@ pub struct Telemetry {
 impl Telemetry {
     /// Sets up logs for a command: its audit events and what went wrong, as JSON on standard error. What it was asked for it
     /// prints itself.
-    pub fn of_command() {
+    pub fn for_command() {
         let lines = tracing_subscriber::fmt()
             .json()
             .flatten_event(true)
@@ -129,13 +129,13 @@ impl Drop for Telemetry {
         let traces = self
             .traces
             .take()
-            .map(|it| it.shutdown_with_timeout(FAREWELL));
+            .map(|it| it.shutdown_with_timeout(SHUTDOWN_TIMEOUT));
         if let Some(Err(failure)) = traces {
             error!(event = "traces_lost", %failure, "the last traces could not be sent");
         }
         if let Some(logs) = self.logs.take() {
             // They were on standard output too.
-            logs.shutdown_with_timeout(FAREWELL).ok();
+            logs.shutdown_with_timeout(SHUTDOWN_TIMEOUT).ok();
         }
     }
 }
@@ -162,7 +162,7 @@ pub fn request_span<'a>(
         })
     });
     let parent = parent.filter(|parent| parent.span().span_context().is_valid());
-    if parent.is_none() && !sampling::is_chosen() {
+    if parent.is_none() && !sampling::should_sample() {
         return Span::none();
     }
     let span = info_span!(

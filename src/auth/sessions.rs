@@ -12,7 +12,8 @@ use super::revocation::{Ended, Revocations, Standing};
 use super::throttle::Throttle;
 use super::tokens::{Grant, InvalidToken, Tokens};
 use crate::domain::{
-    AccessClaims, Guess, Origin, Password, RefreshClaims, SessionId, Timestamp, UserId, Username,
+    AccessClaims, ClientInfo, Guess, Password, RefreshClaims, SessionId, Timestamp, UserId,
+    Username,
 };
 use crate::store::{OpenSession, Opened, Redis, SessionRecord, User};
 
@@ -97,7 +98,7 @@ impl Sessions {
         guess: Guess,
         username: Option<Username>,
         password: &Password,
-        origin: &Origin,
+        origin: &ClientInfo,
     ) -> Result<Login, Failure> {
         let mut user = None;
         let check = Box::pin(async {
@@ -132,7 +133,7 @@ impl Sessions {
     }
 
     /// Opens a session for a user whose password was verified.
-    async fn open(&self, user: &User, origin: &Origin) -> Result<Login, Failure> {
+    async fn open(&self, user: &User, origin: &ClientInfo) -> Result<Login, Failure> {
         let open = OpenSession {
             user,
             sid: SessionId::random(),

@@ -1,28 +1,28 @@
-//! How often passwords may be guessed and accounts registered.
+//! Rate limits of wrong passwords and registrations.
 
 use clap::Args;
 
-use super::report::Report;
-use super::values::{Given, Switch};
+use super::errors::ErrorCollector;
+use super::values::{OnOff, Parsed};
 use crate::domain::Rate;
 
-/// As written.
+/// Options of this group, before they are checked.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Rate limits")]
 pub(super) struct RateLimitSettings {
     /// Limits wrong passwords and registrations: on, or off for load tests
     #[arg(long, env = "RATE_LIMIT", default_value = "on", value_name = "on|off")]
-    rate_limit: Given<Switch>,
+    rate_limit: Parsed<OnOff>,
 
-    /// Wrong passwords for one account: so many at once, and one more each time. A place from which the account has logged in
-    /// during the last 30 days has a limit of its own, of the same size: what others do to the account does not count there
+    /// Wrong passwords for one account: COUNT at once, then one more each TIME. A network from which the account has logged in
+    /// during the last 30 days has a limit of its own, of the same size: attempts from other networks do not count there
     #[arg(
         long,
         env = "RATE_LIMIT_ACCOUNT",
         default_value = "10@1m",
         value_name = "COUNT@TIME"
     )]
-    rate_limit_account: Given<Rate>,
+    rate_limit_account: Parsed<Rate>,
 
     /// Wrong passwords from one network: an IPv4 address or an IPv6 /64
     #[arg(
@@ -31,7 +31,7 @@ pub(super) struct RateLimitSettings {
         default_value = "20@6s",
         value_name = "COUNT@TIME"
     )]
-    rate_limit_network: Given<Rate>,
+    rate_limit_network: Parsed<Rate>,
 
     /// Registrations from one network
     #[arg(
@@ -40,13 +40,13 @@ pub(super) struct RateLimitSettings {
         default_value = "20@3m",
         value_name = "COUNT@TIME"
     )]
-    rate_limit_registration: Given<Rate>,
+    rate_limit_registration: Parsed<Rate>,
 }
 
-/// How often passwords may be guessed and accounts registered.
+/// Checked settings of the group.
 #[derive(Debug, Clone, Copy)]
 pub struct RateLimitConfig {
-    /// Wrong passwords for one account, and from one place that it knows.
+    /// Wrong passwords for one account, and for one account from one known network.
     pub account: Rate,
     /// Wrong passwords from one network.
     pub network: Rate,
@@ -55,12 +55,12 @@ pub struct RateLimitConfig {
 }
 
 impl RateLimitSettings {
-    pub(super) fn check(self, report: &mut Report) -> Option<RateLimitConfig> {
-        let on = report.value("RATE_LIMIT", "on or off", self.rate_limit);
-        let account = rate(report, "RATE_LIMIT_ACCOUNT", self.rate_limit_account);
-        let network = rate(report, "RATE_LIMIT_NETWORK", self.rate_limit_network);
+    pub(super) fn check(self, errors: &mut ErrorCollector) -> Option<RateLimitConfig> {
+        let on = errors.require("RATE_LIMIT", "on or off", self.rate_limit);
+        let account = rate(errors, "RATE_LIMIT_ACCOUNT", self.rate_limit_account);
+        let network = rate(errors, "RATE_LIMIT_NETWORK", self.rate_limit_network);
         let registration = rate(
-            report,
+            errors,
             "RATE_LIMIT_REGISTRATION",
             self.rate_limit_registration,
         );
@@ -69,11 +69,11 @@ impl RateLimitSettings {
             network: network?,
             registration: registration?,
         };
-        on.is_some_and(|Switch(on)| on).then_some(config)
+        on.is_some_and(|OnOff(on)| on).then_some(config)
     }
 }
 
-fn rate(report: &mut Report, setting: &str, given: Given<Rate>) -> Option<Rate> {
+fn rate(errors: &mut ErrorCollector, setting: &str, given: Parsed<Rate>) -> Option<Rate> {
     let form = "a count from 1 to 1000000 and a time from 1ms to 24h, like 10@1m";
-    report.value(setting, form, given)
+    errors.require(setting, form, given)
 }

@@ -65,7 +65,7 @@ impl Audit {
         username: Option<&Username>,
         target: Option<&Username>,
     ) {
-        self.0.act(act, outcome);
+        self.0.count_action(act, outcome);
         let context = Context::current();
         let client = context
             .as_ref()

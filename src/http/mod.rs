@@ -61,7 +61,7 @@ use crate::auth::keyring::Keys;
 use crate::auth::passwords::Passwords;
 use crate::auth::sessions::Sessions;
 use crate::domain::Clock;
-use crate::telemetry::{Budget, Metrics};
+use crate::telemetry::{LogLimiter, Metrics};
 
 /// Groups of operations in the document, which orders them by `docs::PATHS`.
 #[derive(Tags)]
@@ -157,7 +157,7 @@ pub fn public(
         routes: known,
         trusted_proxies,
         metrics: services.metrics,
-        lines: Budget::new(services.clock.clone()),
+        lines: LogLimiter::new(services.clock.clone()),
         clock: services.clock,
     }
 }

@@ -1,4 +1,4 @@
-//! Metrics: one set of instruments, named once.
+//! Metrics: the instruments of a replica, and the table of their names.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use opentelemetry::metrics::{Counter, Histogram, Meter, MeterProvider};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Registry, TextEncoder};
 
-use super::export::{self, FAREWELL, resource};
+use super::export::{self, SHUTDOWN_TIMEOUT, resource};
 use crate::auth::keyring::Keys;
 use crate::auth::passwords::Passwords;
 use crate::auth::revocation::Revocations;
@@ -92,12 +92,12 @@ fn help(instrument: &str) -> &'static str {
     NAMES.iter().find(exported).map_or("", |(_, help)| help)
 }
 
-/// Bounds of the buckets of request times, in seconds.
-const SECONDS: [f64; 14] = [
+/// Bucket bounds of request durations, in seconds.
+const DURATION_BUCKETS: [f64; 14] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
 
-/// What was done, as it is counted and logged.
+/// Action that is counted and audited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Act {
     /// A registration.
@@ -106,32 +106,32 @@ pub enum Act {
     LogIn,
     /// A logout.
     LogOut,
-    /// A refresh token was traded.
+    /// A refresh.
     Refresh,
-    /// A password was changed.
+    /// A change of the user's own password.
     ChangePassword,
-    /// A user has deleted his account.
+    /// A user deleted their own account.
     DeleteAccount,
-    /// An administrator has created an account.
+    /// An administrator created an account.
     CreateUser,
-    /// An administrator has brought an account over from elsewhere.
+    /// An administrator imported an account from another program.
     ImportUser,
-    /// An administrator has disabled an account.
+    /// An administrator disabled an account.
     DisableUser,
-    /// An administrator has enabled an account.
+    /// An administrator enabled an account.
     EnableUser,
-    /// An administrator has set the roles of an account.
+    /// An administrator set the roles of an account.
     SetRoles,
-    /// An administrator has deleted an account.
+    /// An administrator deleted an account.
     DeleteUser,
-    /// An administrator has ended all sessions of an account.
+    /// An administrator ended all sessions of an account.
     EndUserSessions,
-    /// A service has shown credentials.
+    /// A client authenticated with its credentials.
     Client,
 }
 
 impl Act {
-    /// One word.
+    /// Value of the audit member `act`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -165,15 +165,15 @@ pub struct Metrics {
     refreshes: Counter<u64>,
     password_changes: Counter<u64>,
     rate_limited: Counter<u64>,
-    // Reads the instruments for as long as it lives.
+    // Dropping the provider would stop the collection.
     provider: SdkMeterProvider,
 }
 
 impl Metrics {
-    /// Instruments that nobody has used yet, which are sent by OTLP too where that is asked for.
+    /// Creates the instruments, and their OTLP exporter if `exports` asks for it.
     ///
     /// # Errors
-    /// A sentence where the exporter cannot be made.
+    /// A sentence, if an exporter cannot be created.
     pub fn new(exports: Exports) -> Result<Self, String> {
         let registry = Registry::new();
         let exporter = opentelemetry_prometheus::exporter()
@@ -198,7 +198,7 @@ impl Metrics {
                 .f64_histogram("http.server.request.duration")
                 .with_description(help("http.server.request.duration"))
                 .with_unit("s")
-                .with_boundaries(SECONDS.to_vec())
+                .with_boundaries(DURATION_BUCKETS.to_vec())
                 .build(),
             registrations: counter("portcullis.registrations"),
             logins: counter("portcullis.logins"),
@@ -211,8 +211,14 @@ impl Metrics {
         })
     }
 
-    /// Takes note of a request that was answered.
-    pub fn request(&self, method: &'static str, route: &Arc<str>, status: u16, took: Duration) {
+    /// Records the duration of an answered request.
+    pub fn record_request(
+        &self,
+        method: &'static str,
+        route: &Arc<str>,
+        status: u16,
+        took: Duration,
+    ) {
         let class = match status / 100 {
             2 => "2xx",
             3 => "3xx",
@@ -230,9 +236,9 @@ impl Metrics {
         );
     }
 
-    /// Takes note of an act.
-    pub fn act(&self, act: Act, outcome: &'static str) {
-        // What happens rarely is in the log, and is no series of its own.
+    /// Counts an action by its outcome.
+    pub fn count_action(&self, act: Act, outcome: &'static str) {
+        // Rare actions are in the audit log only, without a series.
         let counter = match act {
             Act::Register => &self.registrations,
             Act::LogIn => &self.logins,
@@ -249,8 +255,8 @@ impl Metrics {
         self.rate_limited.add(1, &[KeyValue::new("limit", limit)]);
     }
 
-    /// Shows what these know whenever somebody looks.
-    pub fn watch(
+    /// Registers observable gauges and counters, which are read at each scrape.
+    pub fn register_gauges(
         &self,
         revocations: &Arc<Revocations>,
         passwords: &Arc<Passwords>,
@@ -305,7 +311,7 @@ impl Metrics {
             "portcullis.feed.propagation.seconds",
             Box::new(move || late.propagation().map(|age| age.as_secs_f64())),
         );
-        self.watch_passwords(passwords, &gauge, &counter);
+        self.register_password_gauges(passwords, &gauge, &counter);
         gauge(
             "portcullis.signing.key.created.timestamp.seconds",
             Box::new(move || {
@@ -335,7 +341,7 @@ impl Metrics {
             .build();
     }
 
-    fn watch_passwords(
+    fn register_password_gauges(
         &self,
         passwords: &Arc<Passwords>,
         gauge: &dyn Fn(&'static str, Box<dyn Fn() -> Option<f64> + Send + Sync>),
@@ -374,13 +380,13 @@ impl Metrics {
         );
     }
 
-    /// Sends what is left, where metrics are sent.
-    pub fn finish(&self) {
-        // Who does not take them has heard most of it before.
-        self.provider.shutdown_with_timeout(FAREWELL).ok();
+    /// Flushes the OTLP exporter, if there is one.
+    pub fn shutdown(&self) {
+        // A failure is ignored: earlier exports have sent all but the last interval.
+        self.provider.shutdown_with_timeout(SHUTDOWN_TIMEOUT).ok();
     }
 
-    /// All metrics in Prometheus' text format.
+    /// Renders all metrics in Prometheus' text format.
     #[must_use]
     pub fn render(&self) -> String {
         TextEncoder::new()
