@@ -67,7 +67,7 @@ pub(super) struct NetworkSettings {
     #[arg(long, env = "DRAIN_DELAY", default_value = "2s", value_name = "TIME")]
     drain_delay: Parsed<HumanDuration>,
 
-    /// Time that requests in flight have to finish after DRAIN_DELAY
+    /// Time that requests in flight get to finish, after DRAIN_DELAY
     #[arg(
         long,
         env = "DRAIN_TIMEOUT",
