@@ -5,7 +5,7 @@ mod import;
 mod keys;
 mod user;
 
-use std::io::{Read, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,12 +17,16 @@ use tracing::{info, warn};
 
 use crate::app::{self, App};
 use crate::config::{Config, Settings};
-use crate::telemetry::Telemetry;
+use crate::telemetry::{self, Telemetry, close_logs, print_listing, say};
 
 /// Invalid settings (`EX_USAGE` of BSD's sysexits).
 const BAD_SETTINGS: u8 = 64;
 /// A required resource is not available (`EX_UNAVAILABLE`).
 const UNAVAILABLE: u8 = 69;
+/// The command succeeded, but its output cannot be written (`EX_IOERR`).
+const NOT_WRITTEN: u8 = 74;
+/// Maximum time to flush the log after a second signal.
+const HASTY_FLUSH_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Portcullis: a token authentication API. Any number of identical replicas over one Redis; once a logout has answered, no
 /// replica accepts the token.
@@ -76,10 +80,7 @@ pub async fn run() -> ExitCode {
     let Cli { command, settings } = match parsed {
         Ok(cli) => cli,
         Err(error) => {
-            // clap returns `--help` and `--version` as errors too; they exit with 0.
-            let code = if error.use_stderr() { BAD_SETTINGS } else { 0 };
-            error.print().ok();
-            return ExitCode::from(code);
+            return show_usage(&error);
         }
     };
     if let Some(Command::PrivateRedis { parent, folder }) = command {
@@ -99,7 +100,8 @@ pub async fn run() -> ExitCode {
         Command::Healthcheck => healthcheck(config.http.management_listen),
         Command::User(command) => user::run(command, &config).await,
         Command::Openapi => match app::openapi_document(config) {
-            Ok(document) => print(&document),
+            Ok(document) => print_listing(&document)
+                .map_or_else(|error| not_written(&error), |()| ExitCode::SUCCESS),
             Err(error) => fail(UNAVAILABLE, &error.to_string()),
         },
     }
@@ -158,6 +160,7 @@ fn shutdown_signal() -> std::io::Result<impl Future<Output = ()>> {
         tokio::spawn(async move {
             let code = next().await;
             warn!(event = "stopped", "second signal received: exiting at once");
+            close_logs(HASTY_FLUSH_TIMEOUT);
             std::process::exit(code);
         });
     })
@@ -211,22 +214,49 @@ fn healthcheck(mut address: SocketAddr) -> ExitCode {
         Ok(answer)
     };
     match ask() {
-        Ok(answer) if answer.starts_with("HTTP/1.1 200 ") => print("ready\n"),
+        Ok(answer) if answer.starts_with("HTTP/1.1 200 ") => {
+            // The exit code is the answer.
+            telemetry::print("ready\n").ok();
+            ExitCode::SUCCESS
+        }
         Ok(answer) => fail(1, answer.lines().last().unwrap_or("no answer")),
         Err(error) => fail(1, &format!("{address}: {error}")),
     }
 }
 
-fn print(text: &str) -> ExitCode {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
+/// Prints help, the version, or the error in the arguments.
+fn show_usage(error: &clap::Error) -> ExitCode {
+    // clap returns `--help` and `--version` as errors too; they exit with 0.
+    let (code, is_terminal) = if error.use_stderr() {
+        (BAD_SETTINGS, std::io::stderr().is_terminal())
+    } else {
+        (0, std::io::stdout().is_terminal())
+    };
+    if is_terminal {
+        // With colours, unless they are switched off.
+        error.print().ok();
+    } else if error.use_stderr() {
+        say(error.render().to_string());
+    } else if let Err(error) = print_listing(&error.render().to_string()) {
+        return not_written(&error);
     }
+    ExitCode::from(code)
+}
+
+/// Prints the result of a command.
+fn print(text: &str) -> ExitCode {
+    telemetry::print(text).map_or_else(|error| not_written(&error), |()| ExitCode::SUCCESS)
+}
+
+fn not_written(error: &std::io::Error) -> ExitCode {
+    fail(
+        NOT_WRITTEN,
+        &format!("standard output cannot be written: {error}"),
+    )
 }
 
 fn fail(code: u8, why: &str) -> ExitCode {
-    for line in why.lines() {
-        eprintln!("portcullis: {line}");
-    }
+    let lines = why.lines().map(|line| format!("portcullis: {line}\n"));
+    say(lines.collect::<String>());
     ExitCode::from(code)
 }

@@ -1,15 +1,19 @@
 //! Logs, traces and metrics, behind one guard that flushes when it is dropped.
 //!
-//! Logs go to standard output, a line each. Metrics belong to an [`App`](crate::app::App) and are read from `/metrics`. What is
-//! sent by OTLP besides stands in `export`.
+//! Logs go to standard output, one line each, and audit events also to the file `AUDIT_LOG`, if it is set (module `output`).
+//! Metrics belong to an [`App`](crate::app::App) and are read from `/metrics`. Module `export` has the OTLP exporters.
 
+mod console;
 mod export;
 mod log_limiter;
 mod metrics;
+mod output;
 mod sampling;
 
 use std::collections::HashMap;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
+use std::path::Path;
+use std::time::Duration;
 
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
 use opentelemetry::trace::{TraceContextExt, TracerProvider};
@@ -21,23 +25,30 @@ use tracing::level_filters::LevelFilter;
 use tracing::{Span, error, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::filter::{FilterExt, Targets, filter_fn};
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
 
+pub use console::{print, print_listing, report_early_panics, say};
 pub use export::SHUTDOWN_TIMEOUT;
 pub use log_limiter::LogLimiter;
 pub use metrics::{Act, Metrics, NAMES};
+pub use output::AUDIT;
 
+use self::output::Output;
 use crate::config::{LogFormat, TelemetryConfig};
 
-/// The headers in which callers and called name their spans (W3C Trace Context).
+/// Headers that carry the span of a caller (W3C Trace Context).
 const PARENT: &str = "traceparent";
 const STATE: &str = "tracestate";
-/// The target of spans. They are for traces; a log line carries what it needs itself.
+/// Target of spans. Spans are for traces only; a log line has all its members itself.
 const SPANS: &str = "portcullis::trace";
 
-/// Flushes what is left when it is dropped.
+/// Layer that writes log lines.
+type Lines = Box<dyn Layer<Registry> + Send + Sync>;
+
+/// Guard of the exporters and the log; flushes them when it is dropped.
 #[derive(Debug)]
 pub struct Telemetry {
     traces: Option<SdkTracerProvider>,
@@ -45,30 +56,40 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Sets up logs for a command: its audit events and what went wrong, as JSON on standard error. What it was asked for it
-    /// prints itself.
-    pub fn for_command() {
-        let lines = tracing_subscriber::fmt()
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .with_span_list(false)
-            .with_writer(std::io::stderr);
-        let filter = Targets::new()
-            .with_target("portcullis", LevelFilter::WARN)
-            .with_target("portcullis::cli::user", LevelFilter::INFO);
-        lines
-            .with_max_level(LevelFilter::INFO)
-            .finish()
-            .with(filter)
-            .init();
-        report_panics();
-    }
-
-    /// Sets up logs and traces for the whole process. Call it once, inside the runtime.
+    /// Sets up logs for a command: its audit events and its errors, as JSON on standard error, and its audit events also in
+    /// `AUDIT_LOG`. The command itself prints its result.
     ///
     /// # Errors
-    /// A sentence where the exporter of traces cannot be made.
+    /// A sentence, if `AUDIT_LOG` cannot be opened.
+    pub fn for_command(config: &TelemetryConfig) -> Result<Self, String> {
+        let filter = Targets::new()
+            .with_target("portcullis", LevelFilter::WARN)
+            .with_target(AUDIT, LevelFilter::INFO);
+        let lines = json_lines(|| console::StderrWriter).with_filter(filter);
+        let mut layers = vec![lines.boxed()];
+        layers.extend(audit_log(config)?);
+        tracing_subscriber::registry().with(layers).init();
+        report_panics();
+        Ok(Self {
+            traces: None,
+            logs: None,
+        })
+    }
+
+    /// Waits until the audit events of a command are in `AUDIT_LOG`, if it is set. Returns `false` if some could not be written.
+    #[must_use]
+    pub fn are_audit_events_kept(&self) -> bool {
+        let lost = output::close(output::FLUSH_TIMEOUT);
+        let dropped = output::counts()
+            .iter()
+            .any(|(_, counts)| counts.is_some_and(|counts| counts.dropped_audit > 0));
+        lost == 0 && !dropped
+    }
+
+    /// Sets up logs and traces for the process. Call it once, inside the runtime.
+    ///
+    /// # Errors
+    /// A sentence, if an exporter cannot be created or `AUDIT_LOG` cannot be opened.
     pub fn start(config: &TelemetryConfig) -> Result<Self, String> {
         let filter: Targets = config.filter.parse().unwrap_or_default();
         #[expect(
@@ -79,22 +100,17 @@ impl Telemetry {
             let filter = filter.clone();
             filter.and(filter_fn(|metadata| metadata.is_event()))
         };
-        let lines: Box<dyn Layer<Registry> + Send + Sync> = match config.format {
-            LogFormat::Json => tracing_subscriber::fmt::layer()
-                .json()
-                .flatten_event(true)
-                .with_current_span(false)
-                .with_span_list(false)
+        let audit_log = audit_log(config)?;
+        let output = Output::standard_output()?;
+        let lines = match config.format {
+            LogFormat::Json => json_lines(output),
+            LogFormat::Text => tracing_subscriber::fmt::layer()
+                .with_target(false)
+                // Colours only on a terminal: in a file they would be noise.
+                .with_ansi(io::stdout().is_terminal())
+                .log_internal_errors(false)
+                .with_writer(output)
                 .boxed(),
-            LogFormat::Text => {
-                let lines = tracing_subscriber::fmt::layer().with_target(false);
-                // Colours are for people; in a file they would be noise.
-                if std::io::stdout().is_terminal() {
-                    lines.boxed()
-                } else {
-                    lines.with_ansi(false).boxed()
-                }
-            }
         };
         let traces = config
             .exports
@@ -103,13 +119,14 @@ impl Telemetry {
         let traces = traces.transpose()?;
         let logs = config.exports.logs.then(export::logs).transpose()?;
         let mut layers = vec![lines.with_filter(events()).boxed()];
+        layers.extend(audit_log);
         if let Some(provider) = &logs {
-            // What the exporter itself says must not go through it.
+            // The exporter's own log lines must not go through the exporter.
             let ours = Targets::new().with_target("portcullis", LevelFilter::TRACE);
             let sent = OpenTelemetryTracingBridge::new(provider).with_filter(events().and(ours));
             layers.push(sent.boxed());
         }
-        // Only where it is wanted: a layer that is not there would let spans be made for nobody.
+        // Only if traces are exported: with this layer, spans are created for every request.
         if let Some(provider) = &traces {
             let layer = tracing_opentelemetry::layer()
                 .with_tracer(provider.tracer("portcullis"))
@@ -134,13 +151,59 @@ impl Drop for Telemetry {
             error!(event = "traces_lost", %failure, "the last traces could not be sent");
         }
         if let Some(logs) = self.logs.take() {
-            // They were on standard output too.
+            // A failure is ignored: the same lines are on standard output.
             logs.shutdown_with_timeout(SHUTDOWN_TIMEOUT).ok();
         }
+        close_logs(output::FLUSH_TIMEOUT);
     }
 }
 
-/// Says where, and not what: the message of a panic may hold anything.
+/// Creates the layer that writes events as lines of JSON.
+fn json_lines<W>(writer: W) -> Lines
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    tracing_subscriber::fmt::layer()
+        .json()
+        .flatten_event(true)
+        .with_current_span(false)
+        .with_span_list(false)
+        // Internal errors would go to standard error and block if its reader is stuck.
+        .log_internal_errors(false)
+        .with_writer(writer)
+        .boxed()
+}
+
+/// Creates the layer that writes audit events to the file `AUDIT_LOG`, if it is set, regardless of `LOG_FILTER`.
+fn audit_log(config: &TelemetryConfig) -> Result<Option<Lines>, String> {
+    let Some(path) = &config.audit_log else {
+        return Ok(None);
+    };
+    let filter = Targets::new().with_target(AUDIT, LevelFilter::TRACE);
+    let lines = json_lines(Output::audit_log(path)?).with_filter(filter);
+    Ok(Some(lines.boxed()))
+}
+
+/// Writes the remaining log lines, and waits for `timeout` if an output is blocked. Reports on standard error how many lines
+/// were lost.
+pub fn close_logs(timeout: Duration) {
+    let lost = output::close(timeout);
+    if lost > 0 {
+        let lost =
+            format!("portcullis: the log has lost {lost} lines, which were not written in time\n");
+        console::say_within(Duration::ZERO, lost);
+    }
+}
+
+/// Checks that `AUDIT_LOG` can be opened, without creating it.
+///
+/// # Errors
+/// The reason, if it cannot.
+pub fn check_audit_log(path: &Path) -> io::Result<()> {
+    output::check_audit_log(path)
+}
+
+/// Logs the location of a panic, but not its message, which may contain secrets.
 fn report_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let location = panic.location().map(ToString::to_string);
@@ -148,7 +211,7 @@ fn report_panics() {
     }));
 }
 
-/// The span of a request: a child of the caller's, where that names itself in the request's headers.
+/// Creates the span of a request: a child of the caller's span, if the request's headers name one.
 #[must_use]
 pub fn request_span<'a>(
     header: impl Fn(&str) -> Option<&'a str>,
@@ -178,13 +241,13 @@ pub fn request_span<'a>(
     if let Some(parent) = parent
         && !span.is_disabled()
     {
-        // Fails only where traces are not exported; then there is no parent to set.
+        // Fails only if traces are not exported; then no parent is needed.
         span.set_parent(parent).ok();
     }
     span
 }
 
-/// The trace that a span belongs to, where there is one.
+/// Returns the trace id of a span, if the span is traced.
 #[must_use]
 pub fn trace_id(span: &Span) -> Option<String> {
     if span.is_disabled() {
@@ -195,7 +258,7 @@ pub fn trace_id(span: &Span) -> Option<String> {
     context.is_valid().then(|| context.trace_id().to_string())
 }
 
-/// What names a span to others.
+/// Returns the `traceparent` header of a span, if the span is traced.
 #[must_use]
 pub fn traceparent(span: &Span) -> Option<String> {
     if span.is_disabled() {
@@ -210,7 +273,7 @@ pub fn traceparent(span: &Span) -> Option<String> {
     carrier.remove(PARENT)
 }
 
-/// How a caller names himself.
+/// Trace context headers of a caller.
 struct Caller<'a> {
     parent: Option<&'a str>,
     state: Option<&'a str>,

@@ -106,7 +106,7 @@ impl Site {
         let redis = Redis::start().await;
         let site = Self {
             folder: folder(),
-            url: format!("redis://{}/", redis.addr()),
+            url: redis.url(),
             _redis: redis,
         };
         let first = Process::serve(site.folder.path(), &site.settings()[1..]).await;

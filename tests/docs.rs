@@ -22,7 +22,7 @@ const OTHER_PAGES: [&str; 4] = [
 ];
 
 /// Names in capitals that are no settings, and the file that reads or defines each.
-const OTHER_NAMES: [(&str, &str); 9] = [
+const OTHER_NAMES: [(&str, &str); 11] = [
     ("BASE", "Makefile"),
     ("KUBECONFIG", "tests/kubernetes/trial.sh"),
     ("DURATION", "deploy/load/soak.js"),
@@ -30,6 +30,8 @@ const OTHER_NAMES: [(&str, &str); 9] = [
     ("REPLICAS", "deploy/run/settings.sh"),
     ("SCRIPT", "Makefile"),
     ("NAMES", "src/telemetry/metrics.rs"),
+    ("PATHS", "src/http/docs.rs"),
+    ("PATIENCE", "k8s/components/redis-sentinel/start-redis.sh"),
     ("STRICT_OBJECTS", "src/http/docs.rs"),
     ("UPDATE_DOCS", "tests/reference.rs"),
 ];

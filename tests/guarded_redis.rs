@@ -8,6 +8,7 @@ use crate::harness::pods::{Hosts, Pods, ask, primary, role, wait};
 use crate::harness::tools::repository;
 
 const HOSTS: Hosts = ["127.0.9.1", "127.0.9.2", "127.0.9.3"];
+const FIRST_HOSTS: Hosts = ["127.0.11.1", "127.0.11.2", "127.0.11.3"];
 const KEYS: usize = 200;
 
 fn keys(host: &str) -> String {
@@ -20,6 +21,14 @@ fn fill(at: &str) {
     ask(at, "6379", &["EVAL", &script, "0"]);
     wait("all have all", || {
         HOSTS.iter().all(|host| keys(host) == KEYS.to_string())
+    });
+}
+
+#[test]
+fn pods_whose_sentinels_are_faster_start_for_the_first_time() {
+    let pods = Pods::start_after_sentinels(FIRST_HOSTS);
+    wait("the first pod is the primary of the others", || {
+        pods.hosts.map(role) == ["master", "slave", "slave"]
     });
 }
 

@@ -195,6 +195,21 @@ fn what_is_confined_to_one_place_stands_nowhere_else() {
 }
 
 #[test]
+fn nothing_is_printed_by_macros_that_panic_if_the_output_is_full_or_closed() {
+    for file in sources() {
+        let code = code(&file);
+        let shipped = code.split("#[cfg(test)]").next().unwrap();
+        for printing in ["print!(", "println!(", "dbg!("] {
+            assert!(
+                !shipped.contains(printing),
+                "{} uses {printing}..): use telemetry::say or telemetry::print",
+                file.display()
+            );
+        }
+    }
+}
+
+#[test]
 fn every_file_says_first_what_it_is() {
     for file in sources() {
         let text = fs::read_to_string(root("src").join(&file)).unwrap();

@@ -66,6 +66,7 @@ async fn all_mistakes_are_reported_together_and_no_value_is_printed() {
         .filter_map(|argument| argument.get_env()?.to_str());
     // What Redis' certificates and acknowledgements must be depends on its URL, and has a test of its own.
     let others = [
+        "AUDIT_LOG",
         "DATA_DIR",
         "JWT_KEYS_DIR",
         "REDIS_ACK_REPLICAS",

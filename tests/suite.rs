@@ -56,6 +56,7 @@ mod make_run;
 mod manifests;
 mod model;
 mod outage;
+mod output;
 mod pages;
 mod password_change;
 mod paused;

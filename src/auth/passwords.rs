@@ -4,7 +4,7 @@
 //! `base64(HMAC-SHA-384(key, password))`: 64 ASCII characters (OWASP Password Storage, "pre-hashing"). The key is the pepper
 //! of the settings, or a constant of this program: a constant protects nothing, but keeps one form for all hashes.
 //!
-//! A hash takes a tenth of a second and more of a whole core. It is made by threads of the [`pool`], so that no other request
+//! A hash takes a tenth of a second and more of a whole core. It is made by threads of the pool, so that no other request
 //! waits for it. Every check of a password takes the same time, whether the user exists or not.
 
 mod hash_job;

@@ -8,6 +8,7 @@ use crate::auth::keyring::rotation::list;
 use crate::config::{Config, HttpConfig, RedisServer, SigningKey, TokenConfig};
 use crate::http::server::Tls;
 use crate::store::{Keyspace, Persistence, Promise, Redis, StoreError, WILL_LOSE_TRANSACTIONS};
+use crate::telemetry::check_audit_log;
 
 /// Checks keys, certificate and Redis, and prints one line for each.
 pub(super) async fn run(config: &Config) -> ExitCode {
@@ -37,6 +38,15 @@ pub(super) async fn run(config: &Config) -> ExitCode {
             humantime::format_duration(config.revocation.window)
         ),
     ];
+    let audit_log = config.telemetry.audit_log.as_deref();
+    let audit_log_is_good = audit_log.is_none_or(|path| {
+        let checked = check_audit_log(path);
+        lines.push(match &checked {
+            Ok(()) => format!("audit log     {}", path.display()),
+            Err(error) => format!("audit log     FAILED: {}: {error}", path.display()),
+        });
+        checked.is_ok()
+    });
     let keys = keys(&config.tokens);
     let tls = certificate(&config.http);
     let files_are_good = keys.is_ok() && tls.is_ok();
@@ -63,7 +73,7 @@ pub(super) async fn run(config: &Config) -> ExitCode {
         }
     };
     let printed = print(&(lines.join("\n") + "\n"));
-    if files_are_good && redis_is_good {
+    if files_are_good && audit_log_is_good && redis_is_good {
         printed
     } else {
         ExitCode::from(UNAVAILABLE)

@@ -11,13 +11,13 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD_NO_PAD;
 use serde::Deserialize;
 
-use super::fail;
 use super::user::{REFUSED, audit, failed};
+use super::{fail, print};
 use crate::auth::Failure;
 use crate::auth::administration::Administration;
 use crate::domain::{Clock, PasswordHash, Role, UserId, Username};
 use crate::store::{NewUser, Registered};
-use crate::telemetry::Act;
+use crate::telemetry::{Act, say};
 
 /// Accounts in one round trip to Redis; larger batches would delay other commands.
 const BATCH: usize = 100;
@@ -70,7 +70,7 @@ pub(super) async fn run(administration: &Administration, file: Option<PathBuf>) 
             return failed(&failure);
         }
         if number % PROGRESS_EVERY == 0 {
-            eprintln!("{number} lines: {counts}");
+            say(format!("{number} lines: {counts}\n"));
         }
     }
     if let Err(failure) = send(administration, &mut batch, &mut counts).await {
@@ -78,9 +78,9 @@ pub(super) async fn run(administration: &Administration, file: Option<PathBuf>) 
     }
     let took = clock.uptime().since(begun);
     let rate = number as u128 * 1000 / took.as_millis().max(1);
-    println!("{number} lines: {counts}; {rate} a second");
+    let printed = print(&format!("{number} lines: {counts}; {rate} a second\n"));
     if counts.refused == 0 {
-        ExitCode::SUCCESS
+        printed
     } else {
         ExitCode::from(REFUSED)
     }
@@ -168,7 +168,7 @@ fn parse_hash(text: &str) -> Result<PasswordHash, &'static str> {
 impl Counts {
     fn refuse(&mut self, number: usize, why: &str) {
         self.refused += 1;
-        eprintln!("line {number}: {why}");
+        say(format!("line {number}: {why}\n"));
     }
 }
 

@@ -1,7 +1,7 @@
 //! `portcullis user`: administration of accounts, from a machine that can reach Redis. Its changes give the same guarantee as
 //! those of the API: when a command succeeds, the sessions that it ended are refused by every replica.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use serde_json::json;
 use tracing::info;
 
-use super::{UNAVAILABLE, fail, import, print};
+use super::{BAD_SETTINGS, NOT_WRITTEN, UNAVAILABLE, fail, import, not_written, print};
 use crate::auth::Failure;
 use crate::auth::administration::{Administration, Authority, Changed};
 use crate::auth::passwords::Passwords;
@@ -19,7 +19,7 @@ use crate::auth::revocation::Revocations;
 use crate::config::{Config, RedisAddress, RedisServer, Secret};
 use crate::domain::{AttemptedName, Clock, Guess, Password, Role, UserId, Username};
 use crate::store::{Change, Keyspace, NewUser, Redis, Registered, SessionRecord, User, UserCursor};
-use crate::telemetry::{Act, Telemetry};
+use crate::telemetry::{AUDIT, Act, Telemetry, print_listing, say};
 
 /// The account does not exist, exists already, or breaks a rule.
 pub(super) const REFUSED: u8 = 1;
@@ -61,11 +61,24 @@ pub(super) enum UserCommand {
 
 /// Runs one of the commands.
 pub(super) async fn run(command: UserCommand, config: &Config) -> ExitCode {
-    Telemetry::for_command();
-    let administration = match open(config) {
-        Ok(administration) => administration,
-        Err(code) => return code,
+    let telemetry = match Telemetry::for_command(&config.telemetry) {
+        Ok(telemetry) => telemetry,
+        Err(error) => return fail(BAD_SETTINGS, &error),
     };
+    let code = match open(config) {
+        Ok(administration) => run_at(administration, command, config).await,
+        Err(code) => code,
+    };
+    if telemetry.are_audit_events_kept() {
+        return code;
+    }
+    fail(
+        NOT_WRITTEN,
+        "AUDIT_LOG: some audit events could not be written; the command was executed all the same",
+    )
+}
+
+async fn run_at(administration: Administration, command: UserCommand, config: &Config) -> ExitCode {
     let change = |change: Change, act: Act, name: String| {
         let administration = &administration;
         async move { self::change(administration, &name, &change, act).await }
@@ -206,7 +219,10 @@ async fn sessions(administration: &Administration, name: &str) -> ExitCode {
         Err(_) => Ok(None),
     };
     match found {
-        Ok(Some(sessions)) => print(&sessions.iter().map(session_line).collect::<String>()),
+        Ok(Some(sessions)) => {
+            let lines: String = sessions.iter().map(session_line).collect();
+            print_listing(&lines).map_or_else(|error| not_written(&error), |()| ExitCode::SUCCESS)
+        }
         Ok(None) => fail(REFUSED, "no account has this username"),
         Err(failure) => failed(&failure),
     }
@@ -248,11 +264,12 @@ async fn list(administration: &Administration) -> ExitCode {
             Err(failure) => return failed(&failure),
         };
         let lines: String = users.into_iter().map(line).collect();
-        // A reader that closes the pipe, such as `head`, ends the list without an error.
+        if let Err(error) = print_listing(&lines) {
+            return not_written(&error);
+        }
         match next {
-            Some(next) if std::io::stdout().write_all(lines.as_bytes()).is_ok() => cursor = next,
-            Some(_) => return ExitCode::SUCCESS,
-            None => return print(&lines),
+            Some(next) => cursor = next,
+            None => return ExitCode::SUCCESS,
         }
     }
 }
@@ -279,6 +296,7 @@ fn session_line(session: &SessionRecord) -> String {
 /// Writes an audit event in the form of the service's, without `user`: no user is logged in here.
 pub(super) fn audit(act: Act, outcome: &str, target: Option<UserId>, target_username: &Username) {
     info!(
+        target: AUDIT,
         event = "audit",
         act = act.name(),
         outcome,
@@ -306,14 +324,14 @@ fn ask_password() -> std::io::Result<String> {
     let stdin = std::io::stdin();
     let mut text = String::new();
     if stdin.is_terminal() {
-        eprint!("Password: ");
+        say("Password: ");
         let shown = tcgetattr(&stdin)?;
         let mut hidden = shown.clone();
         hidden.local_modes.remove(LocalModes::ECHO);
         tcsetattr(&stdin, OptionalActions::Flush, &hidden)?;
         let read = stdin.read_line(&mut text);
         tcsetattr(&stdin, OptionalActions::Flush, &shown)?;
-        eprintln!();
+        say("\n");
         read?;
     } else {
         stdin.read_line(&mut text)?;

@@ -9,6 +9,10 @@ use crate::domain::Rate;
 /// Options of this group, before they are checked.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Rate limits")]
+#[expect(
+    clippy::struct_field_names,
+    reason = "clap names the options after the fields"
+)]
 pub(super) struct RateLimitSettings {
     /// Limits wrong passwords and registrations: on, or off for load tests
     #[arg(long, env = "RATE_LIMIT", default_value = "on", value_name = "on|off")]

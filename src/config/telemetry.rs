@@ -1,5 +1,7 @@
 //! Logs and OTLP exports.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 use super::environment::exports;
@@ -27,6 +29,11 @@ pub(super) struct TelemetrySettings {
         value_name = "json|text"
     )]
     log_format: Parsed<LogFormat>,
+
+    /// File to which audit events are appended as lines of JSON, in addition to standard output and regardless of LOG_FILTER.
+    /// It is created if it does not exist, and reopened after it was renamed
+    #[arg(long, env = "AUDIT_LOG", value_name = "FILE")]
+    audit_log: Option<Parsed<PathBuf>>,
 }
 
 /// Checked settings of the group.
@@ -36,6 +43,8 @@ pub struct TelemetryConfig {
     pub filter: String,
     /// Format of log lines.
     pub format: LogFormat,
+    /// File of audit events.
+    pub audit_log: Option<PathBuf>,
     /// Signals that are exported by OTLP.
     pub exports: Exports,
 }
@@ -69,6 +78,10 @@ impl TelemetrySettings {
             format: errors
                 .require("LOG_FORMAT", "json or text", self.log_format)
                 .unwrap_or(LogFormat::Json),
+            audit_log: self
+                .audit_log
+                .and_then(Parsed::value)
+                .filter(|path| !path.as_os_str().is_empty()),
             exports: exports(),
         }
     }

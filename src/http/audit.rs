@@ -8,7 +8,7 @@ use super::context::Context;
 use super::problem::ApiError;
 use crate::auth::Failure;
 use crate::domain::{AccessClaims, UserId, Username};
-use crate::telemetry::{Act, Metrics, trace_id};
+use crate::telemetry::{AUDIT, Act, Metrics, trace_id};
 
 /// Writes the lines and counts them.
 #[derive(Debug, Clone)]
@@ -72,6 +72,7 @@ impl Audit {
             .and_then(|context| context.client)
             .map(|address| address.to_string());
         info!(
+            target: AUDIT,
             event = "audit",
             act = act.name(),
             outcome,

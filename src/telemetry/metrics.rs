@@ -9,6 +9,7 @@ use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Registry, TextEncoder};
 
 use super::export::{self, SHUTDOWN_TIMEOUT, resource};
+use super::output;
 use crate::auth::keyring::Keys;
 use crate::auth::passwords::Passwords;
 use crate::auth::revocation::Revocations;
@@ -16,7 +17,7 @@ use crate::config::Exports;
 use crate::store::Redis;
 
 /// Every metric by its name on `/metrics`, with its HELP text.
-pub const NAMES: [(&str, &str); 21] = [
+pub const NAMES: [(&str, &str); 23] = [
     (
         "http_server_request_duration_seconds",
         "duration of requests by route pattern, method and class of status",
@@ -78,6 +79,14 @@ pub const NAMES: [(&str, &str); 21] = [
     (
         "portcullis_otel_spans_dropped_total",
         "spans that could not be sent by OTLP",
+    ),
+    (
+        "portcullis_log_lines_dropped_total",
+        "log lines dropped because their output was blocked for too long, by output (standard_output or audit_log) and kind (audit or other)",
+    ),
+    (
+        "portcullis_log_write_failures_total",
+        "failed attempts to write log lines, by output; the lines are tried again",
     ),
     ("portcullis_build_info", "always 1; the version is a label"),
 ];
@@ -312,6 +321,7 @@ impl Metrics {
             Box::new(move || late.propagation().map(|age| age.as_secs_f64())),
         );
         self.register_password_gauges(passwords, &gauge, &counter);
+        self.register_output_counters();
         gauge(
             "portcullis.signing.key.created.timestamp.seconds",
             Box::new(move || {
@@ -338,6 +348,35 @@ impl Metrics {
             .u64_observable_gauge("portcullis.build.info")
             .with_description(help("portcullis.build.info"))
             .with_callback(move |observer| observer.observe(1, std::slice::from_ref(&version)))
+            .build();
+    }
+
+    fn register_output_counters(&self) {
+        self.meter
+            .u64_observable_counter("portcullis.log.lines.dropped")
+            .with_description(help("portcullis.log.lines.dropped"))
+            .with_callback(|observer| {
+                for (output, counts) in output::counts() {
+                    let Some(counts) = counts else { continue };
+                    for (kind, count) in [
+                        ("audit", counts.dropped_audit),
+                        ("other", counts.dropped_other),
+                    ] {
+                        let labels = [KeyValue::new("output", output), KeyValue::new("kind", kind)];
+                        observer.observe(count, &labels);
+                    }
+                }
+            })
+            .build();
+        self.meter
+            .u64_observable_counter("portcullis.log.write.failures")
+            .with_description(help("portcullis.log.write.failures"))
+            .with_callback(|observer| {
+                for (output, counts) in output::counts() {
+                    let Some(counts) = counts else { continue };
+                    observer.observe(counts.failed_writes, &[KeyValue::new("output", output)]);
+                }
+            })
             .build();
     }
 

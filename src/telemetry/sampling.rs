@@ -38,10 +38,10 @@ mod tests {
     fn the_share_of_traced_requests_is_the_configured_one() {
         for (share, least, most) in [(0.0, 0, 0), (0.01, 800, 1200), (1.0, 100_000, 100_000)] {
             let sampler = Sampler::TraceIdRatioBased(share);
-            let sampled = (0..100_000).filter(|_| samples(&sampler)).count();
+            let traced = (0..100_000).filter(|_| samples(&sampler)).count();
             assert!(
-                (least..=most).contains(&sampled),
-                "{sampled} of 100,000 by {share}"
+                (least..=most).contains(&traced),
+                "{traced} of 100,000 by {share}"
             );
         }
     }

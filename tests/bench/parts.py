@@ -118,8 +118,8 @@ class Redis(Process):
         self.folder = tempfile.mkdtemp(prefix="portcullis-bench-", dir=place)
         self.port = free_port()
         super().__init__(
-            ["redis-server", "--port", self.port, "--bind", "127.0.0.1", "--dir", self.folder]
-            + ["--save", "", "--appendonly", "yes", "--appendfsync", "always"]
+            ["redis-server", str(ROOT / "deploy/redis.conf")]
+            + ["--port", self.port, "--bind", "127.0.0.1", "--dir", self.folder]
         )
         wait_until(lambda: self.ask("PING") == b"PONG", "redis-server answers")
 

@@ -69,6 +69,7 @@ pub fn config(redis_url: &str) -> Config {
         telemetry: TelemetryConfig {
             filter: "off".to_owned(),
             format: LogFormat::Json,
+            audit_log: None,
             exports: Exports::default(),
         },
     }

@@ -76,14 +76,36 @@ impl Pods {
 
     /// Starts them with empty volumes and environment variables of their own.
     pub fn under(hosts: Hosts, variables: &[(&'static str, String)]) -> Self {
-        let mut this = Self {
+        let mut this = Self::not_started(hosts, variables);
+        this.start_all();
+        this
+    }
+
+    fn not_started(hosts: Hosts, variables: &[(&'static str, String)]) -> Self {
+        Self {
             hosts,
             volumes: tempfile::tempdir().unwrap(),
             servers: Vec::new(),
             sentinels: Vec::new(),
             variables: variables.to_vec(),
-        };
-        this.start_all();
+        }
+    }
+
+    /// Starts them with empty volumes, each with a Sentinel that answers before the server has asked it. On a node that starts
+    /// containers slowly that happens.
+    pub fn start_after_sentinels(hosts: Hosts) -> Self {
+        let mut this = Self::not_started(hosts, &[]);
+        for number in 0..3 {
+            let sentinel = this.run(number, "start-sentinel.sh");
+            this.sentinels.push(sentinel);
+        }
+        wait("Sentinels that name the first pod", || {
+            hosts.iter().all(|host| primary(host) == hosts[0])
+        });
+        for number in 0..3 {
+            let server = this.run(number, "start-redis.sh");
+            this.servers.push(server);
+        }
         this
     }
 

@@ -93,7 +93,7 @@ impl Redis {
     pub async fn try_start(&mut self) -> bool {
         let mut child = installed("redis-server", "redis-server")
             .current_dir(self.folder.path())
-            .arg(repository("deploy/redis.conf"))
+            .arg(self.settings.path().join(CONFIG))
             .args(self.include_users())
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
             .args(&self.options)
@@ -252,11 +252,13 @@ impl Drop for Redis {
 /// The password of all users of a test's Redis.
 pub const PASSWORD: &str = "a-password-for-tests";
 
+const CONFIG: &str = "redis.conf";
 const USERS: &str = "redis-users.conf";
 
-/// A folder with the users that we tell operators to make.
+/// A folder with the configuration and the users that we tell operators to make. Copies: Sentinels have servers rewrite them.
 fn settings() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(repository("deploy/redis.conf"), folder.path().join(CONFIG)).unwrap();
     std::fs::write(folder.path().join(USERS), shipped_users(PASSWORD)).unwrap();
     folder
 }

@@ -11,6 +11,13 @@ config=${CONFIG:-/etc/redis/redis.conf}
 # How long one that has nothing waits for others to show that they have something.
 patience=${PATIENCE:-60}
 
+# If every other pod runs a Redis that is empty, nothing can be lost: this is a first start, and a Sentinel of it was faster.
+others_are_empty() {
+    for peer in $PEERS; do
+        if [ "$peer" != "$ME" ] && [ "$(ask_redis "$peer" DBSIZE)" != 0 ]; then return 1; fi
+    done
+}
+
 has_data() { [ -n "$(find "$DATA" -name '*.aof' -size +0 2>/dev/null | head -n 1)" ]; }
 
 mkdir -p "$DATA"
@@ -18,6 +25,11 @@ primary=$(primary_by_sentinels)
 if [ "$primary" = "$ME" ] && ! has_data; then
     say "this is the primary, and its disk is empty: another one must take over first"
     while [ "$primary" = "$ME" ] || [ -z "$primary" ]; do
+        if others_are_empty; then
+            say "the others are as empty"
+            primary=$ME
+            break
+        fi
         for peer in $PEERS; do
             if [ "$peer" != "$ME" ]; then ask "$peer" 26379 SENTINEL FAILOVER "$NAME" >/dev/null; fi
         done
