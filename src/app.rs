@@ -1,4 +1,4 @@
-//! The composition root: everything is put together here, once, and taken apart in the opposite order.
+//! Composition root: builds all services once, and stops them in the opposite order.
 
 use std::io;
 use std::net::SocketAddr;
@@ -31,10 +31,10 @@ use crate::http::{self, BrowserRules, Services};
 use crate::store::{Keyspace, PrivateRedis, Redis};
 use crate::telemetry::Metrics;
 
-/// Connections to the management address; probes and scrapers are few.
-const MANAGEMENT_CONNECTIONS: usize = 64;
+/// Maximum number of connections to the management address; probes and scrapers are few.
+const MAX_MANAGEMENT_CONNECTIONS: usize = 64;
 
-/// One replica, bound to its addresses and not serving yet.
+/// Replica that is bound to its addresses and does not serve yet.
 pub struct App {
     config: HttpConfig,
     readiness_grace: Duration,
@@ -47,7 +47,7 @@ pub struct App {
     private_redis: Option<PrivateRedis>,
 }
 
-/// Why a replica cannot start: a sentence for whoever started it.
+/// Reason why a replica cannot start, as a sentence for the operator.
 #[derive(Debug)]
 pub struct StartError(pub String);
 
@@ -60,11 +60,11 @@ impl std::fmt::Display for StartError {
 impl std::error::Error for StartError {}
 
 impl App {
-    /// Puts a replica together and binds its addresses; port 0 lets the system choose. A Redis that is named need not be
-    /// there yet; a private one is started.
+    /// Builds a replica and binds its addresses; port 0 lets the system choose. An external Redis need not be reachable yet; a
+    /// private one is started.
     ///
     /// # Errors
-    /// A sentence: an address is taken, the key or the private Redis cannot be had.
+    /// A sentence, if an address is in use, a key cannot be read, or the private Redis cannot start.
     pub async fn build(config: Config) -> Result<Self, StartError> {
         let public = bind("LISTEN", config.http.listen).await?;
         let management = bind("MANAGEMENT_LISTEN", config.http.management_listen).await?;
@@ -72,7 +72,7 @@ impl App {
         let (address, private_redis) = redis_address(&config.redis.server).await?;
         let redis = Redis::new(&address, Keyspace::new(config.redis.prefix.clone()))
             .map_err(|error| StartError(error.to_string()))?;
-        let (services, revocations, following) = compose(&config, &redis)?;
+        let (services, revocations, following) = build_services(&config, &redis)?;
         Ok(Self {
             readiness_grace: config.revocation.readiness_grace,
             config: config.http,
@@ -86,28 +86,29 @@ impl App {
         })
     }
 
-    /// The address that clients connect to.
+    /// Address that clients connect to.
     #[must_use]
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.public.local_addr().ok()
     }
 
-    /// The address of probes and metrics.
+    /// Address of probes and metrics.
     #[must_use]
     pub fn management_addr(&self) -> Option<SocketAddr> {
         self.management.local_addr().ok()
     }
 
-    /// Serves until `shutdown`, then drains: readiness fails, a delay for balancers to notice, requests in flight finish.
+    /// Serves until `shutdown`, then drains: readiness fails, load balancers have a delay to notice, requests in flight finish.
     ///
     /// # Errors
-    /// Where the runtime cannot watch the listeners, or a part of the replica has ended by itself.
+    /// If the runtime cannot watch the listeners, or a task of the replica exited unexpectedly.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
         let (stop_serving, stop_rest) = (CancellationToken::new(), CancellationToken::new());
-        let mut following = tokio::spawn(self.following.run(stop_rest.clone()));
+        let mut feed_consumer = tokio::spawn(self.following.run(stop_rest.clone()));
         let keys = Arc::clone(&self.services.keys);
-        let mut watching = tokio::spawn(keys.watch(stop_rest.clone()));
-        let mut renewing = tokio::spawn(renew(self.tls.clone(), stop_rest.clone()));
+        let mut key_watcher = tokio::spawn(keys.watch(stop_rest.clone()));
+        let mut certificate_watcher =
+            tokio::spawn(watch_certificate(self.tls.clone(), stop_rest.clone()));
         let grace = self.readiness_grace;
         let health = Arc::new(Health {
             revocations: Arc::clone(&self.revocations),
@@ -116,7 +117,11 @@ impl App {
         });
         let management =
             management::routes(Arc::clone(&health), Arc::clone(&self.services.metrics));
-        let management = server(management, MANAGEMENT_CONNECTIONS, Duration::from_secs(1));
+        let management = server(
+            management,
+            MAX_MANAGEMENT_CONNECTIONS,
+            Duration::from_secs(1),
+        );
         let mut management = tokio::spawn(management.run(self.management, stop_rest.clone()));
         let metrics = Arc::clone(&self.services.metrics);
         let (origins, issuer) = (self.config.cors_origins, &self.services.issuer);
@@ -135,41 +140,41 @@ impl App {
         let mut public = tokio::spawn(public.run(self.public, stop_serving.clone()));
         let mut private_redis = self.private_redis;
 
-        // A replica that has lost a part of itself must end, and be started again, rather than look alive.
+        // If a task exits, the replica exits too and is started again; otherwise it would look alive without that task.
         tokio::select! {
             () = shutdown => {}
-            _ = &mut following => return Err(io::Error::other("the follower of the feed has ended")),
-            _ = &mut watching => return Err(io::Error::other("nobody watches the keys any more")),
-            _ = &mut renewing => return Err(io::Error::other("nobody watches the certificate any more")),
-            _ = &mut management => return Err(io::Error::other("the management server has ended")),
-            _ = &mut public => return Err(io::Error::other("the server has ended")),
-            () = ended(&mut private_redis) => return Err(io::Error::other("the private redis-server has ended")),
+            _ = &mut feed_consumer => return Err(io::Error::other("revocation feed consumer exited")),
+            _ = &mut key_watcher => return Err(io::Error::other("signing key watcher exited")),
+            _ = &mut certificate_watcher => return Err(io::Error::other("certificate watcher exited")),
+            _ = &mut management => return Err(io::Error::other("management server exited")),
+            _ = &mut public => return Err(io::Error::other("public server exited")),
+            () = private_redis_exited(&mut private_redis) => return Err(io::Error::other("private redis-server exited")),
         }
         health.draining.store(true, Ordering::Relaxed);
         info!(
             event = "draining",
-            "told to stop: readiness fails, requests in flight finish"
+            "shutdown requested: readiness fails, requests in flight finish"
         );
         tokio::time::sleep(self.config.drain_delay).await;
         stop_serving.cancel();
         let drained = public.await.map_err(io::Error::other)??;
         self.revocations.finish().await;
         stop_rest.cancel();
-        following.await.map_err(io::Error::other)?;
-        watching.await.map_err(io::Error::other)?;
-        renewing.await.map_err(io::Error::other)?;
+        feed_consumer.await.map_err(io::Error::other)?;
+        key_watcher.await.map_err(io::Error::other)?;
+        certificate_watcher.await.map_err(io::Error::other)?;
         management.await.map_err(io::Error::other)??;
         if let Some(redis) = private_redis {
             redis.stop().await;
         }
-        // It waits for whoever takes them, for a moment.
-        let finished = tokio::task::spawn_blocking(move || metrics.finish());
+        // Blocks up to `SHUTDOWN_TIMEOUT` if the receiver of metrics does not answer.
+        let finished = tokio::task::spawn_blocking(move || metrics.shutdown());
         finished.await.map_err(io::Error::other)?;
         if drained.aborted > 0 {
             warn!(
                 event = "stopped",
-                cut = drained.aborted,
-                "stopped; some requests did not finish in time"
+                aborted = drained.aborted,
+                "stopped; some requests did not finish within DRAIN_TIMEOUT"
             );
         } else {
             info!(event = "stopped", "stopped");
@@ -178,22 +183,22 @@ impl App {
     }
 }
 
-/// The OpenAPI document. Nothing is connected, bound or kept for it.
+/// Generates the OpenAPI document, without a connection, a listener or a file.
 ///
 /// # Errors
-/// A sentence where a part cannot be made.
-pub fn document(mut config: Config) -> Result<String, StartError> {
-    // The key of a replica that makes its own would be written to its folder.
+/// A sentence, if a service cannot be built.
+pub fn openapi_document(mut config: Config) -> Result<String, StartError> {
+    // Without this secret, a generated key would be written to DATA_DIR.
     config.tokens.signing = Some(SigningKey::Secret(Secret::generate()));
     config.tokens.key_folder = None;
-    let nowhere = RedisAddress::plain(Secret::new("redis://127.0.0.1".to_owned()));
-    let redis = Redis::new(&nowhere, Keyspace::new(String::new()))
+    let unused = RedisAddress::plain(Secret::new("redis://127.0.0.1".to_owned()));
+    let redis = Redis::new(&unused, Keyspace::new(String::new()))
         .map_err(|error| StartError(error.to_string()))?;
-    let (services, ..) = compose(&config, &redis)?;
+    let (services, ..) = build_services(&config, &redis)?;
     Ok(http::document(&services))
 }
 
-fn compose(
+fn build_services(
     config: &Config,
     redis: &Redis,
 ) -> Result<(Services, Arc<Revocations>, BackgroundTasks), StartError> {
@@ -206,9 +211,9 @@ fn compose(
     let keys = KeyStore::open(secret, tokens.key_folder.clone()).map_err(StartError)?;
     let keys = Arc::new(keys);
     let lifetimes = Lifetimes {
-        idle: tokens.refresh_idle,
-        longest: tokens.session_max,
-        grace: tokens.refresh_grace,
+        idle: tokens.session_idle_timeout,
+        longest: tokens.session_max_age,
+        grace: tokens.refresh_reuse_interval,
     };
     let passwords = Passwords::new(&config.passwords)
         .map_err(|error| StartError(format!("hashing threads: {error}")))?;
@@ -216,13 +221,7 @@ fn compose(
     let (revocations, following) =
         Revocations::new(redis.clone(), config.revocation, clock.clone());
     let revocations = Arc::new(revocations);
-    metrics.watch(
-        &revocations,
-        &passwords,
-        redis.clone(),
-        Arc::clone(&keys),
-        clock.clone(),
-    );
+    metrics.register_gauges(&revocations, &passwords, redis.clone(), Arc::clone(&keys));
     let tokens = Tokens::new(
         Arc::clone(&keys),
         tokens.issuer.clone(),
@@ -230,11 +229,11 @@ fn compose(
         tokens.access_ttl,
         clock.clone(),
     );
-    let throttle = Arc::new(RateLimiter::new(redis.clone(), config.throttles));
-    if config.throttles.is_none() {
+    let throttle = Arc::new(RateLimiter::new(redis.clone(), config.rate_limits));
+    if config.rate_limits.is_none() {
         warn!(
             event = "not_throttled",
-            "THROTTLE=off: passwords can be guessed as fast as they can be hashed; never use this where others can reach it"
+            "RATE_LIMIT=off: clients can guess passwords as fast as the replica can hash them; use it for load tests only"
         );
     }
     let administration = Administration::new(redis.clone(), Arc::clone(&revocations));
@@ -266,7 +265,7 @@ fn compose(
     Ok((services, revocations, following))
 }
 
-/// A server with the bounds that hold for all.
+/// Creates a server with the default limits.
 fn server<E: Endpoint<Output = Response> + 'static>(
     endpoint: E,
     connections: usize,
@@ -291,7 +290,7 @@ fn open_tls(files: TlsFiles) -> Result<Arc<Tls>, StartError> {
     Tls::open(files).map(Arc::new).map_err(StartError)
 }
 
-async fn renew(tls: Option<Arc<Tls>>, stop: CancellationToken) {
+async fn watch_certificate(tls: Option<Arc<Tls>>, stop: CancellationToken) {
     match tls {
         Some(tls) => tls.watch(stop).await,
         None => stop.cancelled().await,
@@ -321,20 +320,19 @@ async fn redis_address(
 fn signing_secret(signing: &SigningKey) -> Result<Secret, StartError> {
     match signing {
         SigningKey::Secret(secret) => Ok(secret.clone()),
-        SigningKey::KeptIn(file) => {
-            kept_secret(file).map_err(|error| StartError(format!("{}: {error}", file.display())))
-        }
+        SigningKey::File(file) => load_or_create_secret(file)
+            .map_err(|error| StartError(format!("{}: {error}", file.display()))),
     }
 }
 
-/// The secret in the file, or a new one that is kept there.
-fn kept_secret(file: &Path) -> io::Result<Secret> {
+/// Reads the secret in the file, or generates one and writes it there.
+fn load_or_create_secret(file: &Path) -> io::Result<Secret> {
     if let Ok(text) = std::fs::read_to_string(file) {
         let secret = Secret::new(text.trim_end().to_owned());
         return match secret.weakness() {
             None => Ok(secret),
             Some(weakness) => Err(io::Error::other(format!(
-                "the key in it {weakness}; delete the file to have one made"
+                "the key in it {weakness}; delete the file to generate a new one"
             ))),
         };
     }
@@ -344,13 +342,13 @@ fn kept_secret(file: &Path) -> io::Result<Secret> {
     let secret = Secret::generate();
     match write_new_private(file, &secret) {
         Ok(()) => Ok(secret),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => kept_secret(file),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => load_or_create_secret(file),
         Err(error) => Err(error),
     }
 }
 
-/// Resolves when the private Redis, where there is one, has ended by itself.
-async fn ended(redis: &mut Option<PrivateRedis>) {
+/// Resolves when the private Redis exits by itself; never without a private Redis.
+async fn private_redis_exited(redis: &mut Option<PrivateRedis>) {
     match redis {
         Some(redis) => redis.ended().await,
         None => std::future::pending().await,

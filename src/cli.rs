@@ -1,4 +1,4 @@
-//! The commands: `serve`, `check`, `healthcheck`, `openapi`, `user`, `keys`.
+//! Commands: `serve`, `check`, `healthcheck`, `openapi`, `user`, `keys`.
 
 mod check;
 mod import;
@@ -19,13 +19,13 @@ use crate::app::{self, App};
 use crate::config::{Config, Settings};
 use crate::telemetry::{self, Telemetry, close_logs, print_listing, say};
 
-/// Bad settings (`EX_USAGE` of BSD's sysexits).
+/// Invalid settings (`EX_USAGE` of BSD's sysexits).
 const BAD_SETTINGS: u8 = 64;
-/// Something that is needed is not there (`EX_UNAVAILABLE`).
+/// A required resource is not available (`EX_UNAVAILABLE`).
 const UNAVAILABLE: u8 = 69;
-/// What was asked for is done, and what there is to say of it cannot be written (`EX_IOERR`).
+/// The command succeeded, but its output cannot be written (`EX_IOERR`).
 const NOT_WRITTEN: u8 = 74;
-/// How long a process that is told to stop twice waits for its log.
+/// Maximum time to flush the log after a second signal.
 const HASTY_FLUSH_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Portcullis: a token authentication API. Any number of identical replicas over one Redis; once a logout has answered, no
@@ -41,9 +41,9 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve the API; the command where none is given
+    /// Serve the API; the default command
     Serve,
-    /// Check the settings and what they name, and tell what would run
+    /// Check the settings, the keys, the certificate and Redis, and report what would run
     Check,
     /// Ask a running replica whether it is ready; for containers without a shell
     Healthcheck,
@@ -52,7 +52,7 @@ enum Command {
     /// Create, show, change, delete, list and import accounts
     #[command(subcommand)]
     User(user::UserCommand),
-    /// Make, list and rotate signing keys in the folder of JWT_KEYS
+    /// Generate, list and rotate signing keys in the folder JWT_KEYS_DIR
     #[command(subcommand)]
     Keys(keys::KeysCommand),
     /// Become the private redis-server of a replica
@@ -65,14 +65,14 @@ enum Command {
     },
 }
 
-/// Every command and setting, for what checks the README against them.
+/// Definition of all commands and settings, also for the tests that compare the documentation with it.
 #[must_use]
 pub fn definition() -> clap::Command {
     // A setting may stand before or after the command: `portcullis serve --port 8081`.
     Cli::command().mut_args(|setting| setting.global(true))
 }
 
-/// Runs the command of the process's arguments, and tells how to exit.
+/// Runs the command of the process's arguments, and returns its exit code.
 pub async fn run() -> ExitCode {
     let parsed = definition()
         .try_get_matches()
@@ -92,14 +92,14 @@ pub async fn run() -> ExitCode {
     }
     let config = match settings.check() {
         Ok(config) => config,
-        Err(mistakes) => return fail(BAD_SETTINGS, &mistakes.to_string()),
+        Err(errors) => return fail(BAD_SETTINGS, &errors.to_string()),
     };
     match command.unwrap_or(Command::Serve) {
         Command::Serve | Command::PrivateRedis { .. } | Command::Keys(_) => serve(config).await,
         Command::Check => check::run(&config).await,
         Command::Healthcheck => healthcheck(config.http.management_listen),
         Command::User(command) => user::run(command, &config).await,
-        Command::Openapi => match app::document(config) {
+        Command::Openapi => match app::openapi_document(config) {
             Ok(document) => print_listing(&document)
                 .map_or_else(|error| not_written(&error), |()| ExitCode::SUCCESS),
             Err(error) => fail(UNAVAILABLE, &error.to_string()),
@@ -112,7 +112,7 @@ async fn serve(config: Config) -> ExitCode {
         Ok(telemetry) => telemetry,
         Err(error) => return fail(BAD_SETTINGS, &error),
     };
-    allow_descriptors(config.http.max_connections);
+    raise_nofile_limit(config.http.max_connections);
     let scheme = if config.http.tls.is_some() {
         "https"
     } else {
@@ -128,9 +128,9 @@ async fn serve(config: Config) -> ExitCode {
             .unwrap_or_default()
     };
     let (listen, management) = (address(app.local_addr()), address(app.management_addr()));
-    // Before anybody can know that it listens: whoever tells it to stop then sees it drain.
-    let told_to_stop = match told_to_stop() {
-        Ok(told_to_stop) => told_to_stop,
+    // Before `listening` is logged: a signal that follows that line must drain the replica, not kill it.
+    let shutdown_signal = match shutdown_signal() {
+        Ok(shutdown_signal) => shutdown_signal,
         Err(error) => return fail(UNAVAILABLE, &format!("signals cannot be received: {error}")),
     };
     info!(
@@ -140,7 +140,7 @@ async fn serve(config: Config) -> ExitCode {
         version = env!("CARGO_PKG_VERSION"),
         "open {scheme}://{listen}/docs"
     );
-    let outcome = app.run(told_to_stop).await;
+    let outcome = app.run(shutdown_signal).await;
     drop(telemetry);
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -148,9 +148,9 @@ async fn serve(config: Config) -> ExitCode {
     }
 }
 
-/// Listens for signals from now on. What is returned resolves at the first SIGTERM or SIGINT; the second ends the process at
+/// Installs the signal handlers. The returned future resolves at the first SIGTERM or SIGINT; the second exits the process at
 /// once.
-fn told_to_stop() -> std::io::Result<impl Future<Output = ()>> {
+fn shutdown_signal() -> std::io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut next =
@@ -159,16 +159,16 @@ fn told_to_stop() -> std::io::Result<impl Future<Output = ()>> {
         next().await;
         tokio::spawn(async move {
             let code = next().await;
-            warn!(event = "stopped", "told to stop twice: exiting at once");
+            warn!(event = "stopped", "second signal received: exiting at once");
             close_logs(HASTY_FLUSH_TIMEOUT);
             std::process::exit(code);
         });
     })
 }
 
-/// Raises the limit on open descriptors as far as it goes, and says so where that is not enough: clients that hold all of
-/// them would keep the replica from reaching Redis.
-fn allow_descriptors(connections: usize) {
+/// Raises the limit of open file descriptors to the hard limit, and warns if that is too low: clients that hold all
+/// descriptors would keep the replica from reaching Redis.
+fn raise_nofile_limit(connections: usize) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
@@ -187,12 +187,12 @@ fn allow_descriptors(connections: usize) {
             event = "descriptors",
             limit = now,
             wanted,
-            "fewer descriptors are allowed than MAX_CONNECTIONS needs"
+            "the hard limit of open files is below what MAX_CONNECTIONS needs: raise it, or lower MAX_CONNECTIONS"
         );
     }
 }
 
-/// Asks `/readyz`. Plain HTTP over a socket: the answer's first line is all that counts.
+/// Asks `/readyz` by plain HTTP over a socket: only the status line of the answer matters.
 fn healthcheck(mut address: SocketAddr) -> ExitCode {
     if address.ip().is_unspecified() {
         let loopback: std::net::IpAddr = if address.is_ipv4() {
@@ -224,16 +224,16 @@ fn healthcheck(mut address: SocketAddr) -> ExitCode {
     }
 }
 
-/// Shows help or the version, or says what is wrong with the arguments.
+/// Prints help, the version, or the error in the arguments.
 fn show_usage(error: &clap::Error) -> ExitCode {
-    // Help is asked for in the same way; it is no mistake.
+    // clap returns `--help` and `--version` as errors too; they exit with 0.
     let (code, is_terminal) = if error.use_stderr() {
         (BAD_SETTINGS, std::io::stderr().is_terminal())
     } else {
         (0, std::io::stdout().is_terminal())
     };
     if is_terminal {
-        // In colour, where that is wanted.
+        // With colours, unless they are switched off.
         error.print().ok();
     } else if error.use_stderr() {
         say(error.render().to_string());
@@ -243,7 +243,7 @@ fn show_usage(error: &clap::Error) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Prints what a command has done.
+/// Prints the result of a command.
 fn print(text: &str) -> ExitCode {
     telemetry::print(text).map_or_else(|error| not_written(&error), |()| ExitCode::SUCCESS)
 }

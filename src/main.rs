@@ -4,15 +4,15 @@ use std::process::ExitCode;
 
 use portcullis::telemetry::say;
 
-/// Gives back what a crowd of connections took, which the allocator of the C library keeps.
+/// jemalloc returns memory to the system after a peak of connections; the allocator of the C library keeps it.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     portcullis::telemetry::report_early_panics();
-    // Before any thread is started: it changes the environment.
-    if let Err(mistake) = portcullis::config::read_dotenv() {
-        say(format!("portcullis: {mistake}\n"));
+    // Before any thread is started: `read_dotenv` changes the environment.
+    if let Err(error) = portcullis::config::read_dotenv() {
+        say(format!("portcullis: {error}\n"));
         return ExitCode::from(64);
     }
     match tokio::runtime::Builder::new_multi_thread()

@@ -1,11 +1,11 @@
 //! Logs, traces and metrics, behind one guard that flushes when it is dropped.
 //!
-//! Logs go to standard output, a line each, and audit events to a file besides where one is named; `output` says how. Metrics belong to an [`App`](crate::app::App) and are read from `/metrics`. What is
-//! sent by OTLP besides stands in `export`.
+//! Logs go to standard output, one line each, and audit events also to the file `AUDIT_LOG`, if it is set (module `output`).
+//! Metrics belong to an [`App`](crate::app::App) and are read from `/metrics`. Module `export` has the OTLP exporters.
 
-mod budget;
 mod console;
 mod export;
+mod log_limiter;
 mod metrics;
 mod output;
 mod sampling;
@@ -30,25 +30,25 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
 
-pub use budget::Budget;
 pub use console::{print, print_listing, report_early_panics, say};
-pub use export::FAREWELL;
+pub use export::SHUTDOWN_TIMEOUT;
+pub use log_limiter::LogLimiter;
 pub use metrics::{Act, Metrics, NAMES};
 pub use output::AUDIT;
 
 use self::output::Output;
 use crate::config::{LogFormat, TelemetryConfig};
 
-/// The headers in which callers and called name their spans (W3C Trace Context).
+/// Headers that carry the span of a caller (W3C Trace Context).
 const PARENT: &str = "traceparent";
 const STATE: &str = "tracestate";
-/// The target of spans. They are for traces; a log line carries what it needs itself.
+/// Target of spans. Spans are for traces only; a log line has all its members itself.
 const SPANS: &str = "portcullis::trace";
 
-/// A layer that writes lines.
+/// Layer that writes log lines.
 type Lines = Box<dyn Layer<Registry> + Send + Sync>;
 
-/// Flushes what is left when it is dropped.
+/// Guard of the exporters and the log; flushes them when it is dropped.
 #[derive(Debug)]
 pub struct Telemetry {
     traces: Option<SdkTracerProvider>,
@@ -56,12 +56,12 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Sets up logs for a command: its audit events and what went wrong, as JSON on standard error, and its audit events in
-    /// `AUDIT_LOG` besides. What it was asked for it prints itself.
+    /// Sets up logs for a command: its audit events and its errors, as JSON on standard error, and its audit events also in
+    /// `AUDIT_LOG`. The command itself prints its result.
     ///
     /// # Errors
-    /// A sentence if `AUDIT_LOG` cannot be opened.
-    pub fn of_command(config: &TelemetryConfig) -> Result<Self, String> {
+    /// A sentence, if `AUDIT_LOG` cannot be opened.
+    pub fn for_command(config: &TelemetryConfig) -> Result<Self, String> {
         let filter = Targets::new()
             .with_target("portcullis", LevelFilter::WARN)
             .with_target(AUDIT, LevelFilter::INFO);
@@ -76,7 +76,7 @@ impl Telemetry {
         })
     }
 
-    /// Waits until the audit events of a command are in `AUDIT_LOG`, if one is named. `false` if some are not.
+    /// Waits until the audit events of a command are in `AUDIT_LOG`, if it is set. Returns `false` if some could not be written.
     #[must_use]
     pub fn are_audit_events_kept(&self) -> bool {
         let lost = output::close(output::FLUSH_TIMEOUT);
@@ -86,10 +86,10 @@ impl Telemetry {
         lost == 0 && !dropped
     }
 
-    /// Sets up logs and traces for the whole process. Call it once, inside the runtime.
+    /// Sets up logs and traces for the process. Call it once, inside the runtime.
     ///
     /// # Errors
-    /// A sentence where the exporter of traces cannot be made, or `AUDIT_LOG` cannot be opened.
+    /// A sentence, if an exporter cannot be created or `AUDIT_LOG` cannot be opened.
     pub fn start(config: &TelemetryConfig) -> Result<Self, String> {
         let filter: Targets = config.filter.parse().unwrap_or_default();
         #[expect(
@@ -106,7 +106,7 @@ impl Telemetry {
             LogFormat::Json => json_lines(output),
             LogFormat::Text => tracing_subscriber::fmt::layer()
                 .with_target(false)
-                // Colours are for people; in a file they would be noise.
+                // Colours only on a terminal: in a file they would be noise.
                 .with_ansi(io::stdout().is_terminal())
                 .log_internal_errors(false)
                 .with_writer(output)
@@ -121,12 +121,12 @@ impl Telemetry {
         let mut layers = vec![lines.with_filter(events()).boxed()];
         layers.extend(audit_log);
         if let Some(provider) = &logs {
-            // What the exporter itself says must not go through it.
+            // The exporter's own log lines must not go through the exporter.
             let ours = Targets::new().with_target("portcullis", LevelFilter::TRACE);
             let sent = OpenTelemetryTracingBridge::new(provider).with_filter(events().and(ours));
             layers.push(sent.boxed());
         }
-        // Only where it is wanted: a layer that is not there would let spans be made for nobody.
+        // Only if traces are exported: with this layer, spans are created for every request.
         if let Some(provider) = &traces {
             let layer = tracing_opentelemetry::layer()
                 .with_tracer(provider.tracer("portcullis"))
@@ -146,19 +146,19 @@ impl Drop for Telemetry {
         let traces = self
             .traces
             .take()
-            .map(|it| it.shutdown_with_timeout(FAREWELL));
+            .map(|it| it.shutdown_with_timeout(SHUTDOWN_TIMEOUT));
         if let Some(Err(failure)) = traces {
             error!(event = "traces_lost", %failure, "the last traces could not be sent");
         }
         if let Some(logs) = self.logs.take() {
-            // They were on standard output too.
-            logs.shutdown_with_timeout(FAREWELL).ok();
+            // A failure is ignored: the same lines are on standard output.
+            logs.shutdown_with_timeout(SHUTDOWN_TIMEOUT).ok();
         }
         close_logs(output::FLUSH_TIMEOUT);
     }
 }
 
-/// Lines of JSON, one for each event.
+/// Creates the layer that writes events as lines of JSON.
 fn json_lines<W>(writer: W) -> Lines
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
@@ -168,13 +168,13 @@ where
         .flatten_event(true)
         .with_current_span(false)
         .with_span_list(false)
-        // They would go to standard error, whatever its reader does.
+        // Internal errors would go to standard error and block if its reader is stuck.
         .log_internal_errors(false)
         .with_writer(writer)
         .boxed()
 }
 
-/// The layer that writes audit events to the file of `AUDIT_LOG`, whatever `LOG` leaves out, if one is named.
+/// Creates the layer that writes audit events to the file `AUDIT_LOG`, if it is set, regardless of `LOG_FILTER`.
 fn audit_log(config: &TelemetryConfig) -> Result<Option<Lines>, String> {
     let Some(path) = &config.audit_log else {
         return Ok(None);
@@ -184,8 +184,8 @@ fn audit_log(config: &TelemetryConfig) -> Result<Option<Lines>, String> {
     Ok(Some(lines.boxed()))
 }
 
-/// Writes the log lines that are left, and waits for `timeout` where an output takes nothing; says on standard error how many
-/// lines it did not take.
+/// Writes the remaining log lines, and waits for `timeout` if an output is blocked. Reports on standard error how many lines
+/// were lost.
 pub fn close_logs(timeout: Duration) {
     let lost = output::close(timeout);
     if lost > 0 {
@@ -195,15 +195,15 @@ pub fn close_logs(timeout: Duration) {
     }
 }
 
-/// Checks that `AUDIT_LOG` can be opened, without making it.
+/// Checks that `AUDIT_LOG` can be opened, without creating it.
 ///
 /// # Errors
-/// Why it cannot.
+/// The reason, if it cannot.
 pub fn check_audit_log(path: &Path) -> io::Result<()> {
     output::check_audit_log(path)
 }
 
-/// Says where, and not what: the message of a panic may hold anything.
+/// Logs the location of a panic, but not its message, which may contain secrets.
 fn report_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let location = panic.location().map(ToString::to_string);
@@ -211,7 +211,7 @@ fn report_panics() {
     }));
 }
 
-/// The span of a request: a child of the caller's, where that names itself in the request's headers.
+/// Creates the span of a request: a child of the caller's span, if the request's headers name one.
 #[must_use]
 pub fn request_span<'a>(
     header: impl Fn(&str) -> Option<&'a str>,
@@ -225,7 +225,7 @@ pub fn request_span<'a>(
         })
     });
     let parent = parent.filter(|parent| parent.span().span_context().is_valid());
-    if parent.is_none() && !sampling::is_chosen() {
+    if parent.is_none() && !sampling::should_sample() {
         return Span::none();
     }
     let span = info_span!(
@@ -241,13 +241,13 @@ pub fn request_span<'a>(
     if let Some(parent) = parent
         && !span.is_disabled()
     {
-        // Fails only where traces are not exported; then there is no parent to set.
+        // Fails only if traces are not exported; then no parent is needed.
         span.set_parent(parent).ok();
     }
     span
 }
 
-/// The trace that a span belongs to, where there is one.
+/// Returns the trace id of a span, if the span is traced.
 #[must_use]
 pub fn trace_id(span: &Span) -> Option<String> {
     if span.is_disabled() {
@@ -258,7 +258,7 @@ pub fn trace_id(span: &Span) -> Option<String> {
     context.is_valid().then(|| context.trace_id().to_string())
 }
 
-/// What names a span to others.
+/// Returns the `traceparent` header of a span, if the span is traced.
 #[must_use]
 pub fn traceparent(span: &Span) -> Option<String> {
     if span.is_disabled() {
@@ -273,7 +273,7 @@ pub fn traceparent(span: &Span) -> Option<String> {
     carrier.remove(PARENT)
 }
 
-/// How a caller names himself.
+/// Trace context headers of a caller.
 struct Caller<'a> {
     parent: Option<&'a str>,
     state: Option<&'a str>,

@@ -124,7 +124,7 @@ impl Site {
             ("LISTEN", "127.0.0.1:0"),
             ("MANAGEMENT_LISTEN", "127.0.0.1:0"),
             ("DRAIN_DELAY", "0s"),
-            ("THROTTLE", "off"),
+            ("RATE_LIMIT", "off"),
         ]
     }
 

@@ -458,7 +458,7 @@ fn a_page_that_names_what_is_not_there_is_found_out() {
 [good](../README.md) [good](redis.md#redis-with-replicas) [good](#a-heading-and-code) [other](https://example.org/x#y)
 [bad](gone.md) [bad](redis.md#gone) [bad](#gone) [bad](../../../x) <img src=\"gone.svg\">
 
-Good: `src/config.rs`, `leave.sh`, `make run`, `THROTTLE=off make load`, `portcullis user create --admin root`, `ACCESS_TTL`,
+Good: `src/config.rs`, `leave.sh`, `make run`, `RATE_LIMIT=off make load`, `portcullis user create --admin root`, `ACCESS_TTL`,
 `JWT_SECRET`, `LISTEN`, `--bcrypt-cost 12`, `portcullis_logins_total`, `/openapi.json`, `users.jsonl`, `target/x.json`.
 
 Bad: `src/config/gone.rs`, `gone.sh`, `make gone`, `portcullis gone`, `portcullis user gone`, `portcullis check --gone`,

@@ -522,13 +522,13 @@ fn the_keys_command_tells_what_it_does_and_what_it_will_not_do() {
 async fn settings_of_keys_that_do_not_fit_are_mistakes() {
     let (desk, folder) = (Desk::new(), Folder::new());
     let keys = folder.path().display().to_string();
-    let ran = desk.check(&[("JWT_KEYS", &keys)]).await;
+    let ran = desk.check(&[("JWT_KEYS_DIR", &keys)]).await;
     assert_eq!(ran.mistakes(), ["REFRESH_SECRET"]);
     let secret = "a9Kd72hfLq0PzXw83nVbTy5Rm1Uc6JeS";
     let listen = ("LISTEN", "0.0.0.0:0");
     let redis = ("REDIS_URL", "redis://127.0.0.1:1");
     let with = [
-        ("JWT_KEYS", keys.as_str()),
+        ("JWT_KEYS_DIR", keys.as_str()),
         ("REFRESH_SECRET", secret),
         redis,
         listen,
@@ -537,7 +537,7 @@ async fn settings_of_keys_that_do_not_fit_are_mistakes() {
     assert_eq!(ran.code, 69, "a folder does for JWT_SECRET: {ran:?}");
     let ran = desk.run(&["serve"], &with).await;
     assert_eq!(ran.code, 69, "{ran:?}");
-    assert!(ran.err.contains("JWT_KEYS"), "{ran:?}");
+    assert!(ran.err.contains("JWT_KEYS_DIR"), "{ran:?}");
 }
 
 const JWKS: &str = "/.well-known/jwks.json";
@@ -559,7 +559,7 @@ impl Folder {
             .arg("keys")
             .args(arguments)
             .env_clear()
-            .env("JWT_KEYS", self.path())
+            .env("JWT_KEYS_DIR", self.path())
             .output()
             .unwrap();
         let said = [output.stdout, output.stderr].concat();

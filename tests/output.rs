@@ -50,7 +50,7 @@ impl Replica {
             ("BCRYPT_COST", "4"),
             ("DRAIN_DELAY", "0s"),
             ("HASH_DEADLINE", "1m"),
-            ("THROTTLE", "off"),
+            ("RATE_LIMIT", "off"),
             SECRET,
         ])
         .stderr(Stdio::piped())
@@ -279,9 +279,9 @@ async fn a_pipe_that_is_not_read_stops_no_request_and_what_was_dropped_is_told()
     let start = |variables: &[(&str, &str)]| {
         let mut command = program(folder.path(), variables);
         command
-            .env("THROTTLE", "on")
-            .env("THROTTLE_ACCOUNT", "5@24h")
-            .env("THROTTLE_NETWORK", "1000000@1ms");
+            .env("RATE_LIMIT", "on")
+            .env("RATE_LIMIT_ACCOUNT", "5@24h")
+            .env("RATE_LIMIT_NETWORK", "1000000@1ms");
         command.arg("serve").stdout(stdout);
         command
     };
@@ -449,7 +449,7 @@ async fn costs_no_login_and_no_line(
     let read = String::from_utf8(reading.join().unwrap()).unwrap();
     let lines = read.lines().filter(|line| !line.is_empty());
     let log: Vec<_> = lines.map(parsed).collect();
-    let logins = log.iter().filter(|line| line["outcome"] == "in");
+    let logins = log.iter().filter(|line| line["outcome"] == "succeeded");
     // The registration of the user ends with a login.
     assert_eq!(logins.count(), CLIENTS * each + 1);
     assert_eq!(count(&log, "log_lines_dropped"), 0);
@@ -532,7 +532,7 @@ async fn the_audit_log_has_every_event_whatever_standard_output_takes_and_throug
     let path = folder.path().join("audit.log");
     let start = |variables: &[(&str, &str)]| {
         let mut command = program(folder.path(), variables);
-        let command_ = command.env("AUDIT_LOG", &path).env("LOG", "error");
+        let command_ = command.env("AUDIT_LOG", &path).env("LOG_FILTER", "error");
         command_
             .env("LOG_FORMAT", "text")
             .arg("serve")
@@ -607,7 +607,7 @@ async fn exit_code(
     let keys = desk.path().join("keys");
     let variables = [
         ("REDIS_URL", url.as_str()),
-        ("JWT_KEYS", keys.to_str().unwrap()),
+        ("JWT_KEYS_DIR", keys.to_str().unwrap()),
         ("BCRYPT_COST", "4"),
         SECRET,
     ];

@@ -119,7 +119,7 @@ fn first_column(table: &str) -> BTreeSet<String> {
 fn document() -> Value {
     // No connection is made to this address.
     let config = config("redis://127.0.0.1:6379");
-    serde_json::from_str(&portcullis::app::document(config).unwrap()).unwrap()
+    serde_json::from_str(&portcullis::app::openapi_document(config).unwrap()).unwrap()
 }
 
 #[test]

@@ -89,7 +89,7 @@ async fn c2_fifty_refreshes_of_one_token_at_one_instant_give_one_successor() {
 #[tokio::test(flavor = "multi_thread")]
 async fn t22_t23_a_token_that_was_traded_long_ago_ends_the_session_on_all_replicas() {
     let grace = Duration::from_millis(300);
-    let cluster = Cluster::with(3, |_, config| config.tokens.refresh_grace = grace).await;
+    let cluster = Cluster::with(3, |_, config| config.tokens.refresh_reuse_interval = grace).await;
     let mut ended = 0;
     // A grandparent at once, and a parent after the grace.
     for (number, generations) in [2, 1, 2, 1].into_iter().enumerate() {
@@ -119,7 +119,7 @@ async fn t22_t23_a_token_that_was_traded_long_ago_ends_the_session_on_all_replic
 #[tokio::test(flavor = "multi_thread")]
 async fn c3_the_parent_within_the_grace_gives_the_same_successor_and_does_not_extend_it() {
     let grace = Duration::from_secs(1);
-    let cluster = Cluster::with(2, |_, config| config.tokens.refresh_grace = grace).await;
+    let cluster = Cluster::with(2, |_, config| config.tokens.refresh_reuse_interval = grace).await;
     let user = cluster.user("alice").await;
     let first = Tokens::of(&refresh(&cluster, 0, &user.refresh_token).await);
     let again = Tokens::of(&refresh(&cluster, 1, &user.refresh_token).await);
@@ -324,8 +324,8 @@ async fn t24_neither_token_outlives_its_session() {
     let cluster = Cluster::with(1, |_, config| {
         config.revocation.alone = true;
         config.tokens.access_ttl = Duration::from_mins(1);
-        config.tokens.refresh_idle = Duration::from_mins(1);
-        config.tokens.session_max = Duration::from_secs(3);
+        config.tokens.session_idle_timeout = Duration::from_mins(1);
+        config.tokens.session_max_age = Duration::from_secs(3);
     })
     .await;
     let user = cluster.user("alice").await;

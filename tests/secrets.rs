@@ -163,12 +163,12 @@ async fn nothing_secret_comes_out_of_a_replica_however_much_it_is_told_to_log() 
     let settings = [
         ("REDIS_URL", url.as_str()),
         ("JWT_SECRET", SIGNING_KEY),
-        ("JWT_KEYS", &keys),
+        ("JWT_KEYS_DIR", &keys),
         ("REFRESH_SECRET", REFRESH_KEY),
         ("CLIENTS", &clients),
         ("COOKIES", "on"),
         ("PASSWORD_PEPPER", &pepper),
-        ("LOG", "trace"),
+        ("LOG_FILTER", "trace"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", &traces),
         ("OTEL_BSP_SCHEDULE_DELAY", "50"),
         ("OTEL_LOGS_EXPORTER", "otlp"),
@@ -219,7 +219,7 @@ async fn a_private_redis_is_not_told_the_secrets_of_its_replica() {
     let settings = [
         ("JWT_SECRET", SIGNING_KEY),
         ("PASSWORD_PEPPER", pepper.as_str()),
-        ("LOG", "trace"),
+        ("LOG_FILTER", "trace"),
     ];
     let mut replica = Process::serve(folder.path(), &settings).await;
     let anyone = replica.anonymous();
@@ -288,9 +288,9 @@ async fn bad_settings_and_help_are_told_without_their_values() {
         (with("JWT_SECRET_FILE", file), "check", false),
         (with("PASSWORD_PEPPER", PEPPER), "check", false),
         (with("LISTEN", OF_REDIS), "check", false),
-        (with("LOG", OF_REDIS), "check", true),
+        (with("LOG_FILTER", OF_REDIS), "check", true),
         (
-            with("LOG", "portcullis=R3disPlanted.kQ2pX7vLr8"),
+            with("LOG_FILTER", "portcullis=R3disPlanted.kQ2pX7vLr8"),
             "check",
             false,
         ),
@@ -300,8 +300,8 @@ async fn bad_settings_and_help_are_told_without_their_values() {
         (with("CLIENTS", &client[..20]), "check", false),
         (with("CLIENTS", &client), "check", true),
         (with("CLIENTS_FILE", file), "check", false),
-        (with("JWT_KEYS", folder_of_bad_keys), "check", false),
-        (with("JWT_KEYS", OF_REDIS), "check", false),
+        (with("JWT_KEYS_DIR", folder_of_bad_keys), "check", false),
+        (with("JWT_KEYS_DIR", OF_REDIS), "check", false),
         (with("CORS_ORIGINS", OF_REDIS), "check", false),
     ];
     for (settings, command, good) in cases {
@@ -434,7 +434,7 @@ fn private_keys(folder: &Path, planted: &mut Planted) -> String {
         let program = env!("CARGO_BIN_EXE_portcullis");
         let mut command = std::process::Command::new(program);
         command.arg("keys").args(arguments).env_clear();
-        let done = command.env("JWT_KEYS", &keys).status().unwrap();
+        let done = command.env("JWT_KEYS_DIR", &keys).status().unwrap();
         assert!(done.success());
     }
     for file in files(&keys) {

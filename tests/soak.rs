@@ -38,10 +38,10 @@ async fn everything_at_once_leaves_nothing_behind() {
     let settings = [
         ("REDIS_URL", url.as_str()),
         ("JWT_SECRET", SECRET),
-        ("THROTTLE", "on"),
-        ("THROTTLE_NETWORK", "1000000@1ms"),
-        ("THROTTLE_REGISTRATION", "1000000@1ms"),
-        ("THROTTLE_ACCOUNT", "10@1s"),
+        ("RATE_LIMIT", "on"),
+        ("RATE_LIMIT_NETWORK", "1000000@1ms"),
+        ("RATE_LIMIT_REGISTRATION", "1000000@1ms"),
+        ("RATE_LIMIT_ACCOUNT", "10@1s"),
     ];
     let mut replicas = [
         Process::serve(one.path(), &settings).await,

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use portcullis::config::{Config, ThrottleConfig};
+use portcullis::config::{Config, RateLimitConfig};
 use portcullis::domain::Rate;
 use serde_json::json;
 
@@ -18,21 +18,21 @@ fn rate(burst: u32, interval: Duration) -> Rate {
 }
 
 /// Limits of which each test reaches the one that it is about.
-fn limits() -> ThrottleConfig {
+fn limits() -> RateLimitConfig {
     let far = rate(100_000, Duration::from_mins(1));
-    ThrottleConfig {
+    RateLimitConfig {
         account: far,
         network: far,
         registration: far,
     }
 }
 
-async fn throttled(replicas: usize, limits: ThrottleConfig) -> Cluster {
+async fn throttled(replicas: usize, limits: RateLimitConfig) -> Cluster {
     Cluster::with(replicas, |_, config| behind_a_proxy(config, limits)).await
 }
 
-fn behind_a_proxy(config: &mut Config, limits: ThrottleConfig) {
-    config.throttles = Some(limits);
+fn behind_a_proxy(config: &mut Config, limits: RateLimitConfig) {
+    config.rate_limits = Some(limits);
     config.http.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
 }
 
@@ -105,7 +105,7 @@ async fn guess(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a1_c10_of_a_hundred_guesses_at_one_instant_ten_are_hashed() {
-    let limits = ThrottleConfig {
+    let limits = RateLimitConfig {
         account: rate(10, Duration::from_mins(1)),
         ..limits()
     };
@@ -123,7 +123,7 @@ async fn a1_c10_of_a_hundred_guesses_at_one_instant_ten_are_hashed() {
     }
     assert_eq!(too_many, 0);
     assert_eq!(
-        metric(&cluster, "portcullis_throttled_total").await,
+        metric(&cluster, "portcullis_rate_limited_total").await,
         90 * rounds as u64
     );
     report_zero("hashes beyond the limit of an account", rounds * 100);
@@ -131,7 +131,7 @@ async fn a1_c10_of_a_hundred_guesses_at_one_instant_ten_are_hashed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a5_c11_the_limit_is_the_same_for_one_replica_and_for_three() {
-    let limits = ThrottleConfig {
+    let limits = RateLimitConfig {
         account: rate(10, Duration::from_mins(1)),
         ..limits()
     };
@@ -149,7 +149,7 @@ async fn a5_c11_the_limit_is_the_same_for_one_replica_and_for_three() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a3_who_logged_in_before_is_not_locked_out_by_others_and_a_new_place_waits() {
-    let limits = ThrottleConfig {
+    let limits = RateLimitConfig {
         account: rate(10, Duration::from_secs(4)),
         ..limits()
     };
@@ -186,7 +186,7 @@ async fn a3_who_logged_in_before_is_not_locked_out_by_others_and_a_new_place_wai
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a4_stuffing_of_many_accounts_from_one_network_is_stopped() {
-    let limits = ThrottleConfig {
+    let limits = RateLimitConfig {
         network: rate(20, Duration::from_mins(1)),
         ..limits()
     };
@@ -209,7 +209,7 @@ async fn a4_stuffing_of_many_accounts_from_one_network_is_stopped() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a13_a16_registrations_from_one_network_are_limited() {
-    let limits = ThrottleConfig {
+    let limits = RateLimitConfig {
         registration: rate(20, Duration::from_mins(3)),
         ..limits()
     };
@@ -256,12 +256,12 @@ async fn a13_a16_registrations_from_one_network_are_limited() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a6_who_is_not_trusted_is_not_believed_whom_he_asks_for() {
-    let limits = ThrottleConfig {
+    let limits = RateLimitConfig {
         network: rate(10, Duration::from_mins(1)),
         ..limits()
     };
     // The tests come from 127.0.0.1, and nobody trusts that here.
-    let cluster = Cluster::with(1, |_, config| config.throttles = Some(limits)).await;
+    let cluster = Cluster::with(1, |_, config| config.rate_limits = Some(limits)).await;
     let mut refused = 0;
     for number in 0..rounds(100, 1000) {
         let spoofed = format!("198.51.{}.{}", number / 250, number % 250);
@@ -293,7 +293,7 @@ async fn a6_who_is_not_trusted_is_not_believed_whom_he_asks_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a7_all_addresses_of_one_64_are_one_client_and_mapped_ones_are_ipv4() {
-    let limits = ThrottleConfig {
+    let limits = RateLimitConfig {
         network: rate(10, Duration::from_mins(1)),
         ..limits()
     };
@@ -322,7 +322,7 @@ async fn a7_all_addresses_of_one_64_are_one_client_and_mapped_ones_are_ipv4() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a8_clients_that_cannot_be_told_apart_are_held_to_the_account_alone() {
     let few = rate(5, Duration::from_mins(1));
-    let limits = ThrottleConfig {
+    let limits = RateLimitConfig {
         account: few,
         network: few,
         registration: few,
@@ -342,7 +342,7 @@ async fn a8_clients_that_cannot_be_told_apart_are_held_to_the_account_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a9_no_bucket_outlives_its_period() {
-    let limits = ThrottleConfig {
+    let limits = RateLimitConfig {
         account: rate(10, Duration::from_millis(100)),
         network: rate(10, Duration::from_millis(100)),
         registration: rate(10, Duration::from_millis(100)),
@@ -374,7 +374,7 @@ fn shape(answer: &Answer) -> (u16, Vec<String>, String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a14_names_that_nobody_has_or_could_have_are_throttled_alike() {
-    let limits = ThrottleConfig {
+    let limits = RateLimitConfig {
         account: rate(3, Duration::from_mins(1)),
         ..limits()
     };
@@ -401,7 +401,7 @@ async fn a14_names_that_nobody_has_or_could_have_are_throttled_alike() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a21_whatever_asks_for_the_password_counts_against_the_same_limit() {
-    let limits = ThrottleConfig {
+    let limits = RateLimitConfig {
         account: rate(10, Duration::from_mins(10)),
         ..limits()
     };
@@ -455,7 +455,7 @@ async fn a21_whatever_asks_for_the_password_counts_against_the_same_limit() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guess_whose_hash_was_refused_does_not_count() {
-    let limits = ThrottleConfig {
+    let limits = RateLimitConfig {
         account: rate(3, Duration::from_hours(1)),
         ..limits()
     };

@@ -134,7 +134,7 @@ async fn the_first_administrator_is_created_with_a_password_from_standard_input(
     assert_eq!((seen.status, seen.json()), (200, shown));
     let (code, _, err) = user(&desk, &url, &["create", "root"], &input).await;
     assert_eq!(
-        (code, err.contains("somebody has this username")),
+        (code, err.contains("the username is taken")),
         (1, true),
         "{err}"
     );
@@ -235,7 +235,10 @@ async fn an_import_names_what_it_refuses_and_can_be_run_again() {
     )
     .await;
     assert!(
-        other.0 == 1 && other.2.contains("line 1: somebody else has this username"),
+        other.0 == 1
+            && other
+                .2
+                .contains("line 1: another account has this username"),
         "{other:?}"
     );
 }

@@ -13,7 +13,7 @@ export function register(people, run = Date.now().toString(36)) {
     const username = `load-${run}-${i}`;
     const answer = http.post(`${base}/register`, JSON.stringify({ username, password }), json);
     if (answer.status !== 201) {
-      throw new Error(`register answers ${answer.status}; switch the throttles off with THROTTLE=off`);
+      throw new Error(`register answers ${answer.status}; switch the rate limits off with RATE_LIMIT=off`);
     }
     names.push(username);
   }

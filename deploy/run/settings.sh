@@ -57,10 +57,10 @@ read_settings() {
 # What replicas must agree on, and what a balancer before them asks for, unless given. One secret signs for all.
 share_settings() {
     export DATA_DIR=$data
-    if ! given JWT_SECRET && ! given JWT_SECRET_FILE && ! given JWT_KEYS; then
+    if ! given JWT_SECRET && ! given JWT_SECRET_FILE && ! given JWT_KEYS_DIR; then
         export JWT_SECRET_FILE=$data/jwt-secret
         # Set but empty would be a second, contradicting word about the same thing.
-        unset JWT_SECRET JWT_KEYS
+        unset JWT_SECRET JWT_KEYS_DIR
         keep_secret "$JWT_SECRET_FILE"
     fi
     given ISSUER || export ISSUER=http://localhost:$port

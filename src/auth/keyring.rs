@@ -267,7 +267,7 @@ fn load(secret: Option<&Secret>, folder: Option<&PathBuf>) -> Result<Keyring, St
         (None, Some(secret)) => secret,
         (None, None) => {
             return Err(
-                "JWT_KEYS: no key in the folder signs; make one with: portcullis keys generate"
+                "JWT_KEYS_DIR: no key in the folder signs; make one with: portcullis keys generate"
                     .to_owned(),
             );
         }

@@ -15,7 +15,7 @@ use tracing::warn;
 
 use super::ServiceError;
 use super::passwords::Checked;
-use crate::config::ThrottleConfig;
+use crate::config::RateLimitConfig;
 use crate::domain::{Guess, Network};
 use crate::store::{Redis, Reservation, Reserved, StoreError, Throttled};
 
@@ -23,7 +23,7 @@ use crate::store::{Redis, Reservation, Reserved, StoreError, Throttled};
 #[derive(Debug)]
 pub struct RateLimiter {
     redis: Redis,
-    config: Option<ThrottleConfig>,
+    config: Option<RateLimitConfig>,
     warned_unknown: AtomicBool,
 }
 
@@ -60,7 +60,7 @@ struct Attempt {
 impl RateLimiter {
     /// Creates a limiter; without `config` there are no limits.
     #[must_use]
-    pub fn new(redis: Redis, config: Option<ThrottleConfig>) -> Self {
+    pub fn new(redis: Redis, config: Option<RateLimitConfig>) -> Self {
         Self {
             redis,
             config,
@@ -95,7 +95,11 @@ impl RateLimiter {
         checked
     }
 
-    async fn attempt(&self, guess: Guess, config: ThrottleConfig) -> Result<Attempt, ServiceError> {
+    async fn attempt(
+        &self,
+        guess: Guess,
+        config: RateLimitConfig,
+    ) -> Result<Attempt, ServiceError> {
         let Guess { name, from } = guess;
         let network = if let Some(network) = from {
             let asked = self

@@ -56,7 +56,7 @@ impl RefreshTokens {
             keys.push(Key::new(&*derived));
         }
         if keys.is_empty() {
-            return Err("REFRESH_SECRET: must be set beside JWT_KEYS");
+            return Err("REFRESH_SECRET: must be set beside JWT_KEYS_DIR");
         }
         Ok(Self { keys })
     }

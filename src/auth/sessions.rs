@@ -12,7 +12,8 @@ use super::refresh_tokens::RefreshTokens;
 use super::revocation::{Ended, Revocations, TokenStatus};
 use super::tokens::{AccessTokenParams, InvalidToken, Tokens};
 use crate::domain::{
-    AccessClaims, Guess, Origin, Password, RefreshClaims, SessionId, Timestamp, UserId, Username,
+    AccessClaims, ClientInfo, Guess, Password, RefreshClaims, SessionId, Timestamp, UserId,
+    Username,
 };
 use crate::store::{OpenSession, Opened, Redis, SessionRecord, User};
 
@@ -97,7 +98,7 @@ impl Sessions {
         guess: Guess,
         username: Option<Username>,
         password: &Password,
-        origin: &Origin,
+        origin: &ClientInfo,
     ) -> Result<LoginOutcome, ServiceError> {
         let mut user = None;
         let check = Box::pin(async {
@@ -132,7 +133,7 @@ impl Sessions {
     }
 
     /// Opens a session for a user whose password is verified.
-    async fn open(&self, user: &User, origin: &Origin) -> Result<LoginOutcome, ServiceError> {
+    async fn open(&self, user: &User, origin: &ClientInfo) -> Result<LoginOutcome, ServiceError> {
         let open = OpenSession {
             user,
             sid: SessionId::random(),

@@ -1,4 +1,4 @@
-//! `portcullis check`: what would run, and what of it cannot.
+//! `portcullis check`: reports what would run, and what fails.
 
 use std::process::ExitCode;
 
@@ -10,7 +10,7 @@ use crate::http::server::Tls;
 use crate::store::{Keyspace, Persistence, Promise, Redis, StoreError, WILL_LOSE_TRANSACTIONS};
 use crate::telemetry::check_audit_log;
 
-/// Tells what would run, and what of it cannot.
+/// Checks keys, certificate and Redis, and prints one line for each.
 pub(super) async fn run(config: &Config) -> ExitCode {
     let mut lines = vec![
         clients(&config.http),
@@ -59,14 +59,14 @@ pub(super) async fn run(config: &Config) -> ExitCode {
         }
         RedisServer::At(address) => {
             let redis = Redis::new(address, Keyspace::new(config.redis.prefix.clone()));
-            let told = match &redis {
-                Ok(redis) => tell(redis, &mut lines).await,
+            let described = match &redis {
+                Ok(redis) => describe_redis(redis, &mut lines).await,
                 Err(error) => {
                     lines.push(error.to_string());
                     Ok(false)
                 }
             };
-            told.unwrap_or_else(|error| {
+            described.unwrap_or_else(|error| {
                 lines.push(format!("redis         FAILED: {error}"));
                 false
             })
@@ -85,7 +85,7 @@ fn clients(http: &HttpConfig) -> String {
     format!("clients       {scheme}://{}", http.listen)
 }
 
-/// The certificate and the key, where there are any, and that they belong together.
+/// Loads the certificate and its key, if set, and checks that they belong together.
 fn certificate(http: &HttpConfig) -> Result<Option<String>, String> {
     let Some(files) = http.tls.clone() else {
         return Ok(None);
@@ -95,7 +95,7 @@ fn certificate(http: &HttpConfig) -> Result<Option<String>, String> {
     Ok(Some(line))
 }
 
-/// Which keys there are, and that one of them signs.
+/// Lists the signing keys, and checks that one of them signs.
 fn keys(tokens: &TokenConfig) -> Result<String, String> {
     let Some(folder) = &tokens.key_folder else {
         return Ok("keys          a secret that all replicas share (HS256)".to_owned());
@@ -113,8 +113,8 @@ fn keys(tokens: &TokenConfig) -> Result<String, String> {
     Ok(format!("keys          {}", listed.join(", ")))
 }
 
-/// What kind of servers there are, and what the acknowledgements of their replicas promise.
-async fn tell(redis: &Redis, lines: &mut Vec<String>) -> Result<bool, StoreError> {
+/// Describes the Redis servers, and what the acknowledgements of their replicas guarantee.
+async fn describe_redis(redis: &Redis, lines: &mut Vec<String>) -> Result<bool, StoreError> {
     let server = redis.inspect().await?;
     if let Some(unfit) = server.unfit() {
         lines.push(format!("redis         FAILED: {unfit}"));
@@ -129,9 +129,7 @@ async fn tell(redis: &Redis, lines: &mut Vec<String>) -> Result<bool, StoreError
             "WARNING: a power cut loses what was acknowledged (set appendfsync always)"
         }
         Persistence::Poor => "WARNING: a restart loses users and revocations (set appendonly yes)",
-        Persistence::Unknown => {
-            "whether it keeps what it acknowledges is not known (CONFIG is not permitted)"
-        }
+        Persistence::Unknown => "persistence unknown (CONFIG is not permitted)",
     };
     lines.push(format!(
         "redis         {} reachable, {persistence}",

@@ -1,6 +1,6 @@
-//! `portcullis user import`: brings accounts over from another program, with the bcrypt hashes of their passwords.
+//! `portcullis user import`: imports accounts from another program, with the bcrypt hashes of their passwords.
 //!
-//! It can be run again after it was stopped: what is there already from the same line is skipped.
+//! An import that was stopped can be run again: accounts already imported from the same line are skipped.
 
 use std::io::{BufRead, BufReader, stdin};
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD_NO_PAD;
 use serde::Deserialize;
 
-use super::user::{REFUSED, failed, note};
+use super::user::{REFUSED, audit, failed};
 use super::{fail, print};
 use crate::auth::ServiceError;
 use crate::auth::administration::Administration;
@@ -19,12 +19,12 @@ use crate::domain::{Clock, PasswordHash, Role, UserId, Username};
 use crate::store::{NewUser, Registered};
 use crate::telemetry::{Act, say};
 
-/// Accounts that go to Redis in one round trip: more than that and others would wait.
+/// Accounts in one round trip to Redis; larger batches would delay other commands.
 const BATCH: usize = 100;
-/// How often progress is told, in lines.
-const TOLD: usize = 10_000;
-/// How often a batch is sent before the import stops. What has reached Redis is skipped the next time.
-const ATTEMPTS: usize = 5;
+/// Number of lines between two progress reports.
+const PROGRESS_EVERY: usize = 10_000;
+/// Number of times that a batch is sent before the import stops. Accounts that reached Redis are skipped the next time.
+const MAX_ATTEMPTS: usize = 5;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -69,7 +69,7 @@ pub(super) async fn run(administration: &Administration, file: Option<PathBuf>) 
         {
             return failed(&failure);
         }
-        if number % TOLD == 0 {
+        if number % PROGRESS_EVERY == 0 {
             say(format!("{number} lines: {counts}\n"));
         }
     }
@@ -95,7 +95,7 @@ async fn send(
     let mut attempt = 1;
     let outcomes = loop {
         match administration.create(&new).await {
-            Err(_) if attempt < ATTEMPTS => attempt += 1,
+            Err(_) if attempt < MAX_ATTEMPTS => attempt += 1,
             outcomes => break outcomes?,
         }
     };
@@ -103,21 +103,21 @@ async fn send(
         match outcome {
             Registered::Created(..) => {
                 counts.imported += 1;
-                note(Act::ImportUser, "done", Some(new.id), &new.username);
+                audit(Act::ImportUser, "done", Some(new.id), &new.username);
             }
             Registered::NameTaken { by_the_same: true } => counts.skipped += 1,
             Registered::NameTaken { by_the_same: false } => {
-                counts.refuse(number, "somebody else has this username");
+                counts.refuse(number, "another account has this username");
             }
         }
     }
     Ok(())
 }
 
-/// The account that a line describes, or why it describes none. Nothing of the line is repeated: it holds a hash.
+/// Parses the account of a line. An error repeats nothing of the line, which holds a hash.
 fn parse(line: &str) -> Result<NewUser, &'static str> {
     let line: Line = serde_json::from_str(line).map_err(
-        |_| "is not a JSON object of username, password_hash and, where wanted, roles and disabled",
+        |_| "is not a JSON object of username, password_hash and, optionally, roles and disabled",
     )?;
     let username: Username = line
         .username
@@ -145,7 +145,7 @@ fn parse(line: &str) -> Result<NewUser, &'static str> {
 }
 
 fn parse_hash(text: &str) -> Result<PasswordHash, &'static str> {
-    let unknown = "the password_hash is not one of bcrypt: $2a$, $2b$ or $2y$";
+    let unknown = "the password_hash is not a bcrypt hash: $2a$, $2b$ or $2y$";
     if !text.starts_with('$') {
         return Err(unknown);
     }
@@ -160,7 +160,7 @@ fn parse_hash(text: &str) -> Result<PasswordHash, &'static str> {
     }
     match cost.parse::<u32>() {
         Ok(4..=15) => Ok(hash),
-        Ok(_) => Err("the password_hash has a cost that is not within 4 and 15"),
+        Ok(_) => Err("the password_hash has a cost that is not between 4 and 15"),
         Err(_) => Err(unknown),
     }
 }

@@ -1,4 +1,4 @@
-//! `portcullis keys`: the steps of a rotation, on the folder of `JWT_KEYS`.
+//! `portcullis keys`: the steps of a key rotation, in the folder `JWT_KEYS_DIR`.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -11,39 +11,39 @@ use crate::auth::keyring::KeyKind;
 use crate::auth::keyring::rotation::{activate, generate, list, retire, stage};
 use crate::domain::Clock;
 
-/// It cannot be done with the keys that are there.
+/// The present keys do not permit the command.
 const REFUSED: u8 = 1;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum KeysCommand {
-    /// Make the first key, which signs at once
+    /// Generate the first key, which signs at once
     Generate {
-        /// Which kind
+        /// Algorithm of the key
         #[arg(long, value_enum, default_value_t = Algorithm::Ed25519)]
         algorithm: Algorithm,
     },
     /// List the keys: file, state, algorithm, kid
     List,
-    /// Make the next key: it is published, and does not sign yet
+    /// Generate the next key: it is published, and does not sign yet
     Stage {
-        /// Which kind
+        /// Algorithm of the key
         #[arg(long, value_enum, default_value_t = Algorithm::Ed25519)]
         algorithm: Algorithm,
     },
-    /// Let the next key sign; the present one goes on verifying
+    /// Let the next key sign; the current one goes on verifying
     Activate,
-    /// Remove a key that does not sign, by its file or kid: tokens that it has signed are refused from then on
+    /// Remove a key that does not sign, by its file or kid: tokens that it signed are refused from then on
     Retire { key: String },
 }
 
-/// The kinds of keys that can be made.
+/// Algorithms of keys that can be generated.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(super) enum Algorithm {
     /// EdDSA: small and fast
     Ed25519,
-    /// ES256: where Ed25519 is not known
+    /// ES256: for verifiers without Ed25519
     P256,
-    /// RS256 with 3072 bits: known everywhere, slow to sign with
+    /// RS256 with 3072 bits: supported everywhere, slow to sign
     Rsa,
 }
 
@@ -60,7 +60,10 @@ impl From<Algorithm> for KeyKind {
 /// Runs one of the commands.
 pub(super) fn run(command: &KeysCommand, folder: Option<PathBuf>) -> ExitCode {
     let Some(folder) = folder else {
-        return fail(BAD_SETTINGS, "JWT_KEYS: must be set: it names the folder");
+        return fail(
+            BAD_SETTINGS,
+            "JWT_KEYS_DIR: must be set to the folder of the keys",
+        );
     };
     let now = Clock::machine().now();
     let done = match command {
@@ -68,12 +71,12 @@ pub(super) fn run(command: &KeysCommand, folder: Option<PathBuf>) -> ExitCode {
             .map(|name| format!("{name} signs\n")),
         KeysCommand::Stage { algorithm } => stage(&folder, (*algorithm).into(), now).map(|name| {
             format!(
-                "{name} is published; when all replicas and verifiers know it (minutes), let it sign: portcullis keys activate\n"
+                "{name} is published; when all replicas and verifiers have read it (minutes), let it sign: portcullis keys activate\n"
             )
         }),
         KeysCommand::Activate => activate(&folder, now).map(|(_, name)| {
             format!(
-                "{name} signs; a token lifetime from now the former key can go: portcullis keys retire\n"
+                "{name} signs; after one token lifetime, remove the former key: portcullis keys retire\n"
             )
         }),
         KeysCommand::Retire { key } => {

@@ -1,5 +1,5 @@
-//! `portcullis user`: what administrators do to accounts, from where Redis can be reached. Its changes keep the promise of the
-//! API's: when a command has ended well, what it ended has ended on every replica.
+//! `portcullis user`: administration of accounts, from a machine that can reach Redis. Its changes give the same guarantee as
+//! those of the API: when a command succeeds, the sessions that it ended are refused by every replica.
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ use crate::domain::{AttemptedName, Clock, Guess, Password, Role, UserId, Usernam
 use crate::store::{Change, Keyspace, NewUser, Redis, Registered, SessionRecord, User, UserCursor};
 use crate::telemetry::{AUDIT, Act, Telemetry, print_listing, say};
 
-/// The account is not there, or is there already, or something of it breaks a rule.
+/// The account does not exist, exists already, or breaks a rule.
 pub(super) const REFUSED: u8 = 1;
 
 #[derive(Debug, Subcommand)]
@@ -39,29 +39,29 @@ pub(super) enum UserCommand {
     Disable { name: String },
     /// Enable an account that was disabled
     Enable { name: String },
-    /// Set all roles of an account; without any it has none
+    /// Set all roles of an account; without roles, it has none
     Roles { name: String, roles: Vec<String> },
     /// Delete an account
     Delete { name: String },
-    /// List the sessions of an account, a JSON object a line, the newest first; or end all of them
+    /// List the sessions of an account, one JSON object per line, the newest first; or end all of them
     Sessions {
         name: String,
         /// End them
         #[arg(long)]
         end: bool,
     },
-    /// List all accounts, a JSON object a line; one that changes meanwhile may come twice
+    /// List all accounts, one JSON object per line; an account that changes meanwhile may be listed twice
     List,
-    /// Bring accounts over: lines of JSON {"username", "password_hash", "roles"?, "disabled"?} with hashes of bcrypt
+    /// Import accounts: lines of JSON {"username", "password_hash", "roles"?, "disabled"?} with bcrypt hashes
     Import {
-        /// Where they are; standard input where it is left out
+        /// File with the accounts; standard input if omitted
         file: Option<PathBuf>,
     },
 }
 
 /// Runs one of the commands.
 pub(super) async fn run(command: UserCommand, config: &Config) -> ExitCode {
-    let telemetry = match Telemetry::of_command(&config.telemetry) {
+    let telemetry = match Telemetry::for_command(&config.telemetry) {
         Ok(telemetry) => telemetry,
         Err(error) => return fail(BAD_SETTINGS, &error),
     };
@@ -74,7 +74,7 @@ pub(super) async fn run(command: UserCommand, config: &Config) -> ExitCode {
     }
     fail(
         NOT_WRITTEN,
-        "AUDIT_LOG: not all audit events could be written; what the command was asked to do is done nevertheless",
+        "AUDIT_LOG: some audit events could not be written; the command was executed all the same",
     )
 }
 
@@ -116,7 +116,7 @@ async fn run_at(administration: Administration, command: UserCommand, config: &C
     }
 }
 
-/// Reaches the Redis of the settings: also the private one of a replica that runs with the same `DATA_DIR`.
+/// Connects to the Redis of the settings, or to the private one of a running replica with the same `DATA_DIR`.
 fn open(config: &Config) -> Result<Administration, ExitCode> {
     let address = match &config.redis.server {
         RedisServer::At(address) => address.clone(),
@@ -137,7 +137,7 @@ fn open(config: &Config) -> Result<Administration, ExitCode> {
     };
     let redis = Redis::new(&address, Keyspace::new(config.redis.prefix.clone()))
         .map_err(|error| fail(UNAVAILABLE, &error.to_string()))?;
-    // The feed is not followed here: nothing is checked against it, only told to it.
+    // The feed is not read here: this command only publishes revocations.
     let (revocations, _) = Revocations::new(redis.clone(), config.revocation, Clock::machine());
     Ok(Administration::new(redis, Arc::new(revocations)))
 }
@@ -152,21 +152,21 @@ async fn create(
         return fail(REFUSED, &format!("the username {}", Username::RULE));
     };
     let Ok(password) = ask_password().map(Password::parse) else {
-        return fail(REFUSED, "no password can be read");
+        return fail(REFUSED, "the password cannot be read");
     };
     let Ok(password) = password else {
         return fail(REFUSED, "the password is too long");
     };
-    let (id, asker) = (UserId::new(), AttemptedName::of(name));
-    let asker = Guess {
-        name: asker,
+    let id = UserId::new();
+    let attempt = Guess {
+        name: AttemptedName::of(name),
         from: None,
     };
     let created = async {
         let passwords = Passwords::new(&config.passwords)
             .map_err(|_| ServiceError::Internal("no threads for hashing"))?;
         if let Some(rule) = passwords
-            .check_policy(asker, &password, username.as_str())
+            .check_policy(attempt, &password, username.as_str())
             .await?
         {
             return Ok(Err(format!("the password {rule}")));
@@ -174,7 +174,7 @@ async fn create(
         let new = NewUser {
             id,
             username: username.clone(),
-            password: passwords.hash(asker, &password).await?,
+            password: passwords.hash(attempt, &password).await?,
             roles: if admin {
                 Role::ADMIN.parse().into_iter().collect()
             } else {
@@ -185,16 +185,16 @@ async fn create(
         };
         Ok(match administration.create(&[new]).await?.first() {
             Some(Registered::Created(..)) => Ok(()),
-            _ => Err("somebody has this username".to_owned()),
+            _ => Err("the username is taken".to_owned()),
         })
     };
     match created.await {
         Ok(Ok(())) => {
-            note(Act::CreateUser, "done", Some(id), &username);
+            audit(Act::CreateUser, "done", Some(id), &username);
             show(administration, name).await
         }
         Ok(Err(why)) => {
-            note(Act::CreateUser, "refused", None, &username);
+            audit(Act::CreateUser, "refused", None, &username);
             fail(REFUSED, &why)
         }
         Err(failure) => failed(&failure),
@@ -208,7 +208,7 @@ async fn show(administration: &Administration, name: &str) -> ExitCode {
     };
     match found {
         Ok(Some(user)) => print(&line(user)),
-        Ok(None) => fail(REFUSED, "nobody has this username"),
+        Ok(None) => fail(REFUSED, "no account has this username"),
         Err(failure) => failed(&failure),
     }
 }
@@ -223,7 +223,7 @@ async fn sessions(administration: &Administration, name: &str) -> ExitCode {
             let lines: String = sessions.iter().map(session_line).collect();
             print_listing(&lines).map_or_else(|error| not_written(&error), |()| ExitCode::SUCCESS)
         }
-        Ok(None) => fail(REFUSED, "nobody has this username"),
+        Ok(None) => fail(REFUSED, "no account has this username"),
         Err(failure) => failed(&failure),
     }
 }
@@ -235,22 +235,22 @@ async fn change(
     act: Act,
 ) -> ExitCode {
     let Ok(name) = name.parse::<Username>() else {
-        return fail(REFUSED, "nobody has this username");
+        return fail(REFUSED, "no account has this username");
     };
     match administration
         .change(Authority::Operator, &name, change)
         .await
     {
         Ok(Changed::Done(user)) => {
-            note(act, "done", Some(user.id), &name);
+            audit(act, "done", Some(user.id), &name);
             ExitCode::SUCCESS
         }
         Ok(Changed::NoSuchUser | Changed::ActingSessionGone) => {
-            note(act, "no_such_user", None, &name);
-            fail(REFUSED, "nobody has this username")
+            audit(act, "no_such_user", None, &name);
+            fail(REFUSED, "no account has this username")
         }
         Err(failure) => {
-            note(act, "unavailable", None, &name);
+            audit(act, "unavailable", None, &name);
             failed(&failure)
         }
     }
@@ -284,7 +284,7 @@ fn line(user: User) -> String {
     format!("{user}\n")
 }
 
-/// A session as the API shows it, but that none is the one at hand.
+/// A session as the API shows it, without the mark of the current session.
 fn session_line(session: &SessionRecord) -> String {
     let session = json!({
         "sid": session.sid.to_string(), "created_at": session.created.to_string(),
@@ -293,8 +293,8 @@ fn session_line(session: &SessionRecord) -> String {
     format!("{session}\n")
 }
 
-/// An audit event of the same form as the service's: nobody is logged in here, so the user is left out.
-pub(super) fn note(act: Act, outcome: &str, target: Option<UserId>, target_username: &Username) {
+/// Writes an audit event in the form of the service's, without `user`: no user is logged in here.
+pub(super) fn audit(act: Act, outcome: &str, target: Option<UserId>, target_username: &Username) {
     info!(
         target: AUDIT,
         event = "audit",
@@ -317,11 +317,11 @@ pub(super) fn failed(failure: &ServiceError) -> ExitCode {
     };
     fail(
         UNAVAILABLE,
-        &format!("{why}; run it again, nothing is done twice"),
+        &format!("{why}; run the command again: completed changes are not repeated"),
     )
 }
 
-/// The first line of standard input; a terminal is asked, and does not show it.
+/// Reads the first line of standard input. A terminal gets a prompt and does not echo.
 fn ask_password() -> std::io::Result<String> {
     let stdin = std::io::stdin();
     let mut text = String::new();

@@ -1,35 +1,35 @@
-//! Services that may ask about tokens and revoke them, with credentials of their own.
+//! Services that may introspect and revoke tokens, with their credentials.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
-use super::report::Report;
+use super::errors::ErrorCollector;
 use super::secrets::{Secret, secret};
-use super::values::Given;
+use super::values::Parsed;
 
-/// As written.
+/// Options of this group, before they are checked.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Clients")]
 pub(super) struct ClientSettings {
     /// CLIENTS: services that may use /introspect and /revoke, as id:secret separated by commas; each secret at least 32 bytes.
-    /// A secret: set the variable CLIENTS, or name a file here. Without either nobody may
+    /// A secret: set the variable CLIENTS, or name a file here. Without either, no client may
     #[arg(long, env = "CLIENTS_FILE", value_name = "FILE")]
-    clients_file: Option<Given<PathBuf>>,
+    clients_file: Option<Parsed<PathBuf>>,
 }
 
 /// A service with credentials.
 #[derive(Debug, Clone)]
 pub struct ClientConfig {
-    /// How it calls itself.
+    /// Client identifier (RFC 6749 §2.2).
     pub id: String,
-    /// What shows that it is it.
+    /// Secret that authenticates the client.
     pub secret: Secret,
 }
 
 impl ClientSettings {
-    pub(super) fn check(self, report: &mut Report) -> Vec<ClientConfig> {
-        let Some(given) = report
+    pub(super) fn check(self, errors: &mut ErrorCollector) -> Vec<ClientConfig> {
+        let Some(given) = errors
             .secret(secret("CLIENTS", self.clients_file))
             .ok()
             .flatten()
@@ -48,7 +48,7 @@ impl ClientSettings {
                         .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
             };
             let Some((id, secret)) = client.split_once(':').filter(|(id, _)| fits(id)) else {
-                report.mistake(
+                errors.add(
                     "CLIENTS",
                     "must be id:secret separated by commas, each id of at most 64 of a-z A-Z 0-9 - _ .",
                 );
@@ -56,10 +56,10 @@ impl ClientSettings {
             };
             let (id, secret) = (id.to_owned(), Secret::new(secret.to_owned()));
             if clients.iter().any(|other| other.id == id) {
-                report.mistake("CLIENTS", "names a client twice");
+                errors.add("CLIENTS", "names a client twice");
             }
             if let Some(weakness) = secret.weakness() {
-                report.mistake(
+                errors.add(
                     "CLIENTS",
                     &format!("one of its secrets {weakness}; make one with: openssl rand -hex 32"),
                 );

@@ -1,29 +1,29 @@
-//! What is read from the environment besides the settings: a `.env` file, where programs are, and what is to be sent by OTLP.
+//! Environment besides the settings: the `.env` file, the search path of programs, and the OTLP exports.
 
 use std::ffi::OsString;
 use std::path::Path;
 
-use super::Mistakes;
+use super::ConfigErrors;
 use super::telemetry::Exports;
 
-/// Reads a `.env` file in the working folder, where there is one, into the environment; what is set already stays.
+/// Reads a `.env` file in the working folder, if there is one, into the environment. Variables that are set already stay.
 ///
-/// Call it before any thread is started.
+/// Call it before any thread is started: it changes the environment.
 ///
 /// # Errors
-/// A sentence that names the file where it cannot be read or parsed.
-pub fn read_dotenv() -> Result<(), Mistakes> {
+/// A sentence that names the file, if it cannot be read or parsed.
+pub fn read_dotenv() -> Result<(), ConfigErrors> {
     match dotenvy::from_path(Path::new(".env")) {
         Ok(()) => Ok(()),
         Err(error) if error.not_found() => Ok(()),
         // The error's own text would repeat the line, and with it perhaps a secret.
-        Err(_) => Err(Mistakes(vec![
+        Err(_) => Err(ConfigErrors(vec![
             ".env: cannot be read, or a line of it is not NAME=value".to_owned(),
         ])),
     }
 }
 
-/// Where programs are looked for.
+/// Search path of programs (`PATH`).
 pub(crate) fn search_path() -> OsString {
     #[expect(
         clippy::disallowed_methods,
@@ -32,8 +32,9 @@ pub(crate) fn search_path() -> OsString {
     std::env::var_os("PATH").unwrap_or_default()
 }
 
-/// What the standard variables ask to be sent: a receiver is named, and nothing switches it off. Logs are on standard output
-/// anyway, and are sent only where that is chosen. What else those variables say the telemetry SDK reads itself.
+/// Signals that the standard variables export: an endpoint is named, and no variable switches the signal off. Logs are on
+/// standard output anyway and are exported only if a variable asks for that. The telemetry SDK reads all other `OTEL_*`
+/// variables itself.
 pub(super) fn exports() -> Exports {
     #[expect(
         clippy::disallowed_methods,
@@ -58,7 +59,7 @@ pub(super) fn exports() -> Exports {
     }
 }
 
-/// A share from 0 to 1. What is none is all, as it is to the SDK.
+/// Parses a share from 0 to 1. An invalid text means 1, as in the SDK.
 fn share(text: Option<&str>) -> f64 {
     let share = text.and_then(|text| text.trim().parse().ok());
     let share = share.filter(|share| (0.0..=1.0).contains(share));
@@ -70,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_share_that_is_none_is_all() {
+    fn an_invalid_share_means_all() {
         let is = |text, wanted: f64| (share(text) - wanted).abs() < f64::EPSILON;
         assert!(is(Some("0.25"), 0.25));
         assert!(is(Some(" 0 "), 0.0));

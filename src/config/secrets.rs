@@ -1,4 +1,4 @@
-//! Secrets: where they come from, how weak ones are told, and a type that never shows them.
+//! Secrets: reading them, detecting weak ones, and a type whose `Debug` never shows them.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,23 +7,23 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use zeroize::Zeroizing;
 
-use super::Given;
+use super::Parsed;
 
 /// A secret value. `Debug` shows nothing; it is wiped when dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
-    /// Takes a secret over.
+    /// Wraps a secret.
     #[must_use]
     pub fn new(text: String) -> Self {
         Self(Zeroizing::new(text))
     }
 
-    /// 256 random bits as text.
+    /// Generates 256 random bits, as base64url.
     ///
     /// # Panics
-    /// Where the operating system has no randomness.
+    /// If the operating system provides no randomness.
     #[must_use]
     pub fn generate() -> Self {
         let mut bytes = Zeroizing::new([0; 32]);
@@ -31,18 +31,18 @@ impl Secret {
         Self::new(BASE64_URL_SAFE_NO_PAD.encode(*bytes))
     }
 
-    /// The secret itself, for what must use it.
+    /// The secret itself, for code that must use it.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Why this is not fit to be a key, if it is not: too short, well known, or made of a repetition.
+    /// Reason to refuse this secret as a key: too short, well known, or repetitive. `None` if it is strong enough.
     #[must_use]
     pub fn weakness(&self) -> Option<&'static str> {
         let text = self.expose();
         let folded = text.to_ascii_lowercase();
-        // Words first: whoever used a well-known secret should hear that, also where it is short.
+        // Well-known secrets first: an operator who uses one learns that, even if it is short too.
         if WELL_KNOWN
             .iter()
             .any(|known| folded.replace(known, "").len() * 2 < folded.len())
@@ -64,7 +64,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Secrets that tutorials and examples print, in lower case. The first is that of the tutorial this service starts from.
+/// Secrets from tutorials and examples, in lower case. The first is from the tutorial that this service replaces.
 const WELL_KNOWN: [&str; 16] = [
     "supersecretkey",
     "your-256-bit-secret",
@@ -84,7 +84,7 @@ const WELL_KNOWN: [&str; 16] = [
     "keyboard cat",
 ];
 
-/// Fewer than ten different bytes, or a period that divides the text at least twice.
+/// Returns `true` for fewer than ten different bytes, or a period that fits at least twice.
 fn is_repetitive(bytes: &[u8]) -> bool {
     let mut seen = [false; 256];
     for &byte in bytes {
@@ -96,14 +96,14 @@ fn is_repetitive(bytes: &[u8]) -> bool {
     different < 10 || periodic
 }
 
-/// A secret from its variable or its file; `None` where neither is set. What is set to nothing is not set, as compose files
-/// hand on what they do not have.
+/// Reads a secret from its variable or its file; `None` if neither is set. An empty value counts as unset: compose files pass
+/// unset variables on as empty ones.
 ///
 /// # Errors
-/// A sentence for what is not text, a file that cannot be read, or where both are set.
+/// A sentence, if the value is not text, the file cannot be read, or both are set.
 pub(super) fn secret(
     variable: &'static str,
-    file: Option<Given<PathBuf>>,
+    file: Option<Parsed<PathBuf>>,
 ) -> Result<Option<Secret>, String> {
     #[expect(
         clippy::disallowed_methods,
@@ -111,7 +111,7 @@ pub(super) fn secret(
     )]
     let inline = std::env::var_os(variable).filter(|text| !text.is_empty());
     let file = file
-        .and_then(Given::value)
+        .and_then(Parsed::value)
         .filter(|path| !path.as_os_str().is_empty());
     match (inline, file) {
         (Some(_), Some(_)) => Err(format!("{variable}: set it or {variable}_FILE, not both")),
@@ -165,12 +165,12 @@ mod tests {
     }
 
     #[test]
-    fn a_random_secret_is_taken() {
+    fn a_random_secret_is_accepted() {
         assert_eq!(weakness("3fA9kQ2pX7vLr8TnB5yWc1ZeH6uMd0Js"), None);
     }
 
     #[test]
-    fn a_secret_does_not_show() {
+    fn debug_hides_a_secret() {
         assert_eq!(format!("{:?}", Secret::new("abc".to_owned())), "Secret(…)");
     }
 }

@@ -1,95 +1,100 @@
-//! Logs, and what is sent by OTLP.
+//! Logs and OTLP exports.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
 use super::environment::exports;
-use super::report::Report;
-use super::values::Given;
+use super::errors::ErrorCollector;
+use super::values::Parsed;
 
-/// As written.
+/// Options of this group, before they are checked.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Telemetry")]
 pub(super) struct TelemetrySettings {
-    /// What is logged, as a filter of `tracing`: error, warn, info, debug, or per module
-    #[arg(long, env = "LOG", default_value = "info", value_name = "FILTER")]
-    log: Given<String>,
+    /// Filter of log lines, in the syntax of `tracing`: error, warn, info, debug, or one per module
+    #[arg(
+        long,
+        env = "LOG_FILTER",
+        default_value = "info",
+        value_name = "FILTER"
+    )]
+    log_filter: Parsed<String>,
 
-    /// How log lines are written: json, or text for people
+    /// Format of log lines: json, or text for people
     #[arg(
         long,
         env = "LOG_FORMAT",
         default_value = "json",
         value_name = "json|text"
     )]
-    log_format: Given<LogFormat>,
+    log_format: Parsed<LogFormat>,
 
-    /// File to which audit events are appended as lines of JSON, besides standard output and whatever LOG leaves out; it is
-    /// made where there is none, and opened anew when it was renamed away
+    /// File to which audit events are appended as lines of JSON, in addition to standard output and regardless of LOG_FILTER.
+    /// It is created if it does not exist, and reopened after it was renamed
     #[arg(long, env = "AUDIT_LOG", value_name = "FILE")]
-    audit_log: Option<Given<PathBuf>>,
+    audit_log: Option<Parsed<PathBuf>>,
 }
 
-/// Logs, and what is sent by OTLP.
+/// Checked settings of the group.
 #[derive(Debug, Clone)]
 pub struct TelemetryConfig {
-    /// A filter of `tracing`.
+    /// Filter of log lines, in the syntax of `tracing`.
     pub filter: String,
-    /// How lines are written.
+    /// Format of log lines.
     pub format: LogFormat,
-    /// The file of audit events.
+    /// File of audit events.
     pub audit_log: Option<PathBuf>,
-    /// What is sent by OTLP.
+    /// Signals that are exported by OTLP.
     pub exports: Exports,
 }
 
-/// What the standard variables ask to be sent by OTLP.
+/// Signals that the standard variables export by OTLP.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Exports {
     /// Traces.
     pub traces: bool,
-    /// The share of requests that are traced where nobody has decided it for us, from 0 to 1; `None` leaves that to the SDK.
+    /// Share of requests without a sampled parent that are traced, from 0 to 1; `None` leaves the decision to the SDK.
     pub traced_share: Option<f64>,
-    /// Metrics, beside `/metrics`.
+    /// Metrics, in addition to `/metrics`.
     pub metrics: bool,
-    /// Logs, beside standard output.
+    /// Logs, in addition to standard output.
     pub logs: bool,
 }
 
-/// How log lines are written.
+/// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
-    /// For people.
+    /// Text for people.
     Text,
 }
 
 impl TelemetrySettings {
-    pub(super) fn check(self, report: &mut Report) -> TelemetryConfig {
+    pub(super) fn check(self, errors: &mut ErrorCollector) -> TelemetryConfig {
         TelemetryConfig {
-            filter: filter(report, self.log),
-            format: report
-                .value("LOG_FORMAT", "json or text", self.log_format)
+            filter: filter(errors, self.log_filter),
+            format: errors
+                .require("LOG_FORMAT", "json or text", self.log_format)
                 .unwrap_or(LogFormat::Json),
             audit_log: self
                 .audit_log
-                .and_then(Given::value)
+                .and_then(Parsed::value)
                 .filter(|path| !path.as_os_str().is_empty()),
             exports: exports(),
         }
     }
 }
 
-fn filter(report: &mut Report, given: Given<String>) -> String {
+fn filter(errors: &mut ErrorCollector, given: Parsed<String>) -> String {
     let filter = given.value().unwrap_or_default();
     if filter
         .parse::<tracing_subscriber::filter::Targets>()
         .is_err()
     {
-        report.mistake(
-            "LOG",
+        errors.add(
+            "LOG_FILTER",
             "must be a filter like info, or info,portcullis::store=debug",
         );
     }

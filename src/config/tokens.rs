@@ -1,78 +1,89 @@
-//! Access tokens: who issues them, how long they live, which key signs them.
+//! Tokens: issuer, audience, lifetimes and keys.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
 
-use super::report::Report;
+use super::errors::ErrorCollector;
 use super::secrets::{Secret, secret};
-use super::values::{Given, Span};
+use super::values::{HumanDuration, Parsed};
 
-/// The greatest lifetime of an access token; revocations of a user are kept for as long.
+/// Maximum lifetime of an access token; revocations of a user are kept for as long.
 pub const MAX_ACCESS_TTL: Duration = Duration::from_hours(24);
 
-/// As written.
+/// Options of this group, before they are checked.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Tokens")]
 pub(super) struct TokenSettings {
-    /// Who issues the tokens: one URL for all replicas
+    /// Issuer of the tokens (`iss`): one URL for all replicas
     #[arg(
         long,
         env = "ISSUER",
         default_value = "http://localhost:8080",
         value_name = "URL"
     )]
-    issuer: Given<String>,
+    issuer: Parsed<String>,
 
-    /// Whom the tokens are meant for
+    /// Audience of the tokens (`aud`)
     #[arg(
         long,
         env = "AUDIENCE",
         default_value = "portcullis",
         value_name = "TEXT"
     )]
-    audience: Given<String>,
+    audience: Parsed<String>,
 
     /// Lifetime of an access token; 1s to 24h
     #[arg(long, env = "ACCESS_TTL", default_value = "1h", value_name = "TIME")]
-    access_ttl: Given<Span>,
+    access_ttl: Parsed<HumanDuration>,
 
-    /// How long a session lasts without a refresh: the lifetime of a refresh token. At least ACCESS_TTL, at most SESSION_MAX
-    #[arg(long, env = "REFRESH_IDLE", default_value = "7d", value_name = "TIME")]
-    refresh_idle: Given<Span>,
-
-    /// How long a session lasts at most, however often it is refreshed; up to 400 days
-    #[arg(long, env = "SESSION_MAX", default_value = "30d", value_name = "TIME")]
-    session_max: Given<Span>,
-
-    /// For how long after a refresh the token before is answered with the same successor: for tabs that refresh at once, and
-    /// answers that got lost; up to 5m. Later it counts as stolen, and ends the session
+    /// Time that a session lasts without a refresh: the lifetime of a refresh token. At least ACCESS_TTL, at most
+    /// SESSION_MAX_AGE
     #[arg(
         long,
-        env = "REFRESH_GRACE",
+        env = "SESSION_IDLE_TIMEOUT",
+        default_value = "7d",
+        value_name = "TIME"
+    )]
+    session_idle_timeout: Parsed<HumanDuration>,
+
+    /// Maximum age of a session, even if it is refreshed; up to 400 days
+    #[arg(
+        long,
+        env = "SESSION_MAX_AGE",
+        default_value = "30d",
+        value_name = "TIME"
+    )]
+    session_max_age: Parsed<HumanDuration>,
+
+    /// Time after a refresh in which the same refresh token gets the same new token again: for tabs that refresh at once, and
+    /// answers that got lost; up to 5m. Later it counts as stolen and ends the session
+    #[arg(
+        long,
+        env = "REFRESH_REUSE_INTERVAL",
         default_value = "30s",
         value_name = "TIME"
     )]
-    refresh_grace: Given<Span>,
+    refresh_reuse_interval: Parsed<HumanDuration>,
 
-    /// REFRESH_SECRET: the keys of refresh tokens, at least 32 bytes each, separated by commas: the first makes tokens, all are
-    /// recognised. A secret: set the variable REFRESH_SECRET, or name a file here. Without either it is derived from
-    /// JWT_SECRET; what was made so is recognised for as long as that is set
+    /// REFRESH_SECRET: the keys of refresh tokens, at least 32 bytes each, separated by commas: the first signs, all verify. A
+    /// secret: set the variable REFRESH_SECRET, or name a file here. Without either, the key is derived from JWT_SECRET; tokens
+    /// signed by the derived key stay valid as long as JWT_SECRET is set
     #[arg(long, env = "REFRESH_SECRET_FILE", value_name = "FILE")]
-    refresh_secret_file: Option<Given<PathBuf>>,
+    refresh_secret_file: Option<Parsed<PathBuf>>,
 
     /// JWT_SECRET: the key that signs tokens (HS256), at least 32 bytes, for example from `openssl rand -base64 48`. A secret:
-    /// set the variable JWT_SECRET, or name a file here. Without it and without JWT_KEYS, a replica on a loopback address makes
-    /// one and keeps it in DATA_DIR
+    /// set the variable JWT_SECRET, or name a file here. Without it and without JWT_KEYS_DIR, a replica on a loopback address
+    /// generates one and keeps it in DATA_DIR
     #[arg(long, env = "JWT_SECRET_FILE", value_name = "FILE")]
-    jwt_secret_file: Option<Given<PathBuf>>,
+    jwt_secret_file: Option<Parsed<PathBuf>>,
 
-    /// Folder of private keys (Ed25519, P-256, RSA) in PEM: *.next.pem is published and does not sign yet, the greatest other
-    /// name signs, the rest only verify. It is read anew when it changes. Beside JWT_SECRET, what that has signed is still
-    /// accepted; without it, REFRESH_SECRET must be set
-    #[arg(long, env = "JWT_KEYS", value_name = "FOLDER")]
-    jwt_keys: Option<Given<PathBuf>>,
+    /// Folder of private keys (Ed25519, P-256, RSA) in PEM: *.next.pem is published and does not sign yet; of the others, the
+    /// greatest name signs and the rest only verify. Read again when it changes. If JWT_SECRET is set too, tokens signed by it
+    /// are still accepted; otherwise REFRESH_SECRET must be set
+    #[arg(long, env = "JWT_KEYS_DIR", value_name = "FOLDER")]
+    jwt_keys_dir: Option<Parsed<PathBuf>>,
 }
 
 /// Access tokens, refresh tokens and their keys.
@@ -84,61 +95,67 @@ pub struct TokenConfig {
     pub audience: String,
     /// Lifetime of an access token.
     pub access_ttl: Duration,
-    /// Lifetime of a refresh token.
-    pub refresh_idle: Duration,
-    /// How long a session lasts at most.
-    pub session_max: Duration,
-    /// How long a traded refresh token still has the same successor.
-    pub refresh_grace: Duration,
-    /// The keys of refresh tokens, the first of which makes them; none where they come from the key that signs.
+    /// Lifetime of a refresh token: a session that is not refreshed ends after it.
+    pub session_idle_timeout: Duration,
+    /// Maximum age of a session.
+    pub session_max_age: Duration,
+    /// Time in which a used refresh token still gets the same new token.
+    pub refresh_reuse_interval: Duration,
+    /// Keys of refresh tokens; the first signs. Empty if the key is derived from `JWT_SECRET`.
     pub refresh_secrets: Vec<Secret>,
-    /// The secret that signs and verifies; `None` where only the folder does.
+    /// Secret that signs and verifies access tokens; `None` if only the key folder does.
     pub signing: Option<SigningKey>,
-    /// The folder of private keys.
+    /// Folder of private keys.
     pub key_folder: Option<PathBuf>,
 }
 
-/// A secret that signs access tokens.
+/// Source of the secret that signs access tokens.
 #[derive(Debug, Clone)]
 pub enum SigningKey {
-    /// From the settings.
+    /// The secret from the settings.
     Secret(Secret),
-    /// Made at the first start on a loopback address, and kept in this file.
-    KeptIn(PathBuf),
+    /// File of the secret that the first start on a loopback address generates.
+    File(PathBuf),
 }
 
 impl TokenSettings {
     pub(super) fn key_folder(&self) -> Option<PathBuf> {
-        let folder = self.jwt_keys.clone().and_then(Given::value);
+        let folder = self.jwt_keys_dir.clone().and_then(Parsed::value);
         folder.filter(|folder| !folder.as_os_str().is_empty())
     }
 
-    pub(super) fn check(self, report: &mut Report, loopback: bool, data_dir: &Path) -> TokenConfig {
+    pub(super) fn check(
+        self,
+        errors: &mut ErrorCollector,
+        loopback: bool,
+        data_dir: &Path,
+    ) -> TokenConfig {
         let key_folder = self.key_folder();
-        let refresh = report.secret(secret("REFRESH_SECRET", self.refresh_secret_file));
-        let secret = report.secret(secret("JWT_SECRET", self.jwt_secret_file));
+        let refresh = errors.secret(secret("REFRESH_SECRET", self.refresh_secret_file));
+        let secret = errors.secret(secret("JWT_SECRET", self.jwt_secret_file));
         if !loopback && key_folder.is_none() {
-            report.needs_off_loopback("JWT_SECRET", &secret);
+            errors.require_off_loopback("JWT_SECRET", &secret);
         }
         if key_folder.is_some() && matches!((&secret, &refresh), (Ok(None), Ok(None))) {
-            report.mistake(
+            errors.add(
                 "REFRESH_SECRET",
-                "must be set beside JWT_KEYS where JWT_SECRET is not: signing keys retire long before refresh tokens do",
+                "must be set with JWT_KEYS_DIR if JWT_SECRET is not: signing keys are retired long before refresh tokens expire",
             );
         }
         let second = Duration::from_secs(1);
-        let issuer = issuer(report, self.issuer);
-        let audience = report.text("AUDIENCE", self.audience);
-        let access_ttl = report.span("ACCESS_TTL", self.access_ttl, second, MAX_ACCESS_TTL);
-        let refresh_grace = report.span(
-            "REFRESH_GRACE",
-            self.refresh_grace,
+        let issuer = issuer(errors, self.issuer);
+        let audience = errors.text("AUDIENCE", self.audience);
+        let access_ttl =
+            errors.duration_within("ACCESS_TTL", self.access_ttl, second, MAX_ACCESS_TTL);
+        let refresh_reuse_interval = errors.duration_within(
+            "REFRESH_REUSE_INTERVAL",
+            self.refresh_reuse_interval,
             Duration::ZERO,
             Duration::from_mins(5),
         );
-        let session_max = report.span(
-            "SESSION_MAX",
-            self.session_max,
+        let session_max_age = errors.duration_within(
+            "SESSION_MAX_AGE",
+            self.session_max_age,
             access_ttl,
             Duration::from_hours(24 * 400),
         );
@@ -146,25 +163,25 @@ impl TokenSettings {
             issuer,
             audience,
             access_ttl,
-            refresh_idle: report.span(
-                "REFRESH_IDLE",
-                self.refresh_idle,
+            session_idle_timeout: errors.duration_within(
+                "SESSION_IDLE_TIMEOUT",
+                self.session_idle_timeout,
                 access_ttl,
-                session_max.max(access_ttl),
+                session_max_age.max(access_ttl),
             ),
-            session_max,
-            refresh_grace,
-            refresh_secrets: refresh_secrets(report, refresh.ok().flatten()),
-            signing: signing_key(report, secret.ok().flatten()).or_else(|| {
+            session_max_age,
+            refresh_reuse_interval,
+            refresh_secrets: refresh_secrets(errors, refresh.ok().flatten()),
+            signing: signing_key(errors, secret.ok().flatten()).or_else(|| {
                 let makes_one = key_folder.is_none();
-                makes_one.then(|| SigningKey::KeptIn(data_dir.join("jwt-secret")))
+                makes_one.then(|| SigningKey::File(data_dir.join("jwt-secret")))
             }),
             key_folder,
         }
     }
 }
 
-fn issuer(report: &mut Report, given: Given<String>) -> String {
+fn issuer(errors: &mut ErrorCollector, given: Parsed<String>) -> String {
     let issuer = given.value().unwrap_or_default();
     let rest = issuer
         .strip_prefix("https://")
@@ -172,7 +189,7 @@ fn issuer(report: &mut Report, given: Given<String>) -> String {
     if !rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['?', '#', ' ']))
         || issuer.len() > 256
     {
-        report.mistake(
+        errors.add(
             "ISSUER",
             "must be an http or https URL without query and fragment, of at most 256 bytes",
         );
@@ -180,14 +197,14 @@ fn issuer(report: &mut Report, given: Given<String>) -> String {
     issuer
 }
 
-fn refresh_secrets(report: &mut Report, given: Option<Secret>) -> Vec<Secret> {
+fn refresh_secrets(errors: &mut ErrorCollector, given: Option<Secret>) -> Vec<Secret> {
     let Some(given) = given else {
         return Vec::new();
     };
     let secrets = given.expose().split(',').map(str::trim);
     let secrets: Vec<_> = secrets.map(|text| Secret::new(text.to_owned())).collect();
     if let Some(weakness) = secrets.iter().find_map(Secret::weakness) {
-        report.mistake(
+        errors.add(
             "REFRESH_SECRET",
             &format!("one of its keys {weakness}; make one with: openssl rand -base64 48"),
         );
@@ -195,10 +212,10 @@ fn refresh_secrets(report: &mut Report, given: Option<Secret>) -> Vec<Secret> {
     secrets
 }
 
-fn signing_key(report: &mut Report, secret: Option<Secret>) -> Option<SigningKey> {
+fn signing_key(errors: &mut ErrorCollector, secret: Option<Secret>) -> Option<SigningKey> {
     let secret = secret?;
     if let Some(weakness) = secret.weakness() {
-        report.mistake(
+        errors.add(
             "JWT_SECRET",
             &format!("{weakness}; make one with: openssl rand -base64 48"),
         );

@@ -1,4 +1,4 @@
-//! How single values are written: durations with units, switches, and a wrapper that keeps a bad value for the report.
+//! Types of single values: durations with units, switches, and a wrapper that defers parse errors.
 
 use std::convert::Infallible;
 use std::str::FromStr;
@@ -6,19 +6,18 @@ use std::time::Duration;
 
 use super::LogFormat;
 
-/// A value as given: parsed, or remembered as bad so that all mistakes can be reported together. The bad text itself is not
-/// kept.
+/// Value as parsed, or a note that it was invalid, so that all errors can be reported together. The invalid text is not kept.
 #[derive(Debug, Clone)]
-pub struct Given<T>(Option<T>);
+pub struct Parsed<T>(Option<T>);
 
-impl<T> Given<T> {
-    /// The value, unless what was given could not be parsed.
+impl<T> Parsed<T> {
+    /// The value; `None` if it was invalid.
     pub fn value(self) -> Option<T> {
         self.0
     }
 }
 
-impl<T: FromStr> FromStr for Given<T> {
+impl<T: FromStr> FromStr for Parsed<T> {
     type Err = Infallible;
 
     fn from_str(text: &str) -> Result<Self, Infallible> {
@@ -26,11 +25,11 @@ impl<T: FromStr> FromStr for Given<T> {
     }
 }
 
-/// A duration with a unit: `250ms`, `5s`, `15m`, `1h 30m`, `7d`. A bare `0` needs none.
+/// Duration with a unit: `250ms`, `5s`, `15m`, `1h 30m`, `7d`. `0` needs no unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span(pub Duration);
+pub struct HumanDuration(pub Duration);
 
-impl FromStr for Span {
+impl FromStr for HumanDuration {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
@@ -43,9 +42,9 @@ impl FromStr for Span {
 
 /// `on` or `off`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Switch(pub bool);
+pub struct OnOff(pub bool);
 
-impl FromStr for Switch {
+impl FromStr for OnOff {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
@@ -75,10 +74,13 @@ mod tests {
 
     #[test]
     fn durations_carry_units() {
-        assert_eq!("250ms".parse(), Ok(Span(Duration::from_millis(250))));
-        assert_eq!("1h 30m".parse(), Ok(Span(Duration::from_mins(90))));
-        assert_eq!("0".parse(), Ok(Span(Duration::ZERO)));
-        assert_eq!("50".parse::<Span>(), Err(()));
-        assert_eq!("-1s".parse::<Span>(), Err(()));
+        assert_eq!(
+            "250ms".parse(),
+            Ok(HumanDuration(Duration::from_millis(250)))
+        );
+        assert_eq!("1h 30m".parse(), Ok(HumanDuration(Duration::from_mins(90))));
+        assert_eq!("0".parse(), Ok(HumanDuration(Duration::ZERO)));
+        assert_eq!("50".parse::<HumanDuration>(), Err(()));
+        assert_eq!("-1s".parse::<HumanDuration>(), Err(()));
     }
 }

@@ -1,4 +1,4 @@
-//! A guess at a password: at whom it is aimed, from where it comes, and how often such a thing is allowed.
+//! Login attempts: the attempted name, the network of the client, and the permitted rate.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-use super::{Malformed, UserTag};
+use super::{ParseError, UserTag};
 
-/// The name that was typed into a login, whether or not anybody has or could have it.
+/// Name that was typed into a login. It need not belong to an account, and need not be a valid name.
 ///
-/// It is kept as a digest: what is typed there may be a password that went into the wrong field, and is of any length.
+/// Only its digest is kept: the text may be a password typed into the wrong field, and has any length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct AttemptedName([u8; 16]);
 
 impl AttemptedName {
-    /// The name, without regard to case.
+    /// Digest of the name; upper and lower case are the same.
     #[must_use]
     pub fn of(text: &str) -> Self {
         let hash = digest(&SHA256, text.to_ascii_lowercase().as_bytes());
@@ -25,7 +25,7 @@ impl AttemptedName {
         Self(short)
     }
 
-    /// The tag of the user of that name, if there is one: both lie in one slot of a Redis Cluster.
+    /// Hash tag of the user with this name, so that both are in one slot of a Redis Cluster.
     #[must_use]
     pub fn tag(&self) -> UserTag {
         let [a, b, c, d, ..] = self.0;
@@ -39,8 +39,8 @@ impl fmt::Display for AttemptedName {
     }
 }
 
-/// The network that a client is in, as far as throttles tell clients apart: an IPv4 address, or the /64 of an IPv6 address,
-/// which is what one customer of a provider has at the least.
+/// Network of a client, as rate limits count it: an IPv4 address, or the /64 of an IPv6 address. A /64 is the least that a
+/// provider gives to one customer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Network(IpAddr);
 
@@ -65,36 +65,36 @@ impl fmt::Display for Network {
     }
 }
 
-/// A password that somebody wants to have checked.
+/// Attempt to check a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Guess {
-    /// At whom it is aimed.
+    /// Name of the account under attempt.
     pub name: AttemptedName,
-    /// From where it comes, as far as that can be known.
+    /// Network of the client; `None` if it cannot be known.
     pub from: Option<Network>,
 }
 
-/// How often something is allowed: so many times at once, and once more each interval. Written `10@1m`.
+/// Rate of a limit: a burst, then one more each interval. Written `10@1m`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    /// At once, after a long rest; at least one.
+    /// Attempts at once, after a long pause; at least 1.
     pub burst: u32,
-    /// How long it takes until one more is allowed; at least a millisecond.
+    /// Time until one more attempt is allowed; at least one millisecond.
     pub interval: Duration,
 }
 
 impl FromStr for Rate {
-    type Err = Malformed;
+    type Err = ParseError;
 
-    fn from_str(text: &str) -> Result<Self, Malformed> {
-        let (burst, interval) = text.split_once('@').ok_or(Malformed)?;
-        let burst = burst.parse().map_err(|_| Malformed)?;
-        let interval = humantime::parse_duration(interval).map_err(|_| Malformed)?;
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let (burst, interval) = text.split_once('@').ok_or(ParseError)?;
+        let burst = burst.parse().map_err(|_| ParseError)?;
+        let interval = humantime::parse_duration(interval).map_err(|_| ParseError)?;
         let bounds = Duration::from_millis(1)..=Duration::from_hours(24);
         if (1..=1_000_000).contains(&burst) && bounds.contains(&interval) {
             Ok(Self { burst, interval })
         } else {
-            Err(Malformed)
+            Err(ParseError)
         }
     }
 }
@@ -136,7 +136,7 @@ mod tests {
         for bad in [
             "", "10", "@1m", "10@", "0@1m", "10@0s", "10@2d", "-1@1s", "1@1",
         ] {
-            assert_eq!(bad.parse::<Rate>(), Err(Malformed), "{bad}");
+            assert_eq!(bad.parse::<Rate>(), Err(ParseError), "{bad}");
         }
     }
 }

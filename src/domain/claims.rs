@@ -1,37 +1,37 @@
-//! The claims of an access token.
+//! Claims of an access token.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Role, SessionId, TokenId, UserId, Username};
 
-/// What an access token says (RFC 9068 §2.2, and ours).
+/// Claims of an access token (RFC 9068 §2.2), with `sid`, `ver` and `username` of this service.
 ///
-/// Every member is required and has exactly this type: a token in which one is missing, doubled or of another type does
-/// not parse, and so is not a token of ours. Dates are whole seconds since the Unix epoch.
+/// Every member is required and has exactly this type. A token in which one is missing, repeated or of another type does not
+/// parse and is refused. Dates are whole seconds since the Unix epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccessClaims {
-    /// Who issued it: one URL for all replicas.
+    /// Issuer: one URL for all replicas.
     pub iss: String,
-    /// Whom it speaks of.
+    /// Subject: the user's id.
     pub sub: UserId,
-    /// Whom it is meant for.
+    /// Audience.
     pub aud: String,
-    /// The client it was issued to; RFC 9068 asks for one, and this service has only itself.
+    /// Client that the token was issued to. RFC 9068 requires one; this service names itself.
     pub client_id: String,
-    /// When it expires.
+    /// Expiry.
     pub exp: u64,
-    /// From when on it is valid.
+    /// Start of validity.
     pub nbf: u64,
-    /// When it was issued.
+    /// Time of issue.
     pub iat: u64,
-    /// The token's own identity.
+    /// Id of the token.
     pub jti: TokenId,
-    /// The session it belongs to; a logout revokes this.
+    /// Session of the token; a logout revokes the session.
     pub sid: SessionId,
-    /// The user's version when it was issued; what must refuse all earlier tokens of a user raises it.
+    /// User's version at the time of issue. Raising the version refuses all earlier tokens of the user.
     pub ver: u64,
-    /// The name of the account when it was issued.
+    /// Username at the time of issue.
     pub username: Username,
-    /// The roles of the account when it was issued.
+    /// Roles at the time of issue.
     pub roles: Vec<Role>,
 }

@@ -1,8 +1,8 @@
-//! The clock: the one place that asks the operating system what time it is.
+//! Clock: the only module that reads the time of the operating system.
 //!
-//! Two kinds of time are kept apart by type. A [`Timestamp`] is a date that replicas agree on: Redis' time, as estimated
-//! from the last read of the revocation feed. An [`Uptime`] measures how much time has passed on this machine and never
-//! stands still, not even while the machine sleeps.
+//! Two kinds of time have different types. A [`Timestamp`] is a date that replicas agree on: Redis' time, as estimated from
+//! the last read of the revocation feed. An [`Uptime`] measures the time that has passed on this machine, including the time
+//! that the machine sleeps.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,20 +10,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use super::Malformed;
+use super::ParseError;
 
-/// A date in milliseconds since the Unix epoch, by Redis' clock.
+/// Date in milliseconds since the Unix epoch, by Redis' clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// A date from milliseconds since the Unix epoch.
+    /// Creates a date from milliseconds since the Unix epoch.
     #[must_use]
     pub const fn from_millis(millis: u64) -> Self {
         Self(millis)
     }
 
-    /// A date from seconds since the Unix epoch; saturates far beyond any real date.
+    /// Creates a date from seconds since the Unix epoch; saturates far beyond any real date.
     #[must_use]
     pub const fn from_secs(secs: u64) -> Self {
         Self(secs.saturating_mul(1000))
@@ -41,13 +41,13 @@ impl Timestamp {
         self.0 / 1000
     }
 
-    /// How long ago `earlier` was; zero if it lies ahead.
+    /// Time since `earlier`; zero if `earlier` is later than `self`.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 
-    /// The date `duration` later.
+    /// Date `duration` later.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
         Self(
@@ -60,21 +60,21 @@ impl Timestamp {
 /// Writes the date as RFC 3339 in UTC with whole seconds: `2026-01-31T12:00:00Z`.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // humantime refuses years beyond 9999; no date that this service makes comes near.
+        // humantime refuses years beyond 9999, which no real date of this service reaches.
         let date =
             SystemTime::UNIX_EPOCH + Duration::from_secs(self.as_secs().min(253_402_300_799));
         humantime::format_rfc3339_seconds(date).fmt(f)
     }
 }
 
-/// Reads a date as it is written: RFC 3339 in UTC.
+/// Parses RFC 3339 in UTC, as `Display` writes it.
 impl FromStr for Timestamp {
-    type Err = Malformed;
+    type Err = ParseError;
 
-    fn from_str(text: &str) -> Result<Self, Malformed> {
-        let date = humantime::parse_rfc3339(text).map_err(|_| Malformed)?;
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let date = humantime::parse_rfc3339(text).map_err(|_| ParseError)?;
         let since = date.duration_since(SystemTime::UNIX_EPOCH);
-        Ok(Self::from_secs(since.map_err(|_| Malformed)?.as_secs()))
+        Ok(Self::from_secs(since.map_err(|_| ParseError)?.as_secs()))
     }
 }
 
@@ -83,7 +83,7 @@ impl FromStr for Timestamp {
 pub struct Uptime(u64);
 
 impl Uptime {
-    /// An uptime from nanoseconds.
+    /// Creates an uptime from nanoseconds.
     #[must_use]
     pub const fn from_nanos(nanos: u64) -> Self {
         Self(nanos)
@@ -95,20 +95,20 @@ impl Uptime {
         self.0
     }
 
-    /// How long ago `earlier` was; zero if it lies ahead.
+    /// Time since `earlier`; zero if `earlier` is later than `self`.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
-    /// The point `duration` later.
+    /// Uptime `duration` later.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         Self(self.0.saturating_add(nanos))
     }
 
-    /// The moment `duration` before this one; the start of the machine at the earliest.
+    /// Uptime `duration` earlier; the start of the machine at the earliest.
     #[must_use]
     pub fn minus(self, duration: Duration) -> Self {
         Self(
@@ -118,21 +118,21 @@ impl Uptime {
     }
 }
 
-/// Tells both kinds of time. Clones share their correction.
+/// Source of both kinds of time. Clones share the correction.
 #[derive(Debug, Clone)]
 pub struct Clock(Arc<Source>);
 
 #[derive(Debug)]
 enum Source {
-    /// The machine's uptime, and by how many milliseconds Redis' date is ahead of it. The machine's own date only serves until
-    /// Redis has told its own: a date that somebody sets, or that jumps after a sleep, must not let revocations expire.
+    /// Machine's uptime, and the milliseconds by which Redis' date is ahead of it. The machine's own date is used only until
+    /// Redis' date is known: a date that an operator sets, or that jumps after a sleep, must not let revocations expire.
     Machine { ahead: AtomicI64 },
-    /// A clock that stands still until a test moves it.
+    /// Clock that only a test moves.
     Manual { millis: AtomicU64 },
 }
 
 impl Clock {
-    /// The machine's clock. It shows the machine's date until it is corrected.
+    /// Creates the machine's clock. It shows the machine's date until it is corrected.
     #[must_use]
     pub fn machine() -> Self {
         let ahead = machine_millis()
@@ -143,7 +143,7 @@ impl Clock {
         }))
     }
 
-    /// A clock for tests of pure code: it shows `now` until it is moved with [`Clock::advance`].
+    /// Creates a clock for tests of pure code. It shows `now` until [`Clock::advance`] moves it.
     #[must_use]
     pub fn manual(now: Timestamp) -> Self {
         Self(Arc::new(Source::Manual {
@@ -151,7 +151,7 @@ impl Clock {
         }))
     }
 
-    /// Moves a manual clock forward; the machine's clock is not ours to move.
+    /// Moves a manual clock forward; does nothing to the machine's clock.
     pub fn advance(&self, by: Duration) {
         if let Source::Manual { millis } = &*self.0 {
             millis.fetch_add(
@@ -161,7 +161,7 @@ impl Clock {
         }
     }
 
-    /// The present date by Redis' clock, as well as it is known.
+    /// Current date by Redis' clock, as estimated.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         match &*self.0 {
@@ -183,8 +183,8 @@ impl Clock {
         }
     }
 
-    /// Takes over what Redis' clock showed half-way between `sent` and now, and tells by how much the machine's own clock
-    /// differs from it. The error of one estimate is at most half the round trip.
+    /// Sets the date from a reading of Redis' clock, taken as half-way between `sent` and now. Returns the difference between
+    /// the machine's own date and Redis' date. The error of one estimate is at most half the round trip.
     #[must_use]
     pub fn correct(&self, redis: Timestamp, sent: Uptime) -> Duration {
         let Source::Machine { ahead } = &*self.0 else {
@@ -207,7 +207,7 @@ fn millis(uptime: Uptime) -> u64 {
     uptime.0 / 1_000_000
 }
 
-/// The machine's own date in milliseconds since the Unix epoch.
+/// Machine's own date in milliseconds since the Unix epoch.
 #[expect(
     clippy::disallowed_methods,
     reason = "the one place where the date is read"
@@ -219,8 +219,8 @@ fn machine_millis() -> u64 {
     u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Linux: the ordinary monotonic clock stands still while a machine sleeps, and a view of the feed would look younger
-/// than it is. Elsewhere the monotonic clock is the best there is (on macOS it goes on during sleep).
+/// Time since the start of the machine. On Linux, `CLOCK_MONOTONIC` stops while the machine sleeps, and a view of the feed
+/// would look younger than it is; other systems have only the monotonic clock (on macOS it includes sleep).
 fn boot_time() -> Uptime {
     #[cfg(target_os = "linux")]
     let id = rustix::time::ClockId::Boottime;

@@ -1,4 +1,4 @@
-//! Identities: of users, of sessions, of single tokens, and of roles.
+//! Identifiers of users, sessions and tokens, and names of roles.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,23 +9,23 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::Malformed;
+use super::ParseError;
 
-/// Identifies an account for ever, also after its name has been deleted and registered again (a UUID of version 7).
+/// Id of an account (UUID version 7). It is never reused, even if the username is deleted and registered again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct UserId(Uuid);
 
 impl UserId {
-    /// A new identity.
+    /// Generates a new id.
     #[must_use]
     pub fn new() -> Self {
         Self(Uuid::now_v7())
     }
 
-    /// A number that spreads users evenly: the random end of the identity.
+    /// Number that distributes users evenly over shards: the random end of the id.
     #[must_use]
-    pub fn spread(self) -> usize {
+    pub fn shard_hash(self) -> usize {
         let (_, random) = self.0.as_u64_pair();
         usize::try_from(random & u64::from(u32::MAX)).unwrap_or(0)
     }
@@ -41,7 +41,7 @@ impl TryFrom<String> for UserId {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse().map_err(|Malformed| "not a user's identity")
+        text.parse().map_err(|ParseError| "not a user's identity")
     }
 }
 
@@ -58,30 +58,30 @@ impl fmt::Display for UserId {
 }
 
 impl FromStr for UserId {
-    type Err = Malformed;
+    type Err = ParseError;
 
-    fn from_str(text: &str) -> Result<Self, Malformed> {
-        // Only the form we write: 36 characters with hyphens.
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        // Only the form that `Display` writes: 36 characters with hyphens.
         if text.len() != 36 {
-            return Err(Malformed);
+            return Err(ParseError);
         }
-        Uuid::try_parse(text).map(Self).map_err(|_| Malformed)
+        Uuid::try_parse(text).map(Self).map_err(|_| ParseError)
     }
 }
 
-/// Identifies everything that descends from one login: 128 random bits, written as 22 characters of base64url.
+/// Id of a session, that is of all tokens that descend from one login: 128 random bits, written as 22 characters of base64url.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SessionId(u128);
 
 impl SessionId {
-    /// A new session's identity.
+    /// Generates a new id.
     #[must_use]
     pub fn random() -> Self {
         Self(random_bits())
     }
 
-    /// An identity from its bits.
+    /// Creates an id from its bits.
     #[must_use]
     pub const fn from_bits(bits: u128) -> Self {
         Self(bits)
@@ -101,9 +101,9 @@ impl fmt::Display for SessionId {
 }
 
 impl FromStr for SessionId {
-    type Err = Malformed;
+    type Err = ParseError;
 
-    fn from_str(text: &str) -> Result<Self, Malformed> {
+    fn from_str(text: &str) -> Result<Self, ParseError> {
         parse_bits(text).map(Self)
     }
 }
@@ -112,7 +112,7 @@ impl TryFrom<String> for SessionId {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse().map_err(|Malformed| "not a session identity")
+        text.parse().map_err(|ParseError| "not a session identity")
     }
 }
 
@@ -122,13 +122,13 @@ impl From<SessionId> for String {
     }
 }
 
-/// Identifies one token (RFC 7519 §4.1.7, `jti`): 128 random bits, written as 22 characters of base64url.
+/// Id of a token (`jti`, RFC 7519 §4.1.7): 128 random bits, written as 22 characters of base64url.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct TokenId(u128);
 
 impl TokenId {
-    /// A new token's identity.
+    /// Generates a new id.
     #[must_use]
     pub fn random() -> Self {
         Self(random_bits())
@@ -141,7 +141,7 @@ impl TryFrom<String> for TokenId {
     fn try_from(text: String) -> Result<Self, Self::Error> {
         parse_bits(&text)
             .map(Self)
-            .map_err(|Malformed| "not a token identity")
+            .map_err(|ParseError| "not a token identity")
     }
 }
 
@@ -151,16 +151,16 @@ impl From<TokenId> for String {
     }
 }
 
-/// What a user may do beyond his own account: 1 to 32 of `a-z 0-9 _ -`, beginning with a letter.
+/// Role: a permission beyond the user's own account. 1 to 32 of `a-z 0-9 _ -`, beginning with a letter.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Role(String);
 
 impl Role {
-    /// The name of the role that may administer the accounts of others.
+    /// Role that may administer other accounts.
     pub const ADMIN: &str = "admin";
 
-    /// The name of the role.
+    /// Name of the role.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -168,9 +168,9 @@ impl Role {
 }
 
 impl FromStr for Role {
-    type Err = Malformed;
+    type Err = ParseError;
 
-    fn from_str(text: &str) -> Result<Self, Malformed> {
+    fn from_str(text: &str) -> Result<Self, ParseError> {
         let allowed =
             |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
         let begins_well = text
@@ -180,7 +180,7 @@ impl FromStr for Role {
         if text.len() <= 32 && begins_well && text.bytes().all(allowed) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(Malformed)
+            Err(ParseError)
         }
     }
 }
@@ -189,7 +189,7 @@ impl TryFrom<String> for Role {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse().map_err(|Malformed| "not the name of a role")
+        text.parse().map_err(|ParseError| "not the name of a role")
     }
 }
 
@@ -221,10 +221,10 @@ fn write_bits(bits: u128, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
 }
 
-fn parse_bits(text: &str) -> Result<u128, Malformed> {
+fn parse_bits(text: &str) -> Result<u128, ParseError> {
     let mut bytes = [0; 16];
     if text.len() != 22 || BASE64_URL_SAFE_NO_PAD.decode_slice(text, &mut bytes) != Ok(16) {
-        return Err(Malformed);
+        return Err(ParseError);
     }
     Ok(u128::from_be_bytes(bytes))
 }
@@ -246,9 +246,9 @@ mod tests {
         let text = SessionId::from_bits(0).to_string();
         assert_eq!(
             format!("{}B", &text[..21]).parse::<SessionId>(),
-            Err(Malformed)
+            Err(ParseError)
         );
-        assert_eq!(format!("{text}==").parse::<SessionId>(), Err(Malformed));
+        assert_eq!(format!("{text}==").parse::<SessionId>(), Err(ParseError));
     }
 
     #[test]
@@ -257,7 +257,7 @@ mod tests {
         assert_eq!(id.to_string().parse(), Ok(id));
         assert_eq!(
             id.to_string().replace('-', "").parse::<UserId>(),
-            Err(Malformed)
+            Err(ParseError)
         );
     }
 
@@ -265,7 +265,7 @@ mod tests {
     fn roles_are_plain_words() {
         assert!("admin".parse::<Role>().is_ok());
         for text in ["", "Admin", "9", "a b", "a,b", &"a".repeat(33)] {
-            assert_eq!(text.parse::<Role>(), Err(Malformed), "{text:?}");
+            assert_eq!(text.parse::<Role>(), Err(ParseError), "{text:?}");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! What the words mean: names, secrets, identities, claims and time.
+//! Domain types: names, passwords, identities, claims and time.
 //!
-//! Everything here is pure: no Redis, no HTTP, no async. A value of one of these types has been checked once, where it
-//! entered, and is not checked again. Secrets have a `Debug` that shows nothing and are wiped when dropped.
+//! Everything here is pure: no Redis, no HTTP, no async. A value of one of these types is checked once, when it is parsed, and
+//! not again. Secrets have a `Debug` that shows nothing and are wiped when dropped.
 
 mod attempt;
 mod claims;
@@ -16,9 +16,9 @@ pub use claims::AccessClaims;
 pub use clock::{Clock, Timestamp, Uptime};
 pub use identity::{Role, SessionId, TokenId, UserId};
 pub use password::{Password, PasswordHash, PasswordRule, Scheme};
-pub use refresh::{Origin, RefreshClaims};
+pub use refresh::{ClientInfo, RefreshClaims};
 pub use username::{UserTag, Username};
 
-/// Says that a text is not of the form that a type asks for. It never carries the text itself, which may be a secret.
+/// A text does not have the form of the type. The error never carries the text, which may be a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Malformed;
+pub struct ParseError;

@@ -1,4 +1,4 @@
-//! Passwords as people type them, and hashes as they are stored: two types that cannot be mistaken for each other.
+//! Typed passwords and stored hashes: two types, so that one cannot be passed for the other.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,47 +6,46 @@ use std::str::FromStr;
 use unicode_normalization::UnicodeNormalization;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use super::Malformed;
+use super::ParseError;
 
-/// A password as typed, in Unicode's NFKC form, so that the same password typed on two keyboards is the same.
+/// Password as typed, in Unicode's NFKC form: the same password typed on two keyboards is equal.
 ///
-/// Nothing is trimmed, cut or folded. Its text is reachable only by what hashes it, `Debug` shows nothing, and it is
-/// wiped when dropped.
+/// The text is not trimmed, truncated or case-folded. `Debug` shows nothing, and the text is wiped when dropped.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct Password(String);
 
 impl Password {
-    /// The greatest number of characters (Unicode scalar values) in a password.
+    /// Maximum number of characters (Unicode scalar values) in a password.
     pub const MAX_CHARS: usize = 256;
 
-    /// The greatest number of bytes that a typed text may have before it is even looked at: four to a character.
+    /// Maximum number of bytes of a typed text, checked before anything else: four per character.
     const MAX_BYTES: usize = Self::MAX_CHARS * 4;
 
-    /// Takes a typed text. Fails only where it is longer than any password may be.
+    /// Normalises a typed text. Fails only if the text is longer than the maximum.
     ///
     /// # Errors
-    /// [`Malformed`] for more than [`Password::MAX_CHARS`] characters.
-    pub fn parse(mut text: String) -> Result<Self, Malformed> {
+    /// [`ParseError`] for more than [`Password::MAX_CHARS`] characters.
+    pub fn parse(mut text: String) -> Result<Self, ParseError> {
         let fits = text.len() <= Self::MAX_BYTES && text.chars().count() <= Self::MAX_CHARS;
         let normal = fits.then(|| Self(text.nfkc().collect()));
         text.zeroize();
-        normal.ok_or(Malformed)
+        normal.ok_or(ParseError)
     }
 
-    /// What stands in for a text that no password can be: checked like any other, and never right.
+    /// Placeholder for a text that cannot be a password: it is checked like any other and never matches.
     #[must_use]
     pub fn unmatchable() -> Self {
         Self(String::new())
     }
 
-    /// The text, for what must look at it: hashing and the strength estimate.
+    /// The text, for hashing and the strength estimate only.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Which rule for new passwords this one breaks, if any: too short, or too easily guessed by someone who knows the
-    /// username. There are no rules of composition (NIST SP 800-63B §3.1.1.2).
+    /// Checks the rules for new passwords; returns the rule that is broken, if any. A password is refused if it is too short, or
+    /// easy to guess by an attacker who knows the username. There are no composition rules (NIST SP 800-63B §3.1.1.2).
     #[must_use]
     pub fn check_policy(&self, min_chars: usize, username: &str) -> Option<PasswordRule> {
         if self.0.chars().count() < min_chars {
@@ -64,17 +63,17 @@ impl fmt::Debug for Password {
     }
 }
 
-/// A rule for new passwords.
+/// Rule for new passwords that was broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PasswordRule {
-    /// Fewer characters than asked for.
+    /// Fewer characters than the minimum.
     TooShort {
-        /// How many are asked for.
+        /// Minimum number of characters.
         min_chars: usize,
     },
     /// More than [`Password::MAX_CHARS`] characters.
     TooLong,
-    /// Among what an attacker tries first.
+    /// Easy to guess.
     Guessable,
 }
 
@@ -90,7 +89,7 @@ impl fmt::Display for PasswordRule {
     }
 }
 
-/// A stored password hash: the scheme that made the bcrypt input, the pepper's id where there is one, and the bcrypt string.
+/// Stored password hash: the scheme of the bcrypt input, the id of the pepper if there is one, and the bcrypt string.
 ///
 /// Written as `p1$$2b$12$…` (pre-hashed with the built-in key), `p1:<pepper id>$$2b$12$…` (with a pepper), or as a plain
 /// bcrypt string from elsewhere (`$2a$`, `$2b$`, `$2y$`). Only the form is checked here.
@@ -100,26 +99,26 @@ pub struct PasswordHash {
     bcrypt: String,
 }
 
-/// What bcrypt saw when a hash was made.
+/// Scheme of the input of bcrypt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scheme {
-    /// The password itself, as other programs do.
+    /// The password itself, as in hashes from other programs.
     Plain,
-    /// A keyed pre-hash of the password, with the id of the pepper that keyed it, or none for the built-in key.
+    /// Keyed pre-hash of the password.
     Prehashed {
-        /// The pepper's id.
+        /// Id of the pepper that is the key; `None` for the built-in key.
         pepper: Option<String>,
     },
 }
 
 impl PasswordHash {
-    /// A hash from its parts.
+    /// Creates a hash from its parts.
     #[must_use]
     pub fn new(scheme: Scheme, bcrypt: String) -> Self {
         Self { scheme, bcrypt }
     }
 
-    /// What bcrypt saw.
+    /// Scheme of the input of bcrypt.
     #[must_use]
     pub fn scheme(&self) -> &Scheme {
         &self.scheme
@@ -133,17 +132,17 @@ impl PasswordHash {
 }
 
 impl FromStr for PasswordHash {
-    type Err = Malformed;
+    type Err = ParseError;
 
-    fn from_str(text: &str) -> Result<Self, Malformed> {
+    fn from_str(text: &str) -> Result<Self, ParseError> {
         let (scheme, bcrypt) = if text.starts_with('$') {
             (Scheme::Plain, text)
         } else {
-            let (scheme, bcrypt) = text.split_once('$').ok_or(Malformed)?;
+            let (scheme, bcrypt) = text.split_once('$').ok_or(ParseError)?;
             let pepper = match scheme.split_once(':') {
                 None if scheme == "p1" => None,
                 Some(("p1", id)) if !id.is_empty() => Some(id.to_owned()),
-                _ => return Err(Malformed),
+                _ => return Err(ParseError),
             };
             (Scheme::Prehashed { pepper }, bcrypt)
         };
@@ -156,7 +155,7 @@ impl FromStr for PasswordHash {
                 bcrypt: bcrypt.to_owned(),
             })
         } else {
-            Err(Malformed)
+            Err(ParseError)
         }
     }
 }

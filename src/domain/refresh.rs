@@ -1,41 +1,41 @@
-//! What a refresh token says, and where a session was opened.
+//! Claims of a refresh token, and the client that opened a session.
 
 use std::net::IpAddr;
 
 use super::{SessionId, UserId, Username};
 
-/// What a refresh token says, once its MAC was checked.
+/// Claims of a refresh token whose MAC is valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefreshClaims {
-    /// The account.
+    /// Account.
     pub user: UserId,
-    /// Its name, which says where the session's record lies.
+    /// Username; its hash tag locates the session's record in Redis.
     pub username: Username,
-    /// The session.
+    /// Session.
     pub sid: SessionId,
-    /// Its number among those of the session, from 1.
+    /// Sequence number of the token within the session, from 1.
     pub number: u64,
 }
 
-/// Where a session is opened: what its owner will know it by.
+/// Client that opened a session, as shown in the user's list of sessions.
 #[derive(Debug, Clone, Default)]
-pub struct Origin {
-    /// The program, as it calls itself.
+pub struct ClientInfo {
+    /// `User-Agent` of the client.
     pub user_agent: String,
-    /// The client's address, as far as proxies can be believed.
+    /// Address of the client, as far as proxies are trusted.
     pub address: Option<IpAddr>,
 }
 
-/// Of what a client says of itself so many characters are kept.
-const MOST_CHARACTERS: usize = 200;
+/// Maximum number of characters that are kept of a `User-Agent`.
+const MAX_USER_AGENT_CHARS: usize = 200;
 
-impl Origin {
-    /// Keeps the beginning of what a client calls itself, without control characters.
+impl ClientInfo {
+    /// Truncates the `User-Agent` and removes control characters.
     #[must_use]
     pub fn new(user_agent: &str, address: Option<IpAddr>) -> Self {
         let plain = user_agent.chars().filter(|letter| !letter.is_control());
         Self {
-            user_agent: plain.take(MOST_CHARACTERS).collect(),
+            user_agent: plain.take(MAX_USER_AGENT_CHARS).collect(),
             address,
         }
     }
@@ -46,9 +46,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_client_calls_itself_is_cut_and_plain() {
-        let origin = Origin::new(&format!("a\u{1b}[31m\n{}", "é".repeat(300)), None);
-        assert_eq!(origin.user_agent.chars().count(), 200);
-        assert!(origin.user_agent.starts_with("a[31mé"));
+    fn a_user_agent_is_truncated_and_has_no_control_characters() {
+        let client = ClientInfo::new(&format!("a\u{1b}[31m\n{}", "é".repeat(300)), None);
+        assert_eq!(client.user_agent.chars().count(), 200);
+        assert!(client.user_agent.starts_with("a[31mé"));
     }
 }

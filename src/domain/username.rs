@@ -1,4 +1,4 @@
-//! Usernames: what may name an account, and where its data lies in Redis.
+//! Usernames, and the hash tag that places a user's data in Redis.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,27 +6,27 @@ use std::str::FromStr;
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
-use super::Malformed;
+use super::ParseError;
 
-/// The name of an account: 3 to 64 of `a-z 0-9 . _ - + @`, beginning with a letter or digit.
+/// Name of an account: 3 to 64 of `a-z 0-9 . _ - + @`, beginning with a letter or digit.
 ///
-/// Upper case is folded to lower case, so `Alice` and `alice` are one account. E-mail addresses fit. Only ASCII does, so two
-/// names that look alike are alike.
+/// Upper case is folded to lower case: `Alice` and `alice` are one account. E-mail addresses are valid. Only ASCII is
+/// allowed, so two names that look alike are equal.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Username(String);
 
 impl Username {
-    /// The rule, in words for people.
+    /// Rule for usernames, as an error sentence.
     pub const RULE: &'static str = "must be 3 to 64 of a-z, 0-9 and . _ - + @, and begin with a letter or a digit (upper case counts as lower case)";
 
-    /// The name in lower case.
+    /// Name in lower case.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The tag that places everything of this user in one slot of a Redis Cluster.
+    /// Hash tag that places all keys of this user in one slot of a Redis Cluster.
     #[must_use]
     pub fn tag(&self) -> UserTag {
         let hash = digest(&SHA256, self.0.as_bytes());
@@ -37,11 +37,11 @@ impl Username {
 }
 
 impl FromStr for Username {
-    type Err = Malformed;
+    type Err = ParseError;
 
-    fn from_str(text: &str) -> Result<Self, Malformed> {
+    fn from_str(text: &str) -> Result<Self, ParseError> {
         if !(3..=64).contains(&text.len()) {
-            return Err(Malformed);
+            return Err(ParseError);
         }
         let name = text.to_ascii_lowercase();
         let allowed = |byte: u8| {
@@ -51,7 +51,7 @@ impl FromStr for Username {
         if (first.is_ascii_lowercase() || first.is_ascii_digit()) && name.bytes().all(allowed) {
             Ok(Self(name))
         } else {
-            Err(Malformed)
+            Err(ParseError)
         }
     }
 }
@@ -60,7 +60,7 @@ impl TryFrom<String> for Username {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse().map_err(|Malformed| Self::RULE)
+        text.parse().map_err(|ParseError| Self::RULE)
     }
 }
 
@@ -76,18 +76,18 @@ impl fmt::Display for Username {
     }
 }
 
-/// The first four bytes of the SHA-256 of a username. Users who share a tag share a slot, nothing else.
+/// Hash tag of a user: the first four bytes of the SHA-256 of the username. Users with the same tag share only a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct UserTag(u32);
 
 impl UserTag {
-    /// A tag from its number.
+    /// Creates a tag from its number.
     #[must_use]
     pub const fn from_bits(bits: u32) -> Self {
         Self(bits)
     }
 
-    /// The tag as a number.
+    /// Number of the tag.
     #[must_use]
     pub const fn to_bits(self) -> u32 {
         self.0
@@ -101,15 +101,15 @@ impl fmt::Display for UserTag {
 }
 
 impl FromStr for UserTag {
-    type Err = Malformed;
+    type Err = ParseError;
 
-    fn from_str(text: &str) -> Result<Self, Malformed> {
+    fn from_str(text: &str) -> Result<Self, ParseError> {
         if text.len() != 8 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(Malformed);
+            return Err(ParseError);
         }
         u32::from_str_radix(text, 16)
             .map(Self)
-            .map_err(|_| Malformed)
+            .map_err(|_| ParseError)
     }
 }
 
@@ -144,9 +144,9 @@ mod tests {
             "ab",
             "",
         ] {
-            assert_eq!(name.parse::<Username>(), Err(Malformed), "{name:?}");
+            assert_eq!(name.parse::<Username>(), Err(ParseError), "{name:?}");
         }
-        assert_eq!("a".repeat(65).parse::<Username>(), Err(Malformed));
+        assert_eq!("a".repeat(65).parse::<Username>(), Err(ParseError));
         assert!("a".repeat(64).parse::<Username>().is_ok());
     }
 

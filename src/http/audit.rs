@@ -28,7 +28,7 @@ impl Audit {
         failure: ServiceError,
     ) -> ApiError {
         if let ServiceError::RateLimited { by, .. } = &failure {
-            self.0.throttled(by.name());
+            self.0.rate_limited(by.name());
             self.record(act, "throttled", None, username);
         }
         failure.into()
@@ -66,7 +66,7 @@ impl Audit {
         username: Option<&Username>,
         target: Option<&Username>,
     ) {
-        self.0.act(act, outcome);
+        self.0.count_action(act, outcome);
         let context = Context::current();
         let client = context
             .as_ref()

@@ -9,7 +9,7 @@ use poem::web::RemoteAddr;
 use tokio::task::futures::TaskLocalFuture;
 use uuid::Uuid;
 
-use crate::domain::{Network, Origin};
+use crate::domain::{ClientInfo, Network};
 
 /// Header of the request id, in requests and responses.
 pub static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -90,11 +90,11 @@ pub fn client_network() -> Option<Network> {
 
 /// Returns user agent and address of the client, to be stored with a new session.
 #[must_use]
-pub fn client_info(request: &Request) -> Origin {
+pub fn client_info(request: &Request) -> ClientInfo {
     let agent = request.headers().get(header::USER_AGENT);
     let agent = agent.map_or("", |agent| agent.to_str().unwrap_or(""));
     let client = CONTEXT.try_with(|context| context.client).ok().flatten();
-    Origin::new(agent, client)
+    ClientInfo::new(agent, client)
 }
 
 pub(super) fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {

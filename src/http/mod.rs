@@ -61,7 +61,7 @@ use crate::auth::keyring::KeyStore;
 use crate::auth::passwords::Passwords;
 use crate::auth::sessions::Sessions;
 use crate::domain::Clock;
-use crate::telemetry::{Budget, Metrics};
+use crate::telemetry::{LogLimiter, Metrics};
 
 /// Groups of operations in the document; `docs::PATHS` gives their order.
 #[derive(Tags)]
@@ -156,7 +156,7 @@ pub fn public(
         routes: known,
         trusted_proxies,
         metrics: services.metrics,
-        lines: Budget::new(services.clock.clone()),
+        lines: LogLimiter::new(services.clock.clone()),
         clock: services.clock,
     }
 }

@@ -19,7 +19,7 @@ use super::cors::{BrowserRules, add_cors_headers};
 use super::problem::{ApiError, ProblemCode};
 use super::routes::{Route, Routes};
 use crate::domain::Clock;
-use crate::telemetry::{Budget, Metrics, request_span, trace_id, traceparent};
+use crate::telemetry::{LogLimiter, Metrics, request_span, trace_id, traceparent};
 
 /// Maximum number of headers that are added here to a response.
 const MAX_ADDED_HEADERS: usize = 10;
@@ -38,7 +38,7 @@ pub(super) struct RequestTelemetry<E> {
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Clock,
     /// Limit on log lines about failed and slow requests.
-    pub(super) lines: Budget,
+    pub(super) lines: LogLimiter,
 }
 
 impl<E: Endpoint<Output: IntoResponse>> Endpoint for RequestTelemetry<E> {
@@ -73,7 +73,7 @@ impl<E: Endpoint<Output: IntoResponse>> Endpoint for RequestTelemetry<E> {
         }
         let pattern = route.map_or(&self.routes.unmatched, |route| &route.pattern);
         self.metrics
-            .request(method, pattern, response.status().as_u16(), took);
+            .record_request(method, pattern, response.status().as_u16(), took);
         let line = RequestLog {
             method,
             route: pattern,
@@ -196,11 +196,11 @@ impl RequestLog<'_> {
         }
     }
 
-    fn write(&self, context: &Context, span: &Span, lines: &Budget) {
+    fn write(&self, context: &Context, span: &Span, lines: &LogLimiter) {
         let Some(message) = self.message() else {
             return;
         };
-        let Some(left_out) = lines.spend() else {
+        let Some(left_out) = lines.try_acquire() else {
             return;
         };
         let left_out = (left_out > 0).then_some(left_out);
@@ -252,7 +252,7 @@ mod tests {
             rules: Arc::new(BrowserRules::new(Vec::new(), false, "")),
             metrics: Arc::new(Metrics::new(Exports::default()).unwrap()),
             clock: Clock::machine(),
-            lines: Budget::new(Clock::machine()),
+            lines: LogLimiter::new(Clock::machine()),
         }
     }
 

@@ -167,8 +167,12 @@ impl SessionsApi {
         };
         match login.await.map_err(on_failure)? {
             LoginOutcome::Authenticated(session) => {
-                self.audit
-                    .record(Act::LogIn, "in", Some(session.user), username.as_ref());
+                self.audit.record(
+                    Act::LogIn,
+                    "succeeded",
+                    Some(session.user),
+                    username.as_ref(),
+                );
                 let (body, cookie) = cookie_auth::token_response(request, session);
                 Ok(LoginResponse::Ok(Json(body), cookie))
             }
@@ -195,8 +199,12 @@ impl SessionsApi {
         request: &Request,
     ) -> Result<LogoutResponse, ApiError> {
         self.sessions.log_out(&claims).await?;
-        self.audit
-            .record(Act::LogOut, "out", Some(claims.sub), Some(&claims.username));
+        self.audit.record(
+            Act::LogOut,
+            "logged_out",
+            Some(claims.sub),
+            Some(&claims.username),
+        );
         Ok(LogoutResponse::NoContent(cookie_auth::clear_cookie(
             request,
         )))
@@ -218,14 +226,15 @@ impl SessionsApi {
             let ended = self.sessions.revoke_others(&claims).await?;
             ended.ok_or(ApiError::new(ProblemCode::InvalidToken))?;
             let (user, name) = (Some(claims.sub), Some(&claims.username));
-            self.audit.record(Act::LogOut, "out_elsewhere", user, name);
+            self.audit
+                .record(Act::LogOut, "logged_out_elsewhere", user, name);
             return Ok(LogoutResponse::NoContent(None));
         }
         match self.sessions.log_out_everywhere(&claims).await? {
             Ended::All => {
                 self.audit.record(
                     Act::LogOut,
-                    "out_everywhere",
+                    "logged_out_everywhere",
                     Some(claims.sub),
                     Some(&claims.username),
                 );

@@ -7,7 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::connection::StoreError;
-use crate::domain::{Malformed, SessionId, Timestamp, UserId, UserTag, Username};
+use crate::domain::{ParseError, SessionId, Timestamp, UserId, UserTag, Username};
 
 /// What a revocation refuses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +59,7 @@ impl Entry {
     pub(super) fn parse_all(
         texts: impl IntoIterator<Item = impl AsRef<str>>,
     ) -> Result<Vec<Self>, StoreError> {
-        let unexpected = |Malformed| StoreError::unexpected("an entry of the feed");
+        let unexpected = |ParseError| StoreError::unexpected("an entry of the feed");
         let texts = texts.into_iter();
         texts
             .map(|text| text.as_ref().parse().map_err(unexpected))
@@ -101,10 +101,10 @@ impl fmt::Display for Entry {
 }
 
 impl FromStr for Entry {
-    type Err = Malformed;
+    type Err = ParseError;
 
-    fn from_str(text: &str) -> Result<Self, Malformed> {
-        let number = |text: &str| text.parse::<u64>().map_err(|_| Malformed);
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let number = |text: &str| text.parse::<u64>().map_err(|_| ParseError);
         let parts: Vec<_> = text.split(':').collect();
         match parts[..] {
             ["s", tag, sid, until] => Ok(Self::Session(SessionEntry {
@@ -121,12 +121,12 @@ impl FromStr for Entry {
                     deleted: match deleted {
                         "0" => false,
                         "1" => true,
-                        _ => return Err(Malformed),
+                        _ => return Err(ParseError),
                     },
                     until: Timestamp::from_millis(number(until)?),
                 }))
             }
-            _ => Err(Malformed),
+            _ => Err(ParseError),
         }
     }
 }
@@ -166,7 +166,7 @@ mod tests {
             "q:2bd806c9:AAAAAAAAAAAAAAAAAAAAAA:1",
             "u:alice:0197a5a2-6d2f-7c1e-9d3b-0a1b2c3d4e5f:1:1:2:1",
         ] {
-            assert_eq!(text.parse::<Entry>(), Err(Malformed), "{text:?}");
+            assert_eq!(text.parse::<Entry>(), Err(ParseError), "{text:?}");
         }
     }
 }

@@ -10,7 +10,7 @@ use super::entries::{Entry, SessionEntry};
 use super::session_list::MOST_SESSIONS;
 use super::users::{User, parse_roles};
 use crate::config::MAX_ACCESS_TTL;
-use crate::domain::{Origin, Role, SessionId, Timestamp, UserId, Username};
+use crate::domain::{ClientInfo, Role, SessionId, Timestamp, UserId, Username};
 
 /// How long a revocation is kept beyond the last token it refuses: the leeway of verification (5 s) and two minutes for
 /// clocks and for what was under way.
@@ -30,7 +30,7 @@ pub struct OpenSession<'a> {
     /// How long it lives at most.
     pub longest: Duration,
     /// Where it is opened.
-    pub origin: &'a Origin,
+    pub origin: &'a ClientInfo,
     /// What the feed knows of the user. The store is raised to that first: a version that a loss of data has undone must
     /// not be used twice.
     pub known: Known,

@@ -1,5 +1,5 @@
-//! What commands say on standard output and standard error. Neither a full disk nor a reader that is stuck or gone ends the
-//! process: what was changed is told by the exit code.
+//! Output of commands on standard output and standard error. A full disk, or a reader that is stuck or gone, does not end the
+//! process: the exit code still tells if the command succeeded.
 
 use std::io::{self, Write, stderr, stdout};
 use std::sync::{Mutex, PoisonError};
@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use super::output::descriptor;
 
-/// How long a reader may take nothing until a command goes on without it.
+/// Maximum time that a command waits for a reader that takes nothing.
 const READER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What became of standard error so far.
+/// State of standard error.
 #[derive(Debug)]
 struct Stderr {
-    /// Its reader has taken nothing for too long: the next line is not waited for.
+    /// The reader has taken nothing for too long: the next line does not wait for it.
     is_stuck: bool,
-    /// It ends with half a line.
+    /// The output ends with half a line.
     is_cut: bool,
 }
 
@@ -47,23 +47,23 @@ pub(super) fn say_within(timeout: Duration, text: impl AsRef<[u8]>) {
     }
 }
 
-/// Writes what a command has done to standard output.
+/// Writes the result of a command to standard output.
 ///
 /// # Errors
-/// If it cannot be written, also because its reader takes nothing for some seconds.
+/// If standard output cannot be written, or its reader takes nothing for some seconds.
 pub fn print(text: &str) -> io::Result<()> {
     descriptor::write(stdout(), text.as_bytes(), &mut 0, Some(READER_TIMEOUT))
 }
 
-/// Writes what a command was asked to show to standard output, and waits for its reader: a pager stops reading for minutes.
+/// Writes a listing to standard output, and waits for its reader without a limit: a pager stops reading for minutes.
 ///
 /// # Errors
-/// If it cannot be written.
+/// If standard output cannot be written.
 pub fn print_listing(text: &str) -> io::Result<()> {
     descriptor::write(stdout(), text.as_bytes(), &mut 0, None)
 }
 
-/// Reports a panic on standard error, with its place and without its message, until there is a log.
+/// Reports panics on standard error, with their location and without their message, until the log is set up.
 pub fn report_early_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let location = panic.location().map(ToString::to_string);

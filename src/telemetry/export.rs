@@ -1,7 +1,7 @@
-//! What is sent by OTLP where the standard `OTEL_*` variables name a receiver: traces, metrics and, by choice, logs.
+//! OTLP exporters of traces, metrics and, if asked for, logs. They exist if the standard `OTEL_*` variables name a receiver.
 //!
-//! A receiver that is slow, deaf or absent changes nothing for requests. What could not be sent is dropped and counted, and a
-//! replica that ends waits for it no longer than [`FAREWELL`].
+//! A receiver that is slow, absent or does not answer has no effect on requests. Data that cannot be sent is dropped, dropped
+//! spans are counted, and a replica that stops waits for the receiver at most [`SHUTDOWN_TIMEOUT`].
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,33 +15,33 @@ use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, SpanData};
 
 use super::sampling;
 
-/// How long a replica that ends waits for its receiver.
-pub const FAREWELL: Duration = Duration::from_secs(1);
+/// Maximum time that a stopping replica waits for its receiver.
+pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Spans of this process that could not be sent.
-static LOST: AtomicU64 = AtomicU64::new(0);
+/// Number of spans of this process that could not be sent.
+static DROPPED_SPANS: AtomicU64 = AtomicU64::new(0);
 
-/// How many spans of this process could not be sent so far.
+/// Returns the number of spans of this process that could not be sent so far.
 #[must_use]
-pub(super) fn lost_spans() -> u64 {
-    LOST.load(Ordering::Relaxed)
+pub(super) fn dropped_spans() -> u64 {
+    DROPPED_SPANS.load(Ordering::Relaxed)
 }
 
-/// Who sends.
+/// Resource that names this service to the receiver.
 pub(super) fn resource() -> Resource {
     Resource::builder().with_service_name("portcullis").build()
 }
 
-/// Sends spans, and counts those that it could not send.
+/// Exporter that counts the spans that it could not send.
 #[derive(Debug)]
-struct Counting(SpanExporter);
+struct CountingExporter(SpanExporter);
 
-impl opentelemetry_sdk::trace::SpanExporter for Counting {
+impl opentelemetry_sdk::trace::SpanExporter for CountingExporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len() as u64;
         let sent = self.0.export(batch).await;
         if sent.is_err() {
-            LOST.fetch_add(spans, Ordering::Relaxed);
+            DROPPED_SPANS.fetch_add(spans, Ordering::Relaxed);
         }
         sent
     }
@@ -59,22 +59,26 @@ impl opentelemetry_sdk::trace::SpanExporter for Counting {
     }
 }
 
+/// Creates the exporter of traces.
+///
 /// # Errors
-/// A sentence: the SDK's own words name the variable that it does not like.
+/// A sentence with the SDK's message, which names the invalid variable.
 pub(super) fn traces(share: Option<f64>) -> Result<SdkTracerProvider, String> {
     let exporter = SpanExporter::builder().with_tonic().build();
     let exporter = exporter.map_err(|error| format!("OTEL_*: {error}"))?;
     let mut provider = SdkTracerProvider::builder()
-        .with_batch_exporter(Counting(exporter))
+        .with_batch_exporter(CountingExporter(exporter))
         .with_resource(resource());
     if let Some(share) = share {
-        sampling::trace(share);
-        // What has a span by then has been chosen, by us or by the caller.
+        sampling::set_ratio(share);
+        // A request that has a span is sampled already, by `should_sample` or by the caller.
         provider = provider.with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOn)));
     }
     Ok(provider.build())
 }
 
+/// Creates the exporter of metrics.
+///
 /// # Errors
 /// As [`traces`].
 pub(super) fn metrics() -> Result<PeriodicReader<MetricExporter>, String> {
@@ -83,6 +87,8 @@ pub(super) fn metrics() -> Result<PeriodicReader<MetricExporter>, String> {
     Ok(PeriodicReader::builder(exporter).build())
 }
 
+/// Creates the exporter of logs.
+///
 /// # Errors
 /// As [`traces`].
 pub(super) fn logs() -> Result<SdkLoggerProvider, String> {

@@ -1,4 +1,4 @@
-//! Metrics: one set of instruments, named once.
+//! Metrics: the instruments of a replica, and the table of their names.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,20 +8,19 @@ use opentelemetry::metrics::{Counter, Histogram, Meter, MeterProvider};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Registry, TextEncoder};
 
-use super::export::{self, FAREWELL, resource};
+use super::export::{self, SHUTDOWN_TIMEOUT, resource};
 use super::output;
 use crate::auth::keyring::KeyStore;
 use crate::auth::passwords::Passwords;
 use crate::auth::revocation::Revocations;
 use crate::config::Exports;
-use crate::domain::Clock;
 use crate::store::Redis;
 
-/// Every metric as `/metrics` shows it, and what it tells.
+/// Every metric by its name on `/metrics`, with its HELP text.
 pub const NAMES: [(&str, &str); 23] = [
     (
         "http_server_request_duration_seconds",
-        "requests by route pattern, method and class of status",
+        "duration of requests by route pattern, method and class of status",
     ),
     ("portcullis_registrations_total", "registrations by outcome"),
     ("portcullis_logins_total", "logins by outcome"),
@@ -29,75 +28,85 @@ pub const NAMES: [(&str, &str); 23] = [
     ("portcullis_refreshes_total", "refreshes by outcome"),
     (
         "portcullis_password_changes_total",
-        "changes of passwords by outcome",
+        "password changes by outcome",
     ),
     ("portcullis_password_hashes_total", "bcrypt computations"),
     (
-        "portcullis_password_queue",
-        "passwords waiting for a hashing thread",
+        "portcullis_password_queue_depth",
+        "passwords that wait for a hashing thread",
     ),
     (
         "portcullis_password_wait_seconds_total",
-        "what passwords have waited for a hashing thread, all together",
+        "total time that passwords waited for a hashing thread",
     ),
     (
         "portcullis_hash_lanes_busy",
         "hashes being computed; at most HASH_LANES for each thread",
     ),
     (
-        "portcullis_shed_total",
+        "portcullis_password_hash_rejected_total",
         "passwords refused because they would have waited too long",
     ),
     (
-        "portcullis_throttled_total",
-        "attempts refused because there were too many, by the limit that was reached",
+        "portcullis_rate_limited_total",
+        "attempts refused by a rate limit, by limit: account, network or registration",
     ),
     (
         "portcullis_feed_view_age_seconds",
-        "age of this replica's view of the revocations; -1 before the first",
+        "age of this replica's view of the revocations; absent until it has one",
     ),
     ("portcullis_denylist_entries", "revocations held in memory"),
     (
         "portcullis_lease_held",
-        "1 while replicas of Redis vouch for the primary, 0 while they do not, -1 where none are asked for",
+        "1 while replicas of Redis vouch for the primary, otherwise 0; absent if REDIS_ACK_REPLICAS is 0",
     ),
     (
         "portcullis_feed_propagation_seconds",
-        "how old the newest revocation was when this replica last read one; -1 before the first",
+        "age of the newest revocation when this replica last read one; absent until it has read one",
     ),
     (
-        "portcullis_reappended_total",
-        "revocations that this replica has put back into a feed that had lost them",
+        "portcullis_revocation_entries_reappended_total",
+        "revocations that this replica put back into a feed that had lost them",
     ),
     (
         "portcullis_redis_connections",
         "pooled connections to Redis by state: used or idle",
     ),
     (
-        "portcullis_signing_key_age_seconds",
-        "age of the key that signs, by the date in its name; -1 where a secret signs",
+        "portcullis_signing_key_created_timestamp_seconds",
+        "creation time of the signing key since the Unix epoch, by the date in its name; absent if a secret signs",
     ),
     (
-        "portcullis_lost_spans_total",
-        "spans that the receiver of traces did not take",
+        "portcullis_otel_spans_dropped_total",
+        "spans that could not be sent by OTLP",
     ),
     (
         "portcullis_log_lines_dropped_total",
-        "log lines that were dropped because their output took none for too long, by output (standard_output or audit_log) and kind (audit or other)",
+        "log lines dropped because their output was blocked for too long, by output (standard_output or audit_log) and kind (audit or other)",
     ),
     (
         "portcullis_log_write_failures_total",
-        "attempts to write log lines that failed, by output; the lines are tried again",
+        "failed attempts to write log lines, by output; the lines are tried again",
     ),
-    ("portcullis_build_info", "1, with the version"),
+    ("portcullis_build_info", "always 1; the version is a label"),
 ];
 
-/// Bounds of the buckets of request times, in seconds.
-const SECONDS: [f64; 14] = [
+/// HELP text of an instrument. The exporter replaces dots and appends the unit and `_total` to the instrument's name.
+fn help(instrument: &str) -> &'static str {
+    let name = instrument.replace('.', "_");
+    let exported = |(exported, _): &&(&str, &'static str)| {
+        let suffix = exported.strip_prefix(name.as_str());
+        suffix.is_some_and(|suffix| matches!(suffix, "" | "_total" | "_seconds"))
+    };
+    NAMES.iter().find(exported).map_or("", |(_, help)| help)
+}
+
+/// Bucket bounds of request durations, in seconds.
+const DURATION_BUCKETS: [f64; 14] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
 
-/// What was done, as it is counted and logged.
+/// Action that is counted and audited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Act {
     /// A registration.
@@ -106,32 +115,32 @@ pub enum Act {
     LogIn,
     /// A logout.
     LogOut,
-    /// A refresh token was traded.
+    /// A refresh.
     Refresh,
-    /// A password was changed.
+    /// A change of the user's own password.
     ChangePassword,
-    /// A user has deleted his account.
+    /// A user deleted their own account.
     DeleteAccount,
-    /// An administrator has created an account.
+    /// An administrator created an account.
     CreateUser,
-    /// An administrator has brought an account over from elsewhere.
+    /// An administrator imported an account from another program.
     ImportUser,
-    /// An administrator has disabled an account.
+    /// An administrator disabled an account.
     DisableUser,
-    /// An administrator has enabled an account.
+    /// An administrator enabled an account.
     EnableUser,
-    /// An administrator has set the roles of an account.
+    /// An administrator set the roles of an account.
     SetRoles,
-    /// An administrator has deleted an account.
+    /// An administrator deleted an account.
     DeleteUser,
-    /// An administrator has ended all sessions of an account.
+    /// An administrator ended all sessions of an account.
     EndUserSessions,
-    /// A service has shown credentials.
+    /// A client authenticated with its credentials.
     Client,
 }
 
 impl Act {
-    /// One word.
+    /// Value of the audit member `act`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -164,16 +173,16 @@ pub struct Metrics {
     logouts: Counter<u64>,
     refreshes: Counter<u64>,
     password_changes: Counter<u64>,
-    throttled: Counter<u64>,
-    // Reads the instruments for as long as it lives.
+    rate_limited: Counter<u64>,
+    // Dropping the provider would stop the collection.
     provider: SdkMeterProvider,
 }
 
 impl Metrics {
-    /// Instruments that nobody has used yet, which are sent by OTLP too where that is asked for.
+    /// Creates the instruments, and their OTLP exporter if `exports` asks for it.
     ///
     /// # Errors
-    /// A sentence where the exporter cannot be made.
+    /// A sentence, if an exporter cannot be created.
     pub fn new(exports: Exports) -> Result<Self, String> {
         let registry = Registry::new();
         let exporter = opentelemetry_prometheus::exporter()
@@ -188,27 +197,37 @@ impl Metrics {
         }
         let provider = provider.build();
         let meter = provider.meter("portcullis");
-        let counter = |name: &'static str| meter.u64_counter(name).build();
+        let counter = |name: &'static str| {
+            let counter = meter.u64_counter(name);
+            counter.with_description(help(name)).build()
+        };
         Ok(Self {
             registry,
             requests: meter
                 .f64_histogram("http.server.request.duration")
+                .with_description(help("http.server.request.duration"))
                 .with_unit("s")
-                .with_boundaries(SECONDS.to_vec())
+                .with_boundaries(DURATION_BUCKETS.to_vec())
                 .build(),
             registrations: counter("portcullis.registrations"),
             logins: counter("portcullis.logins"),
             logouts: counter("portcullis.logouts"),
             refreshes: counter("portcullis.refreshes"),
             password_changes: counter("portcullis.password.changes"),
-            throttled: counter("portcullis.throttled"),
+            rate_limited: counter("portcullis.rate.limited"),
             meter,
             provider,
         })
     }
 
-    /// Takes note of a request that was answered.
-    pub fn request(&self, method: &'static str, route: &Arc<str>, status: u16, took: Duration) {
+    /// Records the duration of an answered request.
+    pub fn record_request(
+        &self,
+        method: &'static str,
+        route: &Arc<str>,
+        status: u16,
+        took: Duration,
+    ) {
         let class = match status / 100 {
             2 => "2xx",
             3 => "3xx",
@@ -226,9 +245,9 @@ impl Metrics {
         );
     }
 
-    /// Takes note of an act.
-    pub fn act(&self, act: Act, outcome: &'static str) {
-        // What happens rarely is in the log, and is no series of its own.
+    /// Counts an action by its outcome.
+    pub fn count_action(&self, act: Act, outcome: &'static str) {
+        // Rare actions are in the audit log only, without a series.
         let counter = match act {
             Act::Register => &self.registrations,
             Act::LogIn => &self.logins,
@@ -240,71 +259,83 @@ impl Metrics {
         counter.add(1, &[KeyValue::new("outcome", outcome)]);
     }
 
-    /// Takes note of an attempt that was refused because there were too many, by the limit that was reached.
-    pub fn throttled(&self, by: &'static str) {
-        self.throttled.add(1, &[KeyValue::new("by", by)]);
+    /// Counts an attempt that a rate limit refused.
+    pub fn rate_limited(&self, limit: &'static str) {
+        self.rate_limited.add(1, &[KeyValue::new("limit", limit)]);
     }
 
-    /// Shows what these know whenever somebody looks.
-    pub fn watch(
+    /// Registers observable gauges and counters, which are read at each scrape.
+    pub fn register_gauges(
         &self,
         revocations: &Arc<Revocations>,
         passwords: &Arc<Passwords>,
         redis: Redis,
         keys: Arc<KeyStore>,
-        clock: Clock,
     ) {
-        let gauge = |name: &'static str, read: Box<dyn Fn() -> f64 + Send + Sync>| {
+        // A gauge without a value has no series: a number that stands for none would spoil averages.
+        let gauge = |name: &'static str, read: Box<dyn Fn() -> Option<f64> + Send + Sync>| {
             self.meter
                 .f64_observable_gauge(name)
-                .with_callback(move |observer| observer.observe(read(), &[]))
+                .with_description(help(name))
+                .with_callback(move |observer| {
+                    if let Some(value) = read() {
+                        observer.observe(value, &[]);
+                    }
+                })
                 .build();
         };
         let counter = |name: &'static str, read: Box<dyn Fn() -> u64 + Send + Sync>| {
             self.meter
                 .u64_observable_counter(name)
+                .with_description(help(name))
                 .with_callback(move |observer| observer.observe(read(), &[]))
                 .build();
         };
         let view = Arc::clone(revocations);
         gauge(
             "portcullis.feed.view.age.seconds",
-            Box::new(move || view.view_age().map_or(-1.0, |age| age.as_secs_f64())),
+            Box::new(move || view.view_age().map(|age| age.as_secs_f64())),
         );
         let held = Arc::clone(revocations);
         #[expect(clippy::cast_precision_loss, reason = "a count far below 2^52")]
         gauge(
             "portcullis.denylist.entries",
-            Box::new(move || held.entries() as f64),
+            Box::new(move || Some(held.entries() as f64)),
         );
         let leased = Arc::clone(revocations);
         gauge(
             "portcullis.lease.held",
             Box::new(move || {
-                leased
-                    .lease_held()
-                    .map_or(-1.0, |held| f64::from(u8::from(held)))
+                let held = leased.lease_held()?;
+                Some(f64::from(u8::from(held)))
             }),
         );
         let back = Arc::clone(revocations);
-        counter("portcullis.reappended", Box::new(move || back.reappended()));
+        counter(
+            "portcullis.revocation.entries.reappended",
+            Box::new(move || back.reappended()),
+        );
         let late = Arc::clone(revocations);
         gauge(
             "portcullis.feed.propagation.seconds",
-            Box::new(move || late.propagation().map_or(-1.0, |age| age.as_secs_f64())),
+            Box::new(move || late.propagation().map(|age| age.as_secs_f64())),
         );
-        self.watch_passwords(passwords, &gauge, &counter);
-        self.watch_outputs();
+        self.register_password_gauges(passwords, &gauge, &counter);
+        self.register_output_counters();
         gauge(
-            "portcullis.signing.key.age.seconds",
+            "portcullis.signing.key.created.timestamp.seconds",
             Box::new(move || {
-                let made = keys.ring().created_at();
-                made.map_or(-1.0, |made| clock.now().since(made).as_secs_f64())
+                let created = Duration::from_millis(keys.ring().created_at()?.as_millis());
+                Some(created.as_secs_f64())
             }),
         );
-        counter("portcullis.lost.spans", Box::new(export::lost_spans));
+        counter(
+            "portcullis.otel.spans.dropped",
+            Box::new(export::dropped_spans),
+        );
         self.meter
             .u64_observable_gauge("portcullis.redis.connections")
+            .with_description(help("portcullis.redis.connections"))
             .with_callback(move |observer| {
                 let (used, idle) = redis.connections();
                 for (state, count) in [("used", used), ("idle", idle)] {
@@ -315,13 +346,15 @@ impl Metrics {
         let version = KeyValue::new("version", env!("CARGO_PKG_VERSION"));
         self.meter
             .u64_observable_gauge("portcullis.build.info")
+            .with_description(help("portcullis.build.info"))
             .with_callback(move |observer| observer.observe(1, std::slice::from_ref(&version)))
             .build();
     }
 
-    fn watch_outputs(&self) {
+    fn register_output_counters(&self) {
         self.meter
             .u64_observable_counter("portcullis.log.lines.dropped")
+            .with_description(help("portcullis.log.lines.dropped"))
             .with_callback(|observer| {
                 for (output, counts) in output::counts() {
                     let Some(counts) = counts else { continue };
@@ -337,6 +370,7 @@ impl Metrics {
             .build();
         self.meter
             .u64_observable_counter("portcullis.log.write.failures")
+            .with_description(help("portcullis.log.write.failures"))
             .with_callback(|observer| {
                 for (output, counts) in output::counts() {
                     let Some(counts) = counts else { continue };
@@ -346,10 +380,10 @@ impl Metrics {
             .build();
     }
 
-    fn watch_passwords(
+    fn register_password_gauges(
         &self,
         passwords: &Arc<Passwords>,
-        gauge: &dyn Fn(&'static str, Box<dyn Fn() -> f64 + Send + Sync>),
+        gauge: &dyn Fn(&'static str, Box<dyn Fn() -> Option<f64> + Send + Sync>),
         counter: &dyn Fn(&'static str, Box<dyn Fn() -> u64 + Send + Sync>),
     ) {
         let (hashes, shed, queue) = (
@@ -360,6 +394,7 @@ impl Metrics {
         let (waited, busy) = (Arc::clone(passwords), Arc::clone(passwords));
         self.meter
             .f64_observable_counter("portcullis.password.wait.seconds")
+            .with_description(help("portcullis.password.wait.seconds"))
             .with_callback(move |observer| {
                 observer.observe(waited.pool().counts().waited.as_secs_f64(), &[]);
             })
@@ -367,30 +402,30 @@ impl Metrics {
         #[expect(clippy::cast_precision_loss, reason = "a count far below 2^52")]
         gauge(
             "portcullis.hash.lanes.busy",
-            Box::new(move || busy.pool().counts().busy as f64),
+            Box::new(move || Some(busy.pool().counts().busy as f64)),
         );
         counter(
             "portcullis.password.hashes",
             Box::new(move || hashes.pool().counts().hashes),
         );
         counter(
-            "portcullis.shed",
+            "portcullis.password.hash.rejected",
             Box::new(move || shed.pool().counts().rejected),
         );
         #[expect(clippy::cast_precision_loss, reason = "a count far below 2^52")]
         gauge(
-            "portcullis.password.queue",
-            Box::new(move || queue.pool().counts().waiting as f64),
+            "portcullis.password.queue.depth",
+            Box::new(move || Some(queue.pool().counts().waiting as f64)),
         );
     }
 
-    /// Sends what is left, where metrics are sent.
-    pub fn finish(&self) {
-        // Who does not take them has heard most of it before.
-        self.provider.shutdown_with_timeout(FAREWELL).ok();
+    /// Flushes the OTLP exporter, if there is one.
+    pub fn shutdown(&self) {
+        // A failure is ignored: earlier exports have sent all but the last interval.
+        self.provider.shutdown_with_timeout(SHUTDOWN_TIMEOUT).ok();
     }
 
-    /// All metrics in Prometheus' text format.
+    /// Renders all metrics in Prometheus' text format.
     #[must_use]
     pub fn render(&self) -> String {
         TextEncoder::new()

@@ -1,9 +1,10 @@
-//! Log output: lines go through a bounded queue to a thread of their own. No request waits for a reader or a disk.
+//! Log output: lines go through a bounded queue to a writer thread. No request waits for a reader or a disk.
 //!
-//! * What does not fit into the queue is dropped and counted, audit lines last; when output goes on, one line tells how many.
-//! * A write that fails is tried again after a pause, with the same bytes. A line is never glued to half of another one.
+//! * Lines that do not fit into the queue are dropped and counted, audit lines last. When output continues, one line reports the
+//!   number.
+//! * A write that fails is tried again after a pause, with the same bytes. A line never follows half of another one directly.
 //! * On a pipe every line of up to [`descriptor::PIECE`] bytes is written whole or not at all, also if the process is killed.
-//! * A replica that ends waits for its lines as long as they move, and for a moment where they do not.
+//! * A replica that stops waits for its lines as long as the output takes some, and [`FLUSH_TIMEOUT`] if the output is blocked.
 //!
 //! `tracing-appender` has a writer of this kind. It is not used because its queue is bounded by lines and not by bytes and has
 //! no room apart for audit lines, because it drops a batch whose write fails, wherever that stopped, and because it cannot tell
@@ -29,12 +30,12 @@ pub(super) use self::queue::Counts;
 use self::queue::{Kind, Limits, Queue};
 use self::writer::{Target, Writer};
 
-/// The target of audit events. A line of it is dropped last.
+/// Target of audit events. Their lines are dropped last.
 pub const AUDIT: &str = "portcullis::audit";
 
-/// How long a process that ends waits for an output that takes nothing.
+/// Maximum time that a stopping process waits for a blocked output.
 pub(super) const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
-/// How many such waits there are while it takes something.
+/// Maximum number of such waits while the output takes some lines.
 const MAX_FLUSH_WAITS: u32 = 5;
 
 /// Standard output: some six thousand audit lines, of which the other lines may take the place of a quarter.
@@ -55,12 +56,12 @@ const AUDIT_LOG: &str = "audit_log";
 static STREAM: OnceLock<Output> = OnceLock::new();
 static FILE: OnceLock<Output> = OnceLock::new();
 
-/// One place that lines go to, with its queue and its thread.
+/// Destination of lines, with its queue and its writer thread.
 #[derive(Debug, Clone)]
 pub(super) struct Output(Arc<Queue>);
 
 impl Output {
-    /// Standard output. Call it once.
+    /// Starts the writer of standard output. Call it once.
     ///
     /// # Errors
     /// A sentence if the process has no descriptor or no thread left.
@@ -73,7 +74,7 @@ impl Output {
         Ok(STREAM.get_or_init(|| output).clone())
     }
 
-    /// The file of `AUDIT_LOG`. Call it once.
+    /// Starts the writer of the file `AUDIT_LOG`. Call it once.
     ///
     /// # Errors
     /// A sentence that names the setting, if the file cannot be opened.
@@ -113,7 +114,7 @@ impl<'a> MakeWriter<'a> for Output {
     }
 }
 
-/// One line, which joins the queue when it is complete.
+/// Line that enters the queue when it is complete.
 #[derive(Debug)]
 pub(super) struct Line<'a> {
     queue: &'a Queue,
@@ -148,16 +149,16 @@ impl Drop for Line<'_> {
     }
 }
 
-/// Checks that `AUDIT_LOG` can be opened, without making it.
+/// Checks that `AUDIT_LOG` can be opened, without creating it.
 ///
 /// # Errors
-/// Why it cannot.
+/// The reason, if it cannot.
 pub(super) fn check_audit_log(path: &Path) -> io::Result<()> {
     AuditFile::check(path)
 }
 
-/// Ends all outputs of this process, and waits for `timeout` where one takes nothing. The audit log comes first: standard output
-/// tells what became of it. Returns how many lines were lost without a word.
+/// Closes all outputs of this process, and waits for `timeout` if one is blocked. The audit log is closed first, so that its
+/// failures can still be reported on standard output. Returns the number of lines that were lost without a report.
 pub(super) fn close(timeout: Duration) -> u64 {
     let outputs = [&FILE, &STREAM].into_iter().filter_map(OnceLock::get);
     outputs
@@ -165,7 +166,7 @@ pub(super) fn close(timeout: Duration) -> u64 {
         .sum()
 }
 
-/// What was dropped and what failed so far, by output.
+/// Returns the numbers of dropped lines and failed writes so far, by output.
 pub(super) fn counts() -> [(&'static str, Option<Counts>); 2] {
     let counts = |output: &OnceLock<Output>| output.get().map(|output| output.0.counts());
     [

@@ -59,7 +59,7 @@ def guessing(say, rounds, seconds):
     """The dashboard at a thousand a second beside guessers, with the throttles as they are by default and without any."""
     redis = Redis(in_memory=True)
     servers = {
-        "on": Replica(redis, THROTTLE="on"),
+        "on": Replica(redis, RATE_LIMIT="on"),
         "off": Replica(redis),
     }
     try:

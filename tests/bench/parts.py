@@ -184,8 +184,8 @@ class Replica(Process):
             "REDIS_URL": redis.url,
             "JWT_SECRET": "bench-4f2c9a7be1d84a60b3c5f7d9e8a1b2c3",
             "BCRYPT_COST": "10",
-            "THROTTLE": "off",
-            "LOG": "warn",
+            "RATE_LIMIT": "off",
+            "LOG_FILTER": "warn",
         }
         folder = ROOT / "target/bench"
         folder.mkdir(parents=True, exist_ok=True)

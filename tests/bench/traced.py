@@ -39,7 +39,7 @@ def traced(say, rounds, seconds):
                 assert one.not_ok == 0, f"{one.not_ok} requests failed"
                 runs[name].append(one)
                 say(f"round {number + 1} of {rounds}, {name}: {one.per_second:,.0f} requests/s")
-        lost = {name: systems[name].metric("portcullis_lost_spans_total") for name in SHARES}
+        lost = {name: systems[name].metric("portcullis_otel_spans_dropped_total") for name in SHARES}
         return [row(name, runs, lost) for name in systems]
     finally:
         for server in [*systems.values(), receiver, redis]:

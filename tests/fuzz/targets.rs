@@ -220,7 +220,7 @@ fn config() -> Config {
         "--listen=127.0.0.1:0",
         "--management-listen=127.0.0.1:0",
         "--bcrypt-cost=4",
-        "--throttle=off",
+        "--rate-limit=off",
     ];
     let matches = command.try_get_matches_from(arguments).unwrap();
     let mut config = Settings::from_arg_matches(&matches)

@@ -60,7 +60,7 @@ impl Process {
             ("DRAIN_DELAY", "0s"),
             ("BCRYPT_COST", "4"),
             // Tests are many people at one address.
-            ("THROTTLE", "off"),
+            ("RATE_LIMIT", "off"),
         ];
         all.extend(variables);
         let mut process = Self::spawn(folder, &all, &["serve"]);

@@ -54,9 +54,9 @@ impl Settings {
             ("REDIS_URL", &self.redis_url),
             ("REDIS_ACK_REPLICAS", &self.acknowledgements),
             ("JWT_SECRET", SECRET),
-            ("JWT_KEYS", "keys"),
+            ("JWT_KEYS_DIR", "keys"),
             ("TRUSTED_PROXIES", "127.0.0.1/32"),
-            ("THROTTLE", "on"),
+            ("RATE_LIMIT", "on"),
         ]
     }
 

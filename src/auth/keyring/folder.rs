@@ -81,11 +81,13 @@ pub(super) fn read(folder: &Path) -> Result<Vec<KeyFile>, String> {
         let file = fs::metadata(&path).map_err(|error| sentence(&name, &error))?;
         // Reading a pipe or a device could block, or never end.
         if !file.is_file() || file.len() > MAX_BYTES {
-            return Err(format!("JWT_KEYS: {name} is no file, or longer than a key"));
+            return Err(format!(
+                "JWT_KEYS_DIR: {name} is no file, or longer than a key"
+            ));
         }
         let text = fs::read_to_string(&path).map_err(|error| sentence(&name, &error))?;
-        let key =
-            Key::from_pem(&Secret::new(text)).map_err(|why| format!("JWT_KEYS: {name} {why}"))?;
+        let key = Key::from_pem(&Secret::new(text))
+            .map_err(|why| format!("JWT_KEYS_DIR: {name} {why}"))?;
         let state = if name.ends_with(NEXT) {
             KeyState::Next
         } else {
@@ -103,8 +105,9 @@ pub(super) fn read(folder: &Path) -> Result<Vec<KeyFile>, String> {
 }
 
 fn names(folder: &Path) -> Result<Vec<String>, String> {
-    let unreadable =
-        |error: std::io::Error| format!("JWT_KEYS: the folder cannot be read ({})", error.kind());
+    let unreadable = |error: std::io::Error| {
+        format!("JWT_KEYS_DIR: the folder cannot be read ({})", error.kind())
+    };
     let mut names = Vec::new();
     for entry in fs::read_dir(folder).map_err(unreadable)? {
         if let Ok(name) = entry.map_err(unreadable)?.file_name().into_string()
@@ -121,7 +124,7 @@ fn names(folder: &Path) -> Result<Vec<String>, String> {
 }
 
 fn sentence(name: &str, error: &std::io::Error) -> String {
-    format!("JWT_KEYS: {name} cannot be read ({})", error.kind())
+    format!("JWT_KEYS_DIR: {name} cannot be read ({})", error.kind())
 }
 
 /// Writes a new key; creates the folder if needed.

@@ -120,7 +120,7 @@ impl UserTable {
     }
 
     fn part(&self, user: UserId) -> &ArcSwap<Part> {
-        &self.parts[user.spread() % PARTS]
+        &self.parts[user.shard_hash() % PARTS]
     }
 }
 

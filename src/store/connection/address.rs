@@ -61,7 +61,7 @@ impl Access {
         let text = address.url.expose();
         let (url, topology) = match address.kind() {
             None => return Err(wrong_url()),
-            Some(RedisKind::One) => (Url::Whole(text.to_owned()), Topology::One),
+            Some(RedisKind::Standalone) => (Url::Whole(text.to_owned()), Topology::One),
             Some(kind) => {
                 let (scheme, rest) = text.split_once("://").ok_or_else(wrong_url)?;
                 let scheme = if scheme.starts_with("rediss") {

@@ -1,11 +1,11 @@
-//! The file of `AUDIT_LOG`: appended to, and opened anew when it was renamed away or removed.
+//! File of `AUDIT_LOG`: lines are appended, and the file is reopened after it was renamed or removed.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// The open file, and the name that it had when it was opened.
+/// Open file, with the path under which it was opened.
 #[derive(Debug)]
 pub(super) struct AuditFile {
     path: PathBuf,
@@ -13,7 +13,7 @@ pub(super) struct AuditFile {
 }
 
 impl AuditFile {
-    /// Opens the file, and makes it where there is none.
+    /// Opens the file, and creates it if it does not exist.
     ///
     /// # Errors
     /// If that fails, or it is not a regular file.
@@ -24,10 +24,10 @@ impl AuditFile {
         })
     }
 
-    /// Checks whether the file can be opened, or made in its folder.
+    /// Checks that the file can be opened, or that its folder exists.
     ///
     /// # Errors
-    /// Why not.
+    /// The reason, if not.
     pub(super) fn check(path: &Path) -> io::Result<()> {
         match open(path, false) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -38,11 +38,10 @@ impl AuditFile {
         }
     }
 
-    /// The file that has the name now: after a rotation another one.
+    /// Returns the file that has the path now, which is another one after a rotation.
     ///
     /// # Errors
-    /// If it was renamed away and none can be opened in its place. The old one is not written to any more: it may be compressed
-    /// already.
+    /// If the file was renamed and no new one can be opened. The old file gets no more lines: it may be compressed already.
     pub(super) fn current(&mut self) -> io::Result<&File> {
         let identity = |metadata: Metadata| (metadata.dev(), metadata.ino());
         let named = match std::fs::metadata(&self.path) {

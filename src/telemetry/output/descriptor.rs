@@ -10,13 +10,13 @@ use rustix::io::Errno;
 /// Longest piece of one write: `PIPE_BUF` of Linux. A pipe with any room takes such a piece whole and at once.
 pub(super) const PIECE: usize = 4096;
 
-/// Pause after a descriptor has promised room and had none: another process that writes there was faster.
+/// Pause if `poll` reported room and the write found none: another process wrote there first.
 const CONTENTION_DELAY: Duration = Duration::from_millis(10);
 
-/// Writes the bytes from position `at` on, and moves `at` past what was written.
+/// Writes the bytes from position `at` on, and moves `at` past the written ones.
 ///
 /// # Errors
-/// `TimedOut` if the descriptor takes nothing for `timeout`; otherwise what the write says. The rest can be written later.
+/// `TimedOut` if the descriptor takes nothing for `timeout`; otherwise the error of the write. The rest can be written later.
 pub(in crate::telemetry) fn write(
     descriptor: impl AsFd,
     bytes: &[u8],

@@ -1,25 +1,25 @@
-//! Bounded queue between those who log and the thread that writes.
+//! Bounded queue between the threads that log and the writer thread.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// What a queued line takes besides its bytes.
+/// Memory of a queued line besides its bytes.
 const LINE_OVERHEAD: usize = 64;
 
-/// What a line is, as far as the queue is concerned.
+/// Kind of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Audit,
     Other,
 }
 
-/// Greatest sizes in bytes.
+/// Maximum sizes in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// Of all lines together.
+    /// All lines together.
     pub(super) total: usize,
-    /// Of the lines that are no audit lines.
+    /// Lines that are not audit lines.
     pub(super) other: usize,
 }
 
@@ -40,7 +40,7 @@ impl Counts {
     }
 }
 
-/// Lines of one kind, each with its place among all.
+/// Lines of one kind, each with its position among all lines.
 #[derive(Debug, Default)]
 struct Lines {
     lines: VecDeque<(u64, Vec<u8>)>,
@@ -82,8 +82,8 @@ struct Store {
     other: Lines,
     next_place: u64,
     counts: Counts,
-    /// What of these the log has not told yet.
-    untold: Counts,
+    /// Part of `counts` that the log has not reported yet.
+    unreported: Counts,
 }
 
 impl Store {
@@ -94,11 +94,11 @@ impl Store {
             other: Lines::default(),
             next_place: 0,
             counts: Counts::default(),
-            untold: Counts::default(),
+            unreported: Counts::default(),
         }
     }
 
-    /// Takes a line. An audit line takes the place of the newest other lines; what has no place is dropped.
+    /// Adds a line. An audit line replaces the newest other lines; a line without room is dropped.
     fn push(&mut self, kind: Kind, line: Vec<u8>) {
         let size = size(&line);
         if kind == Kind::Audit {
@@ -150,15 +150,15 @@ impl Store {
 
     fn count(&mut self, kind: Kind) {
         self.counts.dropped(kind);
-        self.untold.dropped(kind);
+        self.unreported.dropped(kind);
     }
 
-    /// What was dropped since this was last told, once there is room again for a line that tells it.
-    fn take_untold(&mut self) -> Option<Counts> {
+    /// Takes the counts since the last report, once there is room again for a line that reports them.
+    fn take_unreported(&mut self) -> Option<Counts> {
         let is_roomy =
             self.size() <= self.limits.total / 2 && self.other.size <= self.limits.other / 2;
-        let any = self.untold.dropped_audit + self.untold.dropped_other > 0;
-        (any && is_roomy).then(|| std::mem::take(&mut self.untold))
+        let any = self.unreported.dropped_audit + self.unreported.dropped_other > 0;
+        (any && is_roomy).then(|| std::mem::take(&mut self.unreported))
     }
 }
 
@@ -167,7 +167,7 @@ struct State {
     store: Store,
     /// Lines that the writer has taken and not written yet.
     in_hand: usize,
-    /// Bytes written so far: whether the output moves.
+    /// Bytes written so far; they show that the output is not blocked.
     written: u64,
     is_closed: bool,
     has_ended: bool,
@@ -231,15 +231,15 @@ impl Queue {
         }
     }
 
-    /// The batch is written. Returns what was dropped, if the log is to tell it now.
+    /// Records that the batch is written. Returns the dropped lines, if the log is to report them now.
     pub(super) fn wrote(&self, bytes: usize) -> Option<Counts> {
         let mut state = self.lock();
         state.in_hand = 0;
         state.written += bytes as u64;
-        state.store.take_untold()
+        state.store.take_unreported()
     }
 
-    /// A write has failed. Waits before the next attempt; `false` if the output is closed, so that there is one attempt left.
+    /// Waits before the next attempt after a failed write. Returns `false` if the output is closed: one attempt is left.
     pub(super) fn pause(&self, delay: Duration) -> bool {
         let state = self.lock();
         let (state, _) = self
@@ -259,8 +259,8 @@ impl Queue {
         self.end.notify_all();
     }
 
-    /// Lets the writer end, and waits for it: for `timeout`, and up to `waits` times as long while it writes. Returns how many
-    /// lines were lost and cannot be told in the log any more.
+    /// Closes the queue and waits for the writer: for `timeout`, and up to `waits` times as long while it writes. Returns the
+    /// number of lines that were lost and can no longer be reported in the log.
     pub(super) fn close(&self, timeout: Duration, waits: u32) -> u64 {
         let mut state = self.lock();
         state.is_closed = true;
@@ -279,7 +279,7 @@ impl Queue {
             dropped_audit,
             dropped_other,
             ..
-        } = state.store.untold;
+        } = state.store.unreported;
         dropped_audit + dropped_other + (state.store.len() + state.in_hand) as u64
     }
 
@@ -370,11 +370,11 @@ mod tests {
         for text in ["1", "2", "3", "4", "5", "6"] {
             store.push(Kind::Other, line(text));
         }
-        assert_eq!(store.take_untold(), None);
+        assert_eq!(store.take_unreported(), None);
         store.take(&mut Vec::new(), 2 * LINE);
-        let told = store.take_untold().unwrap();
+        let told = store.take_unreported().unwrap();
         assert_eq!((told.dropped_audit, told.dropped_other), (0, 2));
-        assert_eq!(store.take_untold(), None);
+        assert_eq!(store.take_unreported(), None);
         assert_eq!(store.counts.dropped_other, 2);
     }
 }

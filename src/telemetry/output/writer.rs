@@ -1,4 +1,4 @@
-//! The thread that writes the lines of one output.
+//! Thread that writes the lines of one output.
 
 use std::fs::File;
 use std::io;
@@ -11,10 +11,10 @@ use super::audit_file::AuditFile;
 use super::descriptor::{PIECE, write};
 use super::queue::{Counts, Queue};
 
-/// Pause after a write that failed: a full disk does not get room any faster.
+/// Pause after a failed write: a full disk rarely gets room sooner.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// Where the lines go.
+/// Destination of the lines.
 #[derive(Debug)]
 pub(super) enum Target {
     Stream(File),
@@ -30,7 +30,7 @@ impl Target {
     }
 }
 
-/// Moves lines from the queue to the target, and tells in the log what became of those that it could not move.
+/// Moves lines from the queue to the target, and logs failures and dropped lines.
 #[derive(Debug)]
 pub(super) struct Writer {
     queue: Arc<Queue>,
@@ -54,11 +54,11 @@ impl Writer {
         self.queue.ended();
     }
 
-    /// Writes the batch, however many attempts that takes. `false` if the output was closed meanwhile and the last one failed.
+    /// Writes the batch, in as many attempts as needed. Returns `false` if the output was closed and the last attempt failed.
     fn write_batch(&mut self) -> bool {
         let mut is_last = false;
         while let Err(error) = self.try_batch() {
-            self.tell_failure(&error);
+            self.log_failure(&error);
             if is_last {
                 return false;
             }
@@ -66,7 +66,7 @@ impl Writer {
         }
         let dropped = self.queue.wrote(self.batch.bytes.len());
         self.batch.clear();
-        self.tell_success(dropped);
+        self.log_success(dropped);
         true
     }
 
@@ -80,7 +80,7 @@ impl Writer {
         written
     }
 
-    fn tell_failure(&mut self, failure: &io::Error) {
+    fn log_failure(&mut self, failure: &io::Error) {
         self.queue.count_failure();
         if !std::mem::replace(&mut self.is_failing, true) {
             error!(
@@ -92,7 +92,7 @@ impl Writer {
         }
     }
 
-    fn tell_success(&mut self, dropped: Option<Counts>) {
+    fn log_success(&mut self, dropped: Option<Counts>) {
         if std::mem::take(&mut self.is_failing) {
             info!(
                 event = "log_write_recovered",
@@ -122,13 +122,13 @@ impl Writer {
 #[derive(Debug, Default)]
 struct Batch {
     bytes: Vec<u8>,
-    /// How far they are written.
+    /// Number of bytes that are written.
     at: usize,
     /// A write has failed within a line.
     cut: Option<Cut>,
 }
 
-/// What ends with the first half of a line.
+/// Kind of output that ends with the first half of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cut {
     /// A regular file of this size.
@@ -149,8 +149,8 @@ impl Batch {
         self.cut = is_within_line.then(|| end_of(file));
     }
 
-    /// Goes on after a write that failed. The rest of a cut line follows its first half only if a file ends with that half
-    /// still; otherwise the line is written again, on a line of its own.
+    /// Continues after a failed write. The rest of a cut line follows its first half only if the file still ends with that half;
+    /// otherwise the whole line is written again, on a line of its own.
     fn resume(&mut self, file: &File) {
         let Some(cut) = self.cut.take() else {
             return;

@@ -159,14 +159,14 @@ fn session(number: usize) -> SessionId {
 fn throttle() -> Work {
     let server = Server::start();
     let runtime = runtime();
-    let config = settings(&server, &["--throttle", "on"]);
+    let config = settings(&server, &["--rate-limit", "on"]);
     let RedisServer::At(address) = &config.redis.server else {
         unreachable!("a Redis that was named");
     };
     let throttle = runtime.block_on(async {
         let redis =
             Redis::new(address, Keyspace::new("portcullis:".to_owned())).expect("an address");
-        RateLimiter::new(redis, config.throttles)
+        RateLimiter::new(redis, config.rate_limits)
     });
     let guess = Guess {
         name: AttemptedName::of("alice"),
@@ -189,7 +189,10 @@ struct Site {
 impl Site {
     fn start() -> Self {
         let redis = Server::start();
-        let config = settings(&redis, &["--revocation-window", "1s", "--throttle", "off"]);
+        let config = settings(
+            &redis,
+            &["--revocation-window", "1s", "--rate-limit", "off"],
+        );
         let runtime = runtime();
         let address = runtime.block_on(async {
             let app = App::build(config).await.expect("a replica");

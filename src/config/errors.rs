@@ -1,70 +1,70 @@
-//! All mistakes are collected before any is reported, and none repeats a value.
+//! Collects all errors before any is reported. No error repeats a value.
 
 use std::time::Duration;
 
-use super::Mistakes;
+use super::ConfigErrors;
 use super::secrets::Secret;
-use super::values::{Given, Span};
+use super::values::{HumanDuration, Parsed};
 
-/// A secret is set but cannot be read; the report says so already.
+/// A secret is set but cannot be read; the collector has the error already.
 pub(super) struct Unreadable;
 
-/// Collects the mistakes: what is wrong is written down, and the rest is still looked at.
+/// Collects the errors, so that the remaining settings are still checked.
 #[derive(Default)]
-pub(super) struct Report(Vec<String>);
+pub(super) struct ErrorCollector(Vec<String>);
 
-impl Report {
-    pub(super) fn mistake(&mut self, setting: &str, what: &str) {
+impl ErrorCollector {
+    pub(super) fn add(&mut self, setting: &str, what: &str) {
         self.0.push(format!("{setting}: {what}"));
     }
 
-    pub(super) fn finish<T>(self, value: T) -> Result<T, Mistakes> {
+    pub(super) fn finish<T>(self, value: T) -> Result<T, ConfigErrors> {
         if self.0.is_empty() {
             Ok(value)
         } else {
-            Err(Mistakes(self.0))
+            Err(ConfigErrors(self.0))
         }
     }
 
-    pub(super) fn value<T>(&mut self, setting: &str, form: &str, given: Given<T>) -> Option<T> {
+    pub(super) fn require<T>(&mut self, setting: &str, form: &str, given: Parsed<T>) -> Option<T> {
         let value = given.value();
         if value.is_none() {
-            self.mistake(setting, &format!("must be {form}"));
+            self.add(setting, &format!("must be {form}"));
         }
         value
     }
 
-    pub(super) fn within<T: std::str::FromStr + PartialOrd + std::fmt::Display + Copy>(
+    pub(super) fn number_within<T: std::str::FromStr + PartialOrd + std::fmt::Display + Copy>(
         &mut self,
         setting: &str,
-        given: Given<T>,
+        given: Parsed<T>,
         least: T,
         most: T,
     ) -> T {
         match given.value() {
             Some(value) if value >= least && value <= most => value,
             _ => {
-                self.mistake(setting, &format!("must be a number from {least} to {most}"));
+                self.add(setting, &format!("must be a number from {least} to {most}"));
                 least
             }
         }
     }
 
-    pub(super) fn span(
+    pub(super) fn duration_within(
         &mut self,
         setting: &str,
-        given: Given<Span>,
+        given: Parsed<HumanDuration>,
         least: Duration,
         most: Duration,
     ) -> Duration {
         match given.value() {
-            Some(Span(value)) if value >= least && value <= most => value,
+            Some(HumanDuration(value)) if value >= least && value <= most => value,
             _ => {
                 let (least, most) = (
                     humantime::format_duration(least),
                     humantime::format_duration(most),
                 );
-                self.mistake(
+                self.add(
                     setting,
                     &format!(
                         "must be a time with its unit, like 50ms or 15m, from {least} to {most}"
@@ -75,10 +75,10 @@ impl Report {
         }
     }
 
-    pub(super) fn text(&mut self, setting: &str, given: Given<String>) -> String {
+    pub(super) fn text(&mut self, setting: &str, given: Parsed<String>) -> String {
         let text = given.value().unwrap_or_default();
         if text.is_empty() || text.len() > 256 {
-            self.mistake(setting, "must be a text of 1 to 256 bytes");
+            self.add(setting, "must be a text of 1 to 256 bytes");
         }
         text
     }
@@ -87,19 +87,19 @@ impl Report {
         &mut self,
         found: Result<Option<Secret>, String>,
     ) -> Result<Option<Secret>, Unreadable> {
-        found.map_err(|mistake| {
-            self.0.push(mistake);
+        found.map_err(|error| {
+            self.0.push(error);
             Unreadable
         })
     }
 
-    pub(super) fn needs_off_loopback(
+    pub(super) fn require_off_loopback(
         &mut self,
         setting: &str,
         found: &Result<Option<Secret>, Unreadable>,
     ) {
         if matches!(found, Ok(None)) {
-            self.mistake(
+            self.add(
                 setting,
                 "must be set, because LISTEN is not a loopback address (or set its file variant)",
             );

@@ -1,16 +1,16 @@
-//! How many lines of one kind the log takes: in an outage every request fails for the same reason.
+//! Rate limit of log lines: in an outage, every request fails for the same reason.
 
 use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::domain::{Clock, Uptime};
 
-/// Lines of a kind in each second.
-const LINES: u32 = 20;
+/// Maximum number of lines of one kind in a second.
+const MAX_LINES_PER_SECOND: u32 = 20;
 
-/// The lines of one kind.
+/// Limits the log lines of one kind.
 #[derive(Debug)]
-pub struct Budget {
+pub struct LogLimiter {
     clock: Clock,
     second: Mutex<Second>,
 }
@@ -22,8 +22,8 @@ struct Second {
     left_out: u64,
 }
 
-impl Budget {
-    /// A budget of twenty lines a second by this clock.
+impl LogLimiter {
+    /// Creates a limiter of [`MAX_LINES_PER_SECOND`] by this clock.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
         Self {
@@ -32,9 +32,9 @@ impl Budget {
         }
     }
 
-    /// Whether one line more may be written now, and how many were left out since the last one that was; `None` where it is to
-    /// be left out itself.
-    pub fn spend(&self) -> Option<u64> {
+    /// Takes the right to write one line. Returns the number of lines left out since the last written one; `None` if this line
+    /// is to be left out too.
+    pub fn try_acquire(&self) -> Option<u64> {
         let now = self.clock.uptime();
         let mut second = self
             .second
@@ -45,7 +45,7 @@ impl Budget {
             second.began = Some(now);
             second.written = 0;
         }
-        if second.written == LINES {
+        if second.written == MAX_LINES_PER_SECOND {
             second.left_out += 1;
             return None;
         }
@@ -62,10 +62,10 @@ mod tests {
     #[test]
     fn twenty_lines_a_second_are_written_and_the_rest_is_counted() {
         let clock = Clock::manual(Timestamp::from_secs(1_800_000_000));
-        let budget = Budget::new(clock.clone());
+        let limiter = LogLimiter::new(clock.clone());
         let written = |times: u32| {
             (0..times)
-                .filter_map(|_| budget.spend())
+                .filter_map(|_| limiter.try_acquire())
                 .collect::<Vec<_>>()
         };
         assert_eq!(written(1000), [0; 20]);
