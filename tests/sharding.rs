@@ -186,7 +186,7 @@ async fn accounts_in_bulk_are_spread_over_all_shards_and_each_is_listed_once() {
     }
     let (mut from, mut listed) = (Some(UserCursor::default()), BTreeSet::new());
     while let Some(cursor) = from {
-        let (next, users) = store.some_users(cursor).await.unwrap();
+        let (next, users) = store.scan_users(cursor).await.unwrap();
         listed.extend(users.into_iter().map(|user| user.username.to_string()));
         from = next;
     }

@@ -9,7 +9,7 @@ use super::throttle::Throttle;
 use crate::domain::{
     AccessClaims, AttemptedName, Guess, Network, Password, Timestamp, UserId, Username,
 };
-use crate::store::{self, Change, Redis, Registered, Seen, User};
+use crate::store::{self, Change, Precondition, Redis, Registered, User};
 
 /// Registers users and finds them again.
 #[derive(Debug)]
@@ -154,7 +154,7 @@ impl Accounts {
         if matches!(checked, Checked::Invalid) {
             return Ok(Deletion::WrongPassword);
         }
-        let seen = Seen::by_owner(&user, claims.sid);
+        let seen = Precondition::by_owner(&user, claims.sid);
         let deleted = self
             .revocations
             .change_user(&user.username, seen, Change::Delete);

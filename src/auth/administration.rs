@@ -7,7 +7,9 @@ use std::sync::Arc;
 use super::revocation::{Revocations, Standing};
 use super::{Failure, Unavailable};
 use crate::domain::{AccessClaims, Username};
-use crate::store::{Change, NewUser, Redis, Registered, Seen, SessionRecord, User, UserCursor};
+use crate::store::{
+    Change, NewUser, Precondition, Redis, Registered, SessionRecord, User, UserCursor,
+};
 
 /// How often a change is tried where the account is changed by somebody else at the same moment.
 const ATTEMPTS: usize = 5;
@@ -87,7 +89,7 @@ impl Administration {
             if !self.stands(authority).await? {
                 return Ok(Changed::ActingSessionGone);
             }
-            let seen = Seen::by_administrator(&user);
+            let seen = Precondition::by_administrator(&user);
             if self
                 .revocations
                 .change_user(name, seen, change.clone())
@@ -121,7 +123,7 @@ impl Administration {
     /// # Errors
     /// Where the store could not answer.
     pub async fn some(&self, from: UserCursor) -> Result<(Option<UserCursor>, Vec<User>), Failure> {
-        Ok(self.redis.some_users(from).await?)
+        Ok(self.redis.scan_users(from).await?)
     }
 
     async fn stands(&self, authority: Authority<'_>) -> Result<bool, Failure> {

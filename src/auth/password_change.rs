@@ -8,7 +8,7 @@ use super::sessions::{NewSession, Sessions};
 use super::tokens::Grant;
 use super::{Failure, Unavailable};
 use crate::domain::{AccessClaims, Guess, Password, PasswordRule, RefreshClaims};
-use crate::store::{ChangePassword, Successor, Written};
+use crate::store::{ChangePassword, RotatedToken, Written};
 
 /// How often it is tried where a login hashes the same password anew meanwhile.
 const ATTEMPTS: usize = 3;
@@ -70,7 +70,7 @@ impl Sessions {
             match self.revocations.carry(name, decided).await? {
                 Written::Done(successor) => return self.go_on(claims, *successor).await,
                 Written::SessionGone => return Ok(PasswordChange::SessionGone),
-                Written::Outrun => {}
+                Written::HashChanged => {}
             }
         }
         Err(Failure::Unavailable(Unavailable::Deadline))
@@ -80,7 +80,7 @@ impl Sessions {
     async fn go_on(
         &self,
         claims: &AccessClaims,
-        successor: Successor,
+        successor: RotatedToken,
     ) -> Result<PasswordChange, Failure> {
         let refresh = RefreshClaims {
             user: claims.sub,

@@ -8,13 +8,13 @@ use super::Failure;
 use super::sessions::{NewSession, Sessions};
 use super::tokens::Grant;
 use crate::domain::RefreshClaims;
-use crate::store::{Rotate, Rotated, Rotation, Succession, Successor};
+use crate::store::{RotateRequest, RotateResponse, RotatedToken, RotationKind, RotationOutcome};
 
 /// What became of a refresh token.
 #[derive(Debug)]
 pub enum Refreshed {
     /// Here are new tokens.
-    New(NewSession, Succession),
+    New(NewSession, RotationKind),
     /// It was traded long ago. The session has ended: no replica accepts any of its tokens.
     Reused(RefreshClaims),
     /// It is not ours, has expired, or its session has ended.
@@ -31,26 +31,26 @@ impl Sessions {
         let Some(claims) = self.refresh_tokens.recognise(token) else {
             return Ok(Refreshed::Refused);
         };
-        let rotate = Rotate {
+        let rotate = RotateRequest {
             token: &claims,
             known: self.revocations.known(claims.user),
             access_ttl: self.tokens.ttl(),
             idle: self.lifetimes.idle,
             grace: self.lifetimes.grace,
         };
-        let Rotated { outcome, outbox } = self.redis.rotate_session(&rotate).await?;
+        let RotateResponse { outcome, outbox } = self.redis.rotate_session(&rotate).await?;
         match outcome {
-            Rotation::Successor(successor) => {
+            RotationOutcome::Rotated(successor) => {
                 self.revocations.flush(&claims.username, outbox).await?;
                 self.succeed(claims, successor).await
             }
-            Rotation::Reused => {
+            RotationOutcome::Reused => {
                 self.revocations
                     .before_refusing(&claims.username, outbox)
                     .await?;
                 Ok(Refreshed::Reused(claims))
             }
-            Rotation::Refused => {
+            RotationOutcome::Refused => {
                 self.revocations
                     .before_refusing(&claims.username, outbox)
                     .await?;
@@ -62,7 +62,7 @@ impl Sessions {
     async fn succeed(
         &self,
         claims: RefreshClaims,
-        successor: Successor,
+        successor: RotatedToken,
     ) -> Result<Refreshed, Failure> {
         let refresh = RefreshClaims {
             number: successor.number,

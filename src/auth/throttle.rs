@@ -17,7 +17,7 @@ use super::Failure;
 use super::passwords::Checked;
 use crate::config::ThrottleConfig;
 use crate::domain::{Guess, Network};
-use crate::store::{Redis, Reservation, Reserved, StoreError, Throttled};
+use crate::store::{Bucket, Redis, Reservation, Reserved, StoreError};
 
 /// Counts attempts, together with all other replicas.
 #[derive(Debug)]
@@ -100,7 +100,7 @@ impl Throttle {
         let network = if let Some(network) = from {
             let asked = self
                 .redis
-                .reserve(Throttled::Passwords(network), config.network);
+                .reserve(Bucket::Passwords(network), config.network);
             Some(allowed(Limit::Network, asked.await)?)
         } else {
             self.say_unknown();
@@ -108,7 +108,7 @@ impl Throttle {
         };
         let asked = self
             .redis
-            .reserve(Throttled::Account(name, from), config.account);
+            .reserve(Bucket::Account(name, from), config.account);
         let account = Some(allowed(Limit::Account, asked.await)?);
         Ok(Attempt { network, account })
     }
@@ -127,7 +127,7 @@ impl Throttle {
         };
         let asked = self
             .redis
-            .reserve(Throttled::Registrations(network), config.registration);
+            .reserve(Bucket::Registrations(network), config.registration);
         allowed(Limit::Registration, asked.await).map(drop)
     }
 
@@ -143,7 +143,7 @@ impl Throttle {
 
     async fn give_back(&self, attempt: Attempt, known: bool) -> Result<(), StoreError> {
         for reservation in attempt.network.iter().chain(&attempt.account) {
-            self.redis.give_back(reservation, known).await?;
+            self.redis.refund(reservation, known).await?;
         }
         Ok(())
     }
@@ -152,7 +152,7 @@ impl Throttle {
 fn allowed(limit: Limit, asked: Result<Reserved, StoreError>) -> Result<Reservation, Failure> {
     match asked? {
         Reserved::Yes(reservation) => Ok(reservation),
-        Reserved::Wait(wait) => Err(Failure::Throttled {
+        Reserved::Limited(wait) => Err(Failure::Throttled {
             by: limit,
             retry_after: wait
                 .as_millis()

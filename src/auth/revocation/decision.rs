@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use crate::domain::{SessionId, Timestamp, UserId, Username};
-use crate::store::{Change, Decided, EndAll, Known, Redis, RevokeSession, Seen, StoreError};
+use crate::store::{
+    Change, EndAll, Precondition, Redis, RevocationFloor, RevocationResult, RevokeSession,
+    StoreError,
+};
 
 /// What is to be decided for a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,16 +25,16 @@ pub(super) enum Decision {
         /// The session that asks for it, which must stand.
         acting: SessionId,
         /// What the feed knows of the user.
-        known: Known,
+        known: RevocationFloor,
     },
     /// An account is changed. One that has changed since it was seen is left alone: what is decided late, after somebody
     /// has decided otherwise, must not undo that.
     Change {
         /// What must still hold.
-        seen: Seen,
+        seen: Precondition,
         change: Change,
         /// What the feed knows of the user.
-        known: Known,
+        known: RevocationFloor,
     },
 }
 
@@ -44,7 +47,7 @@ impl Decision {
         &self,
         redis: &Redis,
         username: &Username,
-    ) -> Result<Decided, StoreError> {
+    ) -> Result<RevocationResult, StoreError> {
         match self {
             &Self::Revoke {
                 sid,

@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use super::lease::{BEAT, Lease};
 use crate::domain::{Clock, Uptime};
-use crate::store::{Beats, HistoryId, Redis, StoreError};
+use crate::store::{Heartbeats, HistoryId, Redis, StoreError};
 
 /// How soon a beat that failed is sent again.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -96,15 +96,15 @@ impl Heart {
         }
     }
 
-    async fn beat(&self, beats: &mut Option<Beats>, sent: Uptime) -> Result<(), StoreError> {
+    async fn beat(&self, beats: &mut Option<Heartbeats>, sent: Uptime) -> Result<(), StoreError> {
         if beats.is_none() {
-            *beats = Some(self.redis.open_beats().await?);
+            *beats = Some(self.redis.open_heartbeats().await?);
         }
         let Some(open) = beats else {
             return Ok(());
         };
         // Dated by when the round began: connecting only makes it older.
-        let history = open.beat().await?;
+        let history = open.heartbeat().await?;
         self.held.lease().acknowledged(history, sent);
         self.held.beaten.notify_waiters();
         Ok(())

@@ -73,7 +73,7 @@ use self::view::{Phase, View};
 use super::{Failure, Unavailable};
 use crate::config::RevocationConfig;
 use crate::domain::{Clock, SessionId, Uptime, UserId};
-use crate::store::{Entry, Known, Redis, User, UserEntry};
+use crate::store::{Entry, Redis, RevocationFloor, User, UserEntry};
 
 /// How long a request may wait for Redis in all, not counting the freshness window.
 pub const PATIENCE: Duration = Duration::from_secs(1);
@@ -156,14 +156,14 @@ impl Revocations {
 
     /// What the feed has said of a user.
     #[must_use]
-    pub fn known(&self, user: UserId) -> Known {
-        let known = |entry: &UserEntry| Known {
+    pub fn known(&self, user: UserId) -> RevocationFloor {
+        let known = |entry: &UserEntry| RevocationFloor {
             version: entry.version,
-            sessions_from: entry.sessions_from,
+            min_session_version: entry.min_session_version,
         };
         self.denylist
             .user(user)
-            .map_or_else(Known::default, |entry| known(&entry))
+            .map_or_else(RevocationFloor::default, |entry| known(&entry))
     }
 
     /// Makes changes to a user again that the feed knows and his shard has lost in a failover. Returns whether there were any:
@@ -175,7 +175,7 @@ impl Revocations {
         let lost = |entry: &UserEntry| {
             entry.deleted
                 || user.version < entry.version
-                || user.sessions_from < entry.sessions_from
+                || user.min_session_version < entry.min_session_version
         };
         let Some(entry) = self.denylist.user(user.id).filter(|entry| lost(entry)) else {
             return Ok(false);

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use tracing::{error, warn};
 
-use crate::store::{Inspection, Persistence, Promise, Redis, StoreError, WILL_LOSE_TRANSACTIONS};
+use crate::store::{
+    Persistence, Redis, ReplicationGuarantee, ServerInfo, StoreError, WILL_LOSE_TRANSACTIONS,
+};
 
 /// A clock that differs by more deserves a warning.
 const SKEW: Duration = Duration::from_secs(5);
@@ -20,9 +22,9 @@ pub(super) struct Server {
 
 impl Server {
     /// Refuses a server that would forget, and says once how well it remembers.
-    pub(super) fn judge(&mut self, server: &Inspection, redis: &Redis) -> Result<(), StoreError> {
-        if let Some(unfit) = server.unfit() {
-            return Err(StoreError::unfit(&unfit));
+    pub(super) fn judge(&mut self, server: &ServerInfo, redis: &Redis) -> Result<(), StoreError> {
+        if let Some(unfit) = server.unsupported_reason() {
+            return Err(StoreError::unsupported(&unfit));
         }
         if self.persistence.replace(server.persistence) != Some(server.persistence) {
             match server.persistence {
@@ -69,11 +71,11 @@ impl Server {
         self.skewed = skewed;
     }
 
-    fn judge_replicas(&mut self, server: &Inspection, redis: &Redis) {
+    fn judge_replicas(&mut self, server: &ServerInfo, redis: &Redis) {
         if self.replicas.replace(server.replicas) == Some(server.replicas) {
             return;
         }
-        let promise = Promise::of(redis.acknowledgements(), server.replicas);
+        let promise = ReplicationGuarantee::new(redis.acknowledgements(), server.replicas);
         if !promise.is_sound() {
             warn!(
                 event = "redis_replicas",

@@ -15,7 +15,9 @@ use super::decision::Decision;
 use super::window::holds_after;
 use crate::auth::{Failure, Unavailable};
 use crate::domain::{AccessClaims, SessionId, Timestamp, Username};
-use crate::store::{Change, Decided, Entry, MARGIN, Seen, SessionEntry, StoreError};
+use crate::store::{
+    Change, Entry, MARGIN, Precondition, RevocationResult, SessionEntry, StoreError,
+};
 
 /// The task of a revocation has ended before it was done.
 const CUT_SHORT: Failure = Failure::Internal("a revocation was cut short");
@@ -115,7 +117,7 @@ impl Revocations {
     pub async fn change_user(
         self: &Arc<Self>,
         username: &Username,
-        seen: Seen,
+        seen: Precondition,
         change: Change,
     ) -> Result<bool, Failure> {
         let known = self.known(seen.id);
@@ -141,7 +143,7 @@ impl Revocations {
     ) -> Result<bool, Failure> {
         let (redis, name, made) = (self.redis.clone(), username.clone(), decision.clone());
         let decided = async move {
-            let Decided { revoked, outbox } = made.make(&redis, &name).await?;
+            let RevocationResult { revoked, outbox } = made.make(&redis, &name).await?;
             Ok((revoked, outbox))
         };
         let task = Task {

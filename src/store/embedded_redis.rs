@@ -1,9 +1,9 @@
-//! The private `redis-server`: what a single replica on a loopback address uses when no Redis is named.
+//! Private `redis-server` of a single replica on a loopback address, used when no Redis is configured.
 //!
-//! It listens on a unix socket in the data folder only, keeps every acknowledged write (`appendfsync always`), and never
-//! outlives its replica, however that ends. To have that without unsafe code, the replica starts *itself* with a hidden
-//! command, which asks the kernel for a signal at its parent's death, makes sure that the parent is still there, takes the
-//! folder's lock, and then becomes `redis-server` (see [`become_redis_server`]).
+//! It listens on a unix socket in the data folder only, keeps every acknowledged write (`appendfsync always`), and
+//! never outlives its replica, however the replica ends. To guarantee this without unsafe code, the replica starts
+//! *itself* with a hidden command. The command asks the kernel for a signal at its parent's death, verifies that the
+//! parent still lives, takes the folder's lock, and then becomes `redis-server` (see [`become_redis_server`]).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,33 +17,33 @@ use tokio::process::{Child, Command};
 use super::connection::StoreError;
 use crate::config::search_path;
 
-/// How long it may take to load its data and answer.
+/// Timeout for loading the data and answering.
 const START: Duration = Duration::from_mins(1);
-/// How long it may take to write everything out and end.
+/// Timeout for writing all data out and exiting.
 const STOP: Duration = Duration::from_secs(10);
-/// The kernel's limit on the path of a socket, with room for the file's name.
+/// Limit of the kernel on the path of a socket, with room for the file's name.
 const SOCKET_PATH: usize = 100;
 
-/// A running private server.
+/// Running private server.
 #[derive(Debug)]
-pub struct PrivateRedis {
+pub struct EmbeddedRedis {
     child: Child,
     socket: PathBuf,
 }
 
-impl PrivateRedis {
+impl EmbeddedRedis {
     /// Starts a server that keeps its data in `folder`, and waits until it answers.
     ///
     /// Call it on a thread that lives as long as the process: the kernel sends the death signal when the *thread* that
     /// started the child ends.
     ///
     /// # Errors
-    /// A sentence: the folder cannot be used or is in use, the program is not installed, or it does not start.
+    /// A sentence if the folder cannot be used or is in use, `redis-server` is not installed, or it does not start.
     pub async fn start(folder: &Path) -> Result<Self, StoreError> {
         let refused = |what: &str, error: io::Error| {
             StoreError::refused(format!("{}: {what}: {error}", folder.display()))
         };
-        // The address of a socket cannot be relative. What lies here is for nobody else's eyes.
+        // The address of a socket cannot be relative. Only our user may read the folder.
         let folder =
             &std::path::absolute(folder).map_err(|error| refused("cannot be found", error))?;
         let mut maker = std::fs::DirBuilder::new();
@@ -65,12 +65,12 @@ impl PrivateRedis {
                 "--folder",
             ])
             .arg(folder)
-            // The settings hold secrets that are none of its business.
+            // The environment holds secrets that the server does not need.
             .env_clear()
             .env("PATH", search_path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            // Until it answers, this is where it says why it cannot; then it writes to a file.
+            // The server writes its errors here until it answers; then it logs to a file.
             .stderr(Stdio::piped())
             // Ctrl-C in a terminal goes to the whole process group; the server must outlive the drain.
             .process_group(0)
@@ -87,26 +87,26 @@ impl PrivateRedis {
         }
     }
 
-    /// Its address.
+    /// Returns the URL of the server.
     #[must_use]
     pub fn url(&self) -> String {
         format!("unix://{}", self.socket.display())
     }
 
-    /// Resolves when it has ended by itself.
+    /// Resolves when the server has exited by itself.
     pub async fn ended(&mut self) {
-        // An error here means that it is not there to wait for.
+        // An error means that there is no process to wait for.
         self.child.wait().await.ok();
     }
 
-    /// Lets it write everything out and end.
+    /// Stops the server after it has written all data out.
     pub async fn stop(mut self) {
         if let Some(pid) = self
             .child
             .id()
             .and_then(|id| Pid::from_raw(id.cast_signed()))
         {
-            // It may have ended by itself; then there is nobody to tell.
+            // The server may have exited by itself; then there is no process to signal.
             rustix::process::kill_process(pid, Signal::TERM).ok();
         }
         if tokio::time::timeout(STOP, self.child.wait()).await.is_err() {
@@ -114,7 +114,7 @@ impl PrivateRedis {
         }
     }
 
-    /// Why it has ended: in its own words, where it had any.
+    /// Returns the reason for the exit, in the server's own words if it wrote any.
     async fn last_words(&mut self, status: ExitStatus) -> String {
         let mut words = String::new();
         if let Some(mut stderr) = self.child.stderr.take() {
@@ -129,8 +129,9 @@ impl PrivateRedis {
         }
     }
 
-    /// Resolves when it answers, or with its status if it has ended. Another replica's server may answer on the same
-    /// socket, or one that is about to end; ours is the one with the child's process id, which becoming `redis-server` keeps.
+    /// Resolves when the server answers, or with its status if it has exited. The server of another replica, or one
+    /// that is about to exit, may answer on the same socket; ours is the one with the child's process id, which `exec`
+    /// keeps.
     async fn answers(&mut self) -> Result<(), ExitStatus> {
         let ours = format!("process_id:{}", self.child.id().unwrap_or_default());
         loop {
@@ -145,7 +146,7 @@ impl PrivateRedis {
                     .query_async::<String>(&mut connection)
                     .await
             };
-            // One that is loading its data refuses to tell anything.
+            // A server that is loading its data refuses INFO.
             let answered = ask.await;
             if answered.is_ok_and(|info| info.lines().any(|line| line == ours)) {
                 return Ok(());
@@ -186,7 +187,7 @@ pub fn become_redis_server(parent: u32, folder: &Path) -> io::Error {
     error
 }
 
-/// Asks for a signal at the parent's death, and fails if that has happened already.
+/// Requests a signal at the parent's death, and fails if the parent is already dead.
 fn die_with(parent: u32) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
@@ -200,8 +201,8 @@ fn die_with(parent: u32) -> io::Result<()> {
     }
 }
 
-/// Takes the folder's lock and lets it pass on to `redis-server`: two servers on one append-only file would ruin it. A
-/// server whose replica was killed a moment ago is given time to end.
+/// Takes the folder's lock and passes it on to `redis-server`: two servers on one append-only file would destroy it. A
+/// server whose replica was killed a moment ago gets time to exit.
 fn lock(folder: &Path) -> io::Result<()> {
     let file = std::fs::File::create(folder.join("lock"))?;
     let mut left = STOP;
@@ -217,7 +218,7 @@ fn lock(folder: &Path) -> io::Result<()> {
         left = left.saturating_sub(pause);
     }
     rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::empty())?;
-    // Kept open over exec, so that the lock lives as long as the server.
+    // The file stays open over exec, so that the lock lives as long as the server.
     std::mem::forget(file);
     Ok(())
 }
