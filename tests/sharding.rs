@@ -63,7 +63,7 @@ async fn i15_i16_a_cluster_serves_the_whole_journey_while_slots_move_and_a_prima
     load.mark();
     let address = shards.servers[replica].addr().to_string();
     printed(
-        std::process::Command::new(repository("deploy/handover.sh"))
+        std::process::Command::new(repository("deploy/switchover.sh"))
             .args(["cluster", &address])
             .envs(admin_by_redis_cli()),
     );
