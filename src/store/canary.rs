@@ -113,7 +113,7 @@ impl Canary {
         self.lost.load(Ordering::Relaxed)
     }
 
-    /// Adds the commands whose replies [`judge`](Self::judge) reads.
+    /// Adds the commands whose replies [`check`](Self::check) reads.
     ///
     /// `scripted` is read last: a replica that writes meanwhile has raised it before it writes `plain`.
     pub(super) fn ask(&self, pipeline: &mut redis::Pipeline) {
@@ -129,7 +129,7 @@ impl Canary {
     /// # Errors
     /// If the server has lost transactions, or did not answer: a server that is loading its data would answer
     /// differently later.
-    pub(super) fn judge(&self, answers: Vec<RedisResult<Value>>) -> Result<(), StoreError> {
+    pub(super) fn check(&self, answers: Vec<RedisResult<Value>>) -> Result<(), StoreError> {
         self.state(answers).map(|_| ())
     }
 

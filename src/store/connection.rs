@@ -54,7 +54,7 @@ pub struct StoreError(Cause);
 
 #[derive(Debug)]
 enum Cause {
-    Deadline,
+    Timeout,
     Pool(PoolError),
     Redis(RedisError),
     Refused(String),
@@ -90,8 +90,8 @@ impl StoreError {
         Self(Cause::Refused(format!("unexpected answer: {what}")))
     }
 
-    fn late() -> Self {
-        Self(Cause::Deadline)
+    fn timed_out() -> Self {
+        Self(Cause::Timeout)
     }
 
     /// Returns the redirection of a Cluster, if this error is one.
@@ -112,7 +112,7 @@ impl StoreError {
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Cause::Deadline => write!(f, "no answer within {} ms", DEADLINE.as_millis()),
+            Cause::Timeout => write!(f, "no answer within {} ms", DEADLINE.as_millis()),
             Cause::Pool(error) => error.fmt(f),
             Cause::Redis(error) => error.fmt(f),
             Cause::Refused(why) => f.write_str(why),
@@ -193,7 +193,9 @@ impl Redis {
     /// # Errors
     /// If neither a Sentinel nor a server of the Cluster answers.
     pub async fn shards(&self) -> Result<Vec<ShardSeen>, StoreError> {
-        let shards = in_time(self.topology.all()).await?.into_iter();
+        let shards = within_lookup_timeout(self.topology.all())
+            .await?
+            .into_iter();
         Ok(shards
             .map(|(shard, node)| ShardSeen {
                 primary: node.address.clone(),
@@ -210,12 +212,12 @@ impl Redis {
 
     /// Returns the primary of a key.
     pub(super) async fn primary(&self, key: &str) -> Result<Arc<Node>, StoreError> {
-        in_time(self.topology.primary_of(slot_of(key))).await
+        within_lookup_timeout(self.topology.primary_of(slot_of(key))).await
     }
 
     /// Returns the primaries of all shards, in a stable order as long as no slot is moved.
     pub(super) async fn all_primaries(&self) -> Result<Vec<Arc<Node>>, StoreError> {
-        let shards = in_time(self.topology.all()).await?;
+        let shards = within_lookup_timeout(self.topology.all()).await?;
         Ok(shards.into_iter().map(|(_, node)| node).collect())
     }
 
@@ -362,7 +364,7 @@ impl Redis {
                 }
             }
         }
-        Err(StoreError::late())
+        Err(StoreError::timed_out())
     }
 }
 
@@ -387,7 +389,7 @@ async fn attempt(
 }
 
 /// Loads scripts into the server, in one round trip.
-pub(super) async fn load(
+pub(super) async fn load_scripts(
     connection: &mut MultiplexedConnection,
     scripts: &[&Script],
 ) -> RedisResult<()> {
@@ -399,7 +401,9 @@ pub(super) async fn load(
 }
 
 /// Bounds a lookup of the primary by two timeouts, because it may have to wait for another caller's lookup.
-async fn in_time<T>(found: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+async fn within_lookup_timeout<T>(
+    found: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
     within(DEADLINE * 2, found).await
 }
 
@@ -410,6 +414,6 @@ pub(super) async fn within<T, E: Into<StoreError>>(
 ) -> Result<T, StoreError> {
     match tokio::time::timeout(deadline, operation).await {
         Ok(outcome) => outcome.map_err(E::into),
-        Err(_) => Err(StoreError::late()),
+        Err(_) => Err(StoreError::timed_out()),
     }
 }

@@ -18,11 +18,11 @@ use super::connection::StoreError;
 use crate::config::search_path;
 
 /// Timeout for loading the data and answering.
-const START: Duration = Duration::from_mins(1);
+const START_TIMEOUT: Duration = Duration::from_mins(1);
 /// Timeout for writing all data out and exiting.
-const STOP: Duration = Duration::from_secs(10);
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Limit of the kernel on the path of a socket, with room for the file's name.
-const SOCKET_PATH: usize = 100;
+const MAX_SOCKET_PATH: usize = 100;
 
 /// Running private server.
 #[derive(Debug)]
@@ -46,12 +46,12 @@ impl EmbeddedRedis {
         // The address of a socket cannot be relative. Only our user may read the folder.
         let folder =
             &std::path::absolute(folder).map_err(|error| refused("cannot be found", error))?;
-        let mut maker = std::fs::DirBuilder::new();
-        std::os::unix::fs::DirBuilderExt::mode(&mut maker, 0o700);
-        let made = maker.recursive(true).create(folder);
-        made.map_err(|error| refused("cannot be made", error))?;
+        let mut builder = std::fs::DirBuilder::new();
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        let created = builder.recursive(true).create(folder);
+        created.map_err(|error| refused("cannot be made", error))?;
         let socket = folder.join("redis.sock");
-        if socket.as_os_str().len() > SOCKET_PATH {
+        if socket.as_os_str().len() > MAX_SOCKET_PATH {
             return Err(StoreError::refused(
                 "DATA_DIR: the path is too long for a socket; use a shorter one",
             ));
@@ -78,9 +78,9 @@ impl EmbeddedRedis {
             .spawn()
             .map_err(|error| refused("cannot start", error))?;
         let mut server = Self { child, socket };
-        match tokio::time::timeout(START, server.answers()).await {
+        match tokio::time::timeout(START_TIMEOUT, server.wait_until_ready()).await {
             Ok(Ok(())) => Ok(server),
-            Ok(Err(status)) => Err(StoreError::refused(server.last_words(status).await)),
+            Ok(Err(status)) => Err(StoreError::refused(server.exit_reason(status).await)),
             Err(_) => Err(StoreError::refused(
                 "the private redis-server does not answer",
             )),
@@ -109,13 +109,16 @@ impl EmbeddedRedis {
             // The server may have exited by itself; then there is no process to signal.
             rustix::process::kill_process(pid, Signal::TERM).ok();
         }
-        if tokio::time::timeout(STOP, self.child.wait()).await.is_err() {
+        if tokio::time::timeout(STOP_TIMEOUT, self.child.wait())
+            .await
+            .is_err()
+        {
             self.child.kill().await.ok();
         }
     }
 
     /// Returns the reason for the exit, in the server's own words if it wrote any.
-    async fn last_words(&mut self, status: ExitStatus) -> String {
+    async fn exit_reason(&mut self, status: ExitStatus) -> String {
         let mut words = String::new();
         if let Some(mut stderr) = self.child.stderr.take() {
             stderr.read_to_string(&mut words).await.ok();
@@ -132,7 +135,7 @@ impl EmbeddedRedis {
     /// Resolves when the server answers, or with its status if it has exited. The server of another replica, or one
     /// that is about to exit, may answer on the same socket; ours is the one with the child's process id, which `exec`
     /// keeps.
-    async fn answers(&mut self) -> Result<(), ExitStatus> {
+    async fn wait_until_ready(&mut self) -> Result<(), ExitStatus> {
         let ours = format!("process_id:{}", self.child.id().unwrap_or_default());
         loop {
             if let Ok(Some(status)) = self.child.try_wait() {
@@ -159,7 +162,7 @@ impl EmbeddedRedis {
 /// Turns this process into the private server of process `parent`, with its data in `folder`. Returns only on failure.
 #[must_use]
 pub fn become_redis_server(parent: u32, folder: &Path) -> io::Error {
-    if let Err(error) = die_with(parent).and_then(|()| lock(folder)) {
+    if let Err(error) = request_death_signal(parent).and_then(|()| lock_folder(folder)) {
         return error;
     }
     let mut server = std::process::Command::new("redis-server");
@@ -188,7 +191,7 @@ pub fn become_redis_server(parent: u32, folder: &Path) -> io::Error {
 }
 
 /// Requests a signal at the parent's death, and fails if the parent is already dead.
-fn die_with(parent: u32) -> io::Result<()> {
+fn request_death_signal(parent: u32) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
     let now = rustix::process::getppid().map(Pid::as_raw_nonzero);
@@ -203,9 +206,9 @@ fn die_with(parent: u32) -> io::Result<()> {
 
 /// Takes the folder's lock and passes it on to `redis-server`: two servers on one append-only file would destroy it. A
 /// server whose replica was killed a moment ago gets time to exit.
-fn lock(folder: &Path) -> io::Result<()> {
+fn lock_folder(folder: &Path) -> io::Result<()> {
     let file = std::fs::File::create(folder.join("lock"))?;
-    let mut left = STOP;
+    let mut left = STOP_TIMEOUT;
     while file.try_lock().is_err() {
         if left.is_zero() {
             return Err(io::Error::other(format!(

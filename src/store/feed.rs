@@ -10,7 +10,7 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{FromRedisValue, Script};
 
-use super::connection::{DEADLINE, Pipeline, Redis, StoreError, load, parse_reply, within};
+use super::connection::{DEADLINE, Pipeline, Redis, StoreError, load_scripts, parse_reply, within};
 use super::entries::Entry;
 use super::server_info::{ServerInfo, inspect};
 use crate::config::MAX_WINDOW;
@@ -91,24 +91,28 @@ pub const SETTLING: Duration = Duration::from_secs(3);
 /// Settling time after a restart of a standalone Redis. There are no leases, and every consumer notices the restart by
 /// its broken connection (a `FLUSHALL` it would notice only by its next read). Longer than any view lasts, and than the
 /// longest pause before a consumer reconnects.
-const AFTER_RESTART: Duration = Duration::from_millis(1500);
+const SETTLING_AFTER_RESTART: Duration = Duration::from_millis(1500);
 
 /// Returns the settling time of a history that began with a restart. `replaceable` says that another server could have
 /// become the primary meanwhile.
 #[must_use]
 pub const fn settling_after_restart(replaceable: bool) -> Duration {
-    if replaceable { SETTLING } else { AFTER_RESTART }
+    if replaceable {
+        SETTLING
+    } else {
+        SETTLING_AFTER_RESTART
+    }
 }
 
 /// Entries in a page; few enough that one page never blocks Redis for a millisecond.
-const PAGE: usize = 1000;
+const MAX_PAGE_ENTRIES: usize = 1000;
 
 /// Entries that one trim examines.
-const TRIM: usize = 1000;
+const TRIM_BATCH: usize = 1000;
 
 /// Reply: role, run id, replication id, seconds, microseconds, last id, entries ever added, settled, 1 while a replica
 /// puts entries back, last id of the page, its entries as lines.
-type Answer = (
+type ReadReply = (
     String,
     String,
     String,
@@ -140,7 +144,7 @@ impl Redis {
             let inspection = within(DEADLINE, inspect(&mut connection)).await?;
             // A restarted server has lost the scripts. Loaded here, they cost no request a second round trip.
             let scripts = [&*READ, &*ANNOUNCE, &*SETTLE, &*APPEND, &*LOCK, &*REPAIR];
-            within(DEADLINE, load(&mut connection, &scripts)).await?;
+            within(DEADLINE, load_scripts(&mut connection, &scripts)).await?;
             Ok((connection, inspection))
         };
         let (connection, inspection) = opened
@@ -196,7 +200,7 @@ impl Redis {
                     .arg("-")
                     .arg("+")
                     .arg("COUNT")
-                    .arg(TRIM),
+                    .arg(TRIM_BATCH),
             )
             .await?;
         let entry = |(id, fields): (String, Vec<(String, String)>)| {
@@ -275,7 +279,7 @@ impl Feed {
     /// If the store cannot answer.
     pub async fn inspect(&mut self) -> Result<ServerInfo, StoreError> {
         let inspected = within(DEADLINE, inspect(&mut self.connection)).await;
-        self.spoiled(inspected)
+        self.invalidate_on_error(inspected)
     }
 
     /// Announces the freshness window that this replica uses.
@@ -311,8 +315,8 @@ impl Feed {
     pub async fn read(&mut self, last: &str) -> Result<Page, StoreError> {
         let keys = &self.redis.keys();
         let keys = [keys.feed(), keys.stable_since(), keys.repair_lock()];
-        let args = [last.to_owned(), PAGE.to_string()];
-        let answer: Answer = self.script(&READ, &keys, &args).await?;
+        let args = [last.to_owned(), MAX_PAGE_ENTRIES.to_string()];
+        let answer: ReadReply = self.script(&READ, &keys, &args).await?;
         let (role, run_id, replication_id, seconds, micros, end, added, settled, reappending, ..) =
             &answer;
         let (.., last, lines) = &answer;
@@ -333,7 +337,7 @@ impl Feed {
             added: (!missing).then_some(*added),
             settled,
             reappending: *reappending == 1,
-            at_end: entries.len() < PAGE,
+            at_end: entries.len() < MAX_PAGE_ENTRIES,
             entries,
             last: last.clone(),
         })
@@ -348,11 +352,11 @@ impl Feed {
     ) -> Result<T, StoreError> {
         let pipeline = Pipeline::script(script, keys, args);
         let made = within(DEADLINE, pipeline.execute(&mut self.connection)).await;
-        parse_reply(self.spoiled(made)?)
+        parse_reply(self.invalidate_on_error(made)?)
     }
 
     /// Invalidates the topology after an error: the server may have been replaced.
-    fn spoiled<T>(&self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
+    fn invalidate_on_error<T>(&self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
         outcome.inspect_err(|_| self.redis.invalidate_topology())
     }
 }

@@ -12,10 +12,10 @@ use super::feed::HistoryId;
 
 /// Timeout of a heartbeat. It differs from that of operations because a heartbeat waits for replicas, and no request
 /// waits for it.
-const TIMEOUT: Duration = Duration::from_millis(350);
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_millis(350);
 
 /// Lifetime of the key, which is never read.
-const LIFETIME: Duration = Duration::from_mins(1);
+const KEY_TTL: Duration = Duration::from_mins(1);
 
 static HEARTBEAT: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/feed_heartbeat.lua")));
@@ -52,10 +52,10 @@ impl Heartbeats {
     /// If too few replicas acknowledge it in time, or the store cannot answer.
     pub async fn heartbeat(&mut self) -> Result<HistoryId, StoreError> {
         let keys = [self.redis.keys().heartbeat()];
-        let args = [LIFETIME.as_millis().to_string()];
+        let args = [KEY_TTL.as_millis().to_string()];
         let pipeline = Pipeline::script(&HEARTBEAT, &keys, &args);
         let pipeline = pipeline.wait_for_replicas(self.redis.acknowledgements());
-        let made = within(TIMEOUT, pipeline.execute(&mut self.connection)).await;
+        let made = within(HEARTBEAT_TIMEOUT, pipeline.execute(&mut self.connection)).await;
         let answers = made.inspect_err(|_| self.redis.invalidate_topology())?;
         let (role, run_id, replication_id): (String, String, String) = parse_reply(answers)?;
         if role != "master" {

@@ -82,7 +82,7 @@ impl Keyspace {
         }
     }
 
-    pub(super) fn rate_limit_place(&self, name: AttemptedName, network: Network) -> String {
+    pub(super) fn rate_limit_network(&self, name: AttemptedName, network: Network) -> String {
         let (prefix, tag) = (&self.prefix, name.tag());
         format!("{prefix}throttle:place:{{{tag}}}:{name}:{network}")
     }
@@ -139,7 +139,7 @@ mod tests {
             keys.sessions(&name),
             keys.outbox(&name),
             keys.rate_limit(&Bucket::Account(attempted, Some(network))),
-            keys.rate_limit_place(attempted, network),
+            keys.rate_limit_network(attempted, network),
             keys.rate_limit_known(attempted, network),
         ];
         for key in all {

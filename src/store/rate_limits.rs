@@ -13,7 +13,7 @@ use super::connection::{Redis, StoreError};
 use crate::domain::{AttemptedName, Network, Rate};
 
 /// Time for which a network stays known to an account that has logged in from there.
-const KNOWN_FOR: Duration = Duration::from_hours(30 * 24);
+const KNOWN_NETWORK_TTL: Duration = Duration::from_hours(30 * 24);
 
 /// Bucket in which attempts are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub enum Reserved {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reservation {
     bucket: Bucket,
-    in_known_place: bool,
+    in_known_network: bool,
     rate: Rate,
 }
 
@@ -61,7 +61,7 @@ impl Redis {
             }
             Bucket::Account(name, Some(network)) => vec![
                 self.keys().rate_limit(&bucket),
-                self.keys().rate_limit_place(name, network),
+                self.keys().rate_limit_network(name, network),
                 self.keys().rate_limit_known(name, network),
             ],
         };
@@ -73,7 +73,7 @@ impl Redis {
         match answer[..] {
             [1, place] => Ok(Reserved::Yes(Reservation {
                 bucket,
-                in_known_place: place == 1,
+                in_known_network: place == 1,
                 rate,
             })),
             [0, _, wait] => Ok(Reserved::Limited(Duration::from_millis(wait))),
@@ -88,13 +88,13 @@ impl Redis {
     pub async fn refund(&self, reservation: &Reservation, known: bool) -> Result<(), StoreError> {
         let Reservation {
             bucket,
-            in_known_place,
+            in_known_network,
             rate,
         } = *reservation;
         let mut keys = vec![self.keys().rate_limit(&bucket)];
         if let Bucket::Account(name, Some(network)) = bucket {
-            if in_known_place {
-                keys = vec![self.keys().rate_limit_place(name, network)];
+            if in_known_network {
+                keys = vec![self.keys().rate_limit_network(name, network)];
             }
             if known {
                 keys.push(self.keys().rate_limit_known(name, network));
@@ -102,7 +102,7 @@ impl Redis {
         }
         let args = [
             rate.interval.as_millis().to_string(),
-            KNOWN_FOR.as_millis().to_string(),
+            KNOWN_NETWORK_TTL.as_millis().to_string(),
         ];
         self.script(&REFUND, &keys, &args).await
     }

@@ -68,7 +68,7 @@ pub struct UserCursor {
 }
 
 /// Keys that one step of [`Redis::scan_users`] examines.
-const SCANNED: usize = 500;
+const SCAN_COUNT: usize = 500;
 
 static REGISTER: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/register_user.lua")));
@@ -159,7 +159,7 @@ impl Redis {
         let mut connection = primary.connect().await?;
         let mut scan = redis::cmd("SCAN");
         scan.arg(from.cursor).arg("MATCH").arg(&pattern);
-        scan.arg("COUNT").arg(SCANNED);
+        scan.arg("COUNT").arg(SCAN_COUNT);
         let scanned = within(DEADLINE, scan.query_async(&mut connection)).await;
         let (cursor, keys): (u64, Vec<String>) =
             scanned.inspect_err(|_| self.invalidate_topology())?;

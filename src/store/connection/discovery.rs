@@ -118,7 +118,7 @@ async fn latest_of_quorum<T>(
     let mut asked: FuturesUnordered<_> = questions
         .map(|question| async {
             let in_time = tokio::time::timeout(DEADLINE, question).await;
-            in_time.unwrap_or_else(|_| Err(StoreError::late()))
+            in_time.unwrap_or_else(|_| Err(StoreError::timed_out()))
         })
         .collect();
     let enough = asked.len() / 2 + 1;
@@ -142,7 +142,7 @@ async fn latest_of_quorum<T>(
     }
     match newest {
         Some((_, it)) => Ok(it),
-        None => Err(failure.unwrap_or_else(StoreError::late)),
+        None => Err(failure.unwrap_or_else(StoreError::timed_out)),
     }
 }
 
@@ -156,7 +156,7 @@ mod tests {
         let answers = answers.into_iter().map(async |it| Ok(it));
         assert_ne!(latest_of_quorum(answers).await.unwrap(), "old");
         let failing: [Result<(u64, &str), StoreError>; 2] =
-            [Err(StoreError::late()), Ok((1, "it"))];
+            [Err(StoreError::timed_out()), Ok((1, "it"))];
         let failing = failing.into_iter().map(async |it| it);
         assert_eq!(latest_of_quorum(failing).await.unwrap(), "it");
     }

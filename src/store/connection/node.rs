@@ -11,7 +11,7 @@ use super::{Cause, DEADLINE, StoreError, within};
 use crate::store::canary::Canary;
 
 /// Maximum number of pooled connections to a server; the threads that hash passwords bound the useful number.
-const POOL_SIZE: usize = 32;
+const MAX_POOL_SIZE: usize = 32;
 
 /// Server that was a primary at the last lookup.
 pub(in crate::store) struct Node {
@@ -32,7 +32,7 @@ impl Node {
         let canary = Arc::new(canary);
         let compared = Arc::clone(&canary);
         let pool = Pool::builder(manager)
-            .max_size(POOL_SIZE)
+            .max_size(MAX_POOL_SIZE)
             .runtime(Runtime::Tokio1)
             .post_create(Hook::async_fn(
                 move |connection: &mut MultiplexedConnection, _| {
@@ -75,7 +75,7 @@ impl Node {
     pub(super) async fn acquire(&self) -> Result<PooledConnection, StoreError> {
         let pooled = tokio::time::timeout(DEADLINE, self.pool.get())
             .await
-            .map_err(|_| StoreError(Cause::Deadline))?;
+            .map_err(|_| StoreError(Cause::Timeout))?;
         let pooled = pooled.map_err(|error| StoreError(Cause::Pool(error)))?;
         Ok(PooledConnection(Some(pooled)))
     }
@@ -90,7 +90,7 @@ impl PooledConnection {
     pub(super) fn connection(&mut self) -> Result<&mut MultiplexedConnection, StoreError> {
         match &mut self.0 {
             Some(connection) => Ok(connection),
-            None => Err(StoreError(Cause::Deadline)),
+            None => Err(StoreError(Cause::Timeout)),
         }
     }
 
@@ -139,7 +139,7 @@ async fn ensure_usable(
     let rest = answers.split_off(1);
     let role = answers.pop().ok_or(StoreError::unexpected("ROLE"))?;
     check_role(&role?)?;
-    canary.judge(rest)
+    canary.check(rest)
 }
 
 /// Fails unless the server takes writes. A demoted primary still answers reads as if nothing had happened.

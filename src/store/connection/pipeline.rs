@@ -8,10 +8,10 @@ use redis::{
 };
 use tracing::{Span, field, info_span};
 
-use super::{Cause, StoreError, load};
+use super::{Cause, StoreError, load_scripts};
 
 /// Time to wait for replicas, a part of the operation's deadline.
-const WAIT: Duration = Duration::from_millis(200);
+const REPLICA_WAIT: Duration = Duration::from_millis(200);
 
 /// Commands for one server.
 pub(in crate::store) struct Pipeline {
@@ -46,7 +46,7 @@ impl Pipeline {
     /// Adds a wait for `wanted` replicas. A `WAIT` inside a script or a transaction would not wait.
     pub(in crate::store) fn wait_for_replicas(mut self, wanted: u32) -> Self {
         if wanted > 0 {
-            let millis = u64::try_from(WAIT.as_millis()).unwrap_or(u64::MAX);
+            let millis = u64::try_from(REPLICA_WAIT.as_millis()).unwrap_or(u64::MAX);
             self.commands.cmd("WAIT").arg(wanted).arg(millis);
         }
         self.wanted = wanted;
@@ -98,7 +98,7 @@ impl Pipeline {
             (Err(error), Some(script))
                 if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) =>
             {
-                load(connection, &[script]).await?;
+                load_scripts(connection, &[script]).await?;
                 self.send(connection).await?
             }
             (answers, _) => answers?,

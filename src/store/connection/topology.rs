@@ -1,9 +1,9 @@
 //! Cached topology: the primary of every key.
 //!
 //! A lookup is kept until a server turns out not to be the primary, or does not answer. Then one caller asks the
-//! Sentinels or the Cluster again for all callers that wait, and not more often than [`MIN_LOOKUP_INTERVAL`] allows. Their answer may
-//! be wrong for a moment, in a partition for longer: the lease, not this lookup, keeps a replaced primary from being
-//! trusted.
+//! Sentinels or the Cluster again for all callers that wait, at most once in each [`MIN_LOOKUP_INTERVAL`]. Their answer
+//! may be wrong for a moment, in a partition for longer: the lease, not this lookup, keeps a replaced primary from
+//! being trusted.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -118,7 +118,7 @@ impl Topology {
             found.stale.store(true, Ordering::Relaxed);
         }
         Err(StoreError::refused(
-            "no server of the Cluster serves this slot: redis-cli --cluster check HOST:PORT tells which slots lack one",
+            "no server of the Cluster serves this slot: redis-cli --cluster check HOST:PORT shows the slots without a server",
         ))
     }
 
@@ -185,7 +185,7 @@ impl Topology {
     async fn ask(&self, before: Option<&Snapshot>) -> Result<Arc<Snapshot>, StoreError> {
         let shards = match &self.discovery {
             // A single server is never stale.
-            ServerDiscovery::Standalone => return Err(StoreError::late()),
+            ServerDiscovery::Standalone => return Err(StoreError::timed_out()),
             ServerDiscovery::Sentinel { sentinels, name } => {
                 let clients = sentinels.iter().map(|host| self.connector.sentinel(host));
                 let clients: Result<Vec<_>, _> = clients.collect();
