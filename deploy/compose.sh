@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# `docker compose` 2 or docker-compose 1.29, whichever there is, on the compose file: `make compose` calls it.
+# Runs `docker compose` 2 or docker-compose 1.29, whichever is installed, on the compose file. `make compose` calls it.
 #
 #   deploy/compose.sh up --scale portcullis=3
 #   deploy/compose.sh down
 #
-# Before the first start it makes the secret that signs tokens, and keeps it in data/compose.
+# Before the first start it creates the secret that signs tokens, and keeps it in data/compose.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -12,7 +12,7 @@ secret=data/compose/jwt-secret
 if [ ! -s "$secret" ]; then
     (umask 077 && mkdir -p data/compose)
     head -c 48 /dev/urandom | base64 | tr -d '\n' >"$secret"
-    # The user of the image is another one; the folder is for its owner only.
+    # The image runs as another user, which must read the file; only the owner can enter the folder.
     chmod 444 "$secret"
 fi
 

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Runs the image as it is meant to be run, and checks what it promises. `make image-test` calls it, where Docker runs.
+# Runs the image as it is meant to be run, and checks its guarantees. `make image-test` calls it; it needs Docker.
 #
 #   deploy/image-test.sh [IMAGE]     portcullis:local unless another is named
 #
-# Read-only, without capabilities or root, against a real Redis of this machine: size, user, health, end by SIGTERM. Then the
-# compose file with that image, where all its images are here or can be pulled: three replicas, a balancer, a logout.
+# Read-only, without capabilities or root, against a real Redis of this machine: size, user, health, end by SIGTERM.
+# Then the compose file with that image, if all its images are present or can be pulled: three replicas, a balancer, a
+# logout.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -34,9 +35,9 @@ trap clean_up EXIT
 size=$(docker image inspect --format '{{.Size}}' "$image")
 ((size < most)) || die "$size bytes, more than $most"
 user=$(docker image inspect --format '{{.Config.User}}' "$image")
-[ "$user" = 65532:65532 ] || die "it runs as '$user'"
+[ "$user" = 65532:65532 ] || die "the image runs as '$user'"
 title=$(docker image inspect --format '{{index .Config.Labels "org.opencontainers.image.title"}}' "$image")
-[ "$title" = Portcullis ] || die "it has no labels"
+[ "$title" = Portcullis ] || die "the image has no labels"
 say "$size bytes, user $user"
 
 binary=$folder/portcullis
@@ -45,13 +46,13 @@ docker cp "$bom:/portcullis" "$binary" >/dev/null
 docker cp "$bom:/portcullis.cdx.json" "$folder/bom.json" >/dev/null
 docker rm "$bom" >/dev/null
 objcopy --dump-section .dep-v0="$folder/dependencies" "$binary" /dev/null || die "the binary does not name its dependencies"
-python3 - "$folder/bom.json" "$folder/dependencies" <<'PYTHON' || die "it does not say what it is made of"
+python3 - "$folder/bom.json" "$folder/dependencies" <<'PYTHON' || die "the bill of materials is incomplete"
 import json, sys, zlib
 bom = json.load(open(sys.argv[1]))
 names = {part["name"] for part in bom["components"]}
 wanted = {"poem", "tokio", "jsonwebtoken", "redis"}
 assert bom["bomFormat"] == "CycloneDX" and wanted <= names, names
-# What cargo-auditable has left in the binary: JSON, deflated.
+# The record that cargo-auditable stores in the binary: JSON, deflated.
 inside = open(sys.argv[2], "rb").read()
 packages = {part["name"] for part in json.loads(zlib.decompress(inside))["packages"]}
 assert wanted <= packages, packages
@@ -68,10 +69,10 @@ docker run --detach --name "$name" --network host --read-only --tmpfs /tmp:uid=6
 
 for attempt in {1..30}; do
     if docker exec "$name" /portcullis healthcheck >/dev/null 2>&1; then break; fi
-    [ "$attempt" -lt 30 ] || die "it does not become ready"
+    [ "$attempt" -lt 30 ] || die "the container does not become ready"
     sleep 1
 done
-say "ready; its own healthcheck says so"
+say "ready by its own healthcheck"
 
 body='{"username": "alice", "password": "teal-otter-harbour-42"}'
 for route in register login; do
@@ -83,16 +84,16 @@ say "a registration and a login"
 for attempt in {1..15}; do
     health=$(docker inspect --format '{{.State.Health.Status}}' "$name")
     if [ "$health" = healthy ]; then break; fi
-    [ "$attempt" -lt 15 ] || die "Docker calls it $health"
+    [ "$attempt" -lt 15 ] || die "Docker reports its health as $health"
     sleep 1
 done
 
 begun=$SECONDS
 docker stop --time 45 "$name" >/dev/null
 status=$(docker inspect --format '{{.State.ExitCode}}' "$name")
-[ "$status" = 0 ] || die "SIGTERM ended it with $status"
-((SECONDS - begun < 40)) || die "it took $((SECONDS - begun)) s to end"
-say "ended by SIGTERM with 0 after $((SECONDS - begun)) s"
+[ "$status" = 0 ] || die "after SIGTERM the container exited with $status"
+((SECONDS - begun < 40)) || die "the container took $((SECONDS - begun)) s to exit"
+say "exited with 0 after SIGTERM, in $((SECONDS - begun)) s"
 
 mapfile -t wanted < <(compose config | sed -n 's/^ *image: //p' | sort -u)
 missing=()
@@ -100,23 +101,23 @@ for one in "${wanted[@]}"; do
     docker image inspect "$one" >/dev/null 2>&1 || docker pull --quiet "$one" >/dev/null 2>&1 || missing+=("$one")
 done
 if [ "${#missing[@]}" != 0 ]; then
-    say "the compose file is not tried: ${missing[*]} cannot be had here"
+    say "the compose file is not tested: ${missing[*]} cannot be pulled here"
     exit 0
 fi
 composed=yes
 compose up --detach --scale portcullis=3 >"$folder/compose.log" 2>&1 || die "compose: $(tail -n 5 "$folder/compose.log")"
-# ask PATH OPTION…: the status; 000 while nobody answers
+# ask PATH OPTION…: the status; 000 if there is no answer
 ask() { curl -s -o "$folder/answer" -D "$folder/head" -w '%{http_code}' "http://127.0.0.1:$port/$1" "${@:2}"; }
 served_by() { sed -n 's/^x-served-by: *//Ip' "$folder/head" | tr -d '\r'; }
 for attempt in {1..60}; do
     if [ "$(ask register -H 'content-type: application/json' -d "$body")" = 201 ]; then break; fi
-    [ "$attempt" -lt 60 ] || die "behind the balancer nobody can register: $(compose logs --tail 5)"
+    [ "$attempt" -lt 60 ] || die "no registration behind the balancer: $(compose logs --tail 5)"
     sleep 1
 done
 sleep 5
 [ "$(ask login -H 'content-type: application/json' -d "$body")" = 200 ] || die "no login behind the balancer"
 bearer="authorization: Bearer $(sed 's/.*"token":"\([^"]*\).*/\1/' "$folder/answer")"
-# asked STATUS: by each replica
+# asked STATUS: each replica answers the dashboard with that status
 asked() {
     local replicas=''
     for _ in {1..30}; do
@@ -131,6 +132,6 @@ asked 401
 say "the compose file: three replicas, 30 dashboards each answered, and refused after the logout by all of them"
 for service in redis collector prometheus grafana; do
     [ -n "$(docker ps --quiet --filter "label=com.docker.compose.project=$name" --filter "label=com.docker.compose.service=$service" --filter status=running)" ] ||
-        die "$service has ended: $(compose logs --tail 5 "$service")"
+        die "$service has exited: $(compose logs --tail 5 "$service")"
 done
-say "the others of the compose file run"
+say "the other services of the compose file run"

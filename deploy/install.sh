@@ -1,25 +1,25 @@
 #!/usr/bin/env bash
-# Installs the programs that Portcullis needs from outside, and only those that are missing.
+# Installs the external programs that Portcullis needs, if they are missing.
 #
-#   deploy/install.sh run     what `make run` needs: a C compiler, Rust, Redis, HAProxy
-#   deploy/install.sh load    what `make load` needs: k6
-#   deploy/install.sh bench   what `make bench` and `make report` need: C and C++ compilers, Rust, Redis, wrk, npm, matplotlib
-#   deploy/install.sh fuzz    what `make fuzz` needs: a C++ compiler, Rust
-#   deploy/install.sh test    all of that, and what `make test` needs
+#   deploy/install.sh run     for `make run`: a C compiler, Rust, Redis, HAProxy
+#   deploy/install.sh load    for `make load`: k6
+#   deploy/install.sh bench   for `make bench` and `make report`: C and C++ compilers, Rust, Redis, wrk, npm, matplotlib
+#   deploy/install.sh fuzz    for `make fuzz`: a C++ compiler, Rust
+#   deploy/install.sh test    for `make test`: the programs of run and load, and the test tools
 #
-# Debian and Ubuntu (apt) and macOS (Homebrew); elsewhere it names what is missing and stops. With nothing
-# missing it takes a blink and touches no network. Root is asked for (sudo) only by apt, and only once. Services
-# that come with a package are neither started nor left to start at boot: `make run` starts its own processes.
+# Debian and Ubuntu (apt) and macOS (Homebrew); on other systems it names the missing programs and stops. If nothing is
+# missing it returns at once and uses no network. Only apt asks for root (sudo), and only once. Services of installed
+# packages are neither started nor enabled at boot: `make run` starts its own processes.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# An ordinary user's PATH has no sbin on Debian, where haproxy lives, and no ~/.cargo/bin before the next login.
+# An ordinary user's PATH has no sbin on Debian, where haproxy is, and no ~/.cargo/bin before the next login.
 PATH="${CARGO_HOME:-${HOME:-/root}/.cargo}/bin:$PATH:/usr/sbin:/sbin"
 PATH="$PWD/target/tools/bin:$PWD/target/tools/node_modules/.bin:$PATH"
 
-# One row a program: its group, its name, and where it comes from. `a|b`: the first that the release has;
-# `crate:name@version`: built by cargo; `pip:` and `npm:` the same from PyPI and npm, into target/tools and nowhere else;
-# `-`: to be installed by hand.
+# One row for each program: its group, its name, and its source for apt and for Homebrew. `a|b`: the first that the
+# release has; `crate:name@version`: built by cargo; `pip:` and `npm:` the same from PyPI and npm, into target/tools and
+# nowhere else; `-`: to be installed by hand.
 programs() {
     cat <<'TABLE'
 build    cc             gcc,libc6-dev                             -
@@ -69,7 +69,7 @@ die() {
     exit 1
 }
 
-# at_least WANTED ACTUAL: compares major and minor, the two numbers that matter here.
+# at_least WANTED ACTUAL: compares major and minor, the two numbers that matter.
 at_least() {
     local wanted actual
     IFS=. read -r -a wanted <<<"$1.0"
@@ -77,22 +77,22 @@ at_least() {
     ((actual[0] > wanted[0] || (actual[0] == wanted[0] && actual[1] >= wanted[1])))
 }
 
-# Nothing where the program is not there, or does not run.
+# Empty if the program is missing, or does not run.
 redis_version() { { redis-server --version || true; } 2>/dev/null | sed -nE 's/.* v=([0-9]+\.[0-9]+).*/\1/p'; }
 cargo_version() { { cargo --version || true; } 2>/dev/null | sed -nE 's/^cargo ([0-9]+\.[0-9]+).*/\1/p'; }
 
-# have PROGRAM: it is there, and it will do.
+# have PROGRAM: succeeds if the program is installed in a sufficient version.
 have() {
-    # A module of Python that Debian packages apart.
+    # A module of Python that Debian packages separately.
     if [ "$1" = ensurepip ]; then
         python3 -c 'import ensurepip, venv' 2>/dev/null
         return
     fi
-    # What it counts is compared on Linux only.
+    # Its counts are compared on Linux only.
     if [ "$1" = valgrind ] && [ "$(uname -s)" != Linux ]; then
         return
     fi
-    # Libraries that tests use, not programs.
+    # Libraries of the tests, not programs.
     case $1 in
         pyjwt)
             target/tools/bin/python3 -c 'import cryptography, jwt' 2>/dev/null
@@ -109,19 +109,20 @@ have() {
     esac
     command -v "$1" >/dev/null || return 1
     case $1 in
-        # gcc without the C library's headers compiles nothing; on a Mac without its tools, cc only offers them.
+        # gcc without the C library's headers compiles nothing; a Mac without its developer tools has a cc that only
+        # offers to install them.
         cc) echo '#include <stdlib.h>' | cc -x c -fsyntax-only - 2>/dev/null ;;
         redis-server) at_least "$redis_needed" "$(redis_version)" ;;
     esac
 }
 
-# Runs as root, in one go so that sudo asks for a password once.
+# Runs as root, in one call, so that sudo asks for a password once.
 apt_install() {
     set -eu
     export DEBIAN_FRONTEND=noninteractive
     log=$(mktemp)
     trap 'rm -f "$log" "${policy:-}"' EXIT
-    # Its hundreds of lines are of interest only when it fails.
+    # Hundreds of lines, of interest only after a failure.
     quietly() { "$@" >"$log" 2>&1 </dev/null || { cat "$log" >&2; exit 1; }; }
     quietly apt-get -o DPkg::Lock::Timeout=120 update
 
@@ -137,7 +138,7 @@ apt_install() {
             fi
         done
         packages+=("$package")
-        # A service that was here before is somebody's: it stays as it is.
+        # A service that was installed before stays as it is.
         case $package in
             redis-server | haproxy | nginx | caddy | prometheus) command -v "$package" >/dev/null || services+=("$package") ;;
         esac
@@ -167,7 +168,7 @@ as_root() {
     elif command -v sudo >/dev/null; then
         sudo "$@"
     else
-        die "installing packages takes root, and there is no sudo: as root, run  deploy/install.sh ${groups[*]}"
+        die "installing packages needs root, and sudo is missing: as root, run  deploy/install.sh ${groups[*]}"
     fi
 }
 
@@ -181,7 +182,7 @@ install_rust() {
         rustup update stable
     else
         say "installing Rust by rustup (https://rustup.rs) into ${CARGO_HOME:-${HOME:-/root}/.cargo}; PATH is not changed"
-        # To a file first: a download that breaks off must not be run as far as it came.
+        # To a file first: a partial download must not be run.
         script=$(mktemp)
         trap 'rm -f "$script"' EXIT
         curl --proto '=https' --tlsv1.2 -fsSL https://sh.rustup.rs -o "$script" || die "rustup could not be downloaded"
@@ -190,7 +191,7 @@ install_rust() {
     hash -r
     have_rust=$(cargo_version)
     { [ -n "$have_rust" ] && at_least "$rust_needed" "$have_rust"; } ||
-        die "Rust $rust_needed is needed, ${have_rust:-none} is in use: try  rustup default stable"
+        die "Rust $rust_needed is needed, ${have_rust:-none} is in use: run  rustup default stable"
 }
 
 install_crates() {
@@ -212,7 +213,7 @@ install_node_packages() {
     if [ $# -eq 0 ]; then return; fi
     say "installing $* from npm into target/tools"
     mkdir -p target/tools
-    # All there are, not only those that are missing: npm takes away what it was not told of.
+    # All packages, not only the missing ones: npm removes those that it is not told of.
     # shellcheck disable=SC2046
     set -- $(programs | sed -nE 's/.* npm:([^ ]+)$/\1/p')
     npm install --silent --no-audit --no-fund --no-save --prefix target/tools "$@"
@@ -251,7 +252,7 @@ while read -r group program apt brew; do
         npm:*) nodes+=("${source#npm:}") ;;
         -) die "$program is missing, and Homebrew has no formula for it: install it (cc: xcode-select --install) and try again" ;;
         *)
-            # A program of two groups stands here twice.
+            # A program of two groups is listed twice.
             if [[ " ${missing[*]-} " == *" $program "* ]]; then continue; fi
             missing+=("$program")
             IFS=, read -r -a names <<<"$source"
@@ -270,13 +271,13 @@ if [ ${#packages[@]} -gt 0 ]; then
             say "missing: ${missing[*]}; installing the formulas ${packages[*]}"
             brew install "${packages[@]}"
             ;;
-        none) die "missing: ${missing[*]}; neither apt-get nor brew is here to install them" ;;
+        none) die "missing: ${missing[*]}; neither apt-get nor brew is available: install them by hand" ;;
     esac
     hash -r
     for program in "${missing[@]}"; do
         have "$program" && continue
         [ "$program" != redis-server ] ||
-            die "Redis $redis_needed or newer is needed, and this release's package is $(redis_version): take one from https://redis.io/docs/latest/operate/oss_and_stack/install/, or name a running one in REDIS_URL"
+            die "Redis $redis_needed or newer is needed, and this release's package is $(redis_version): install one from https://redis.io/docs/latest/operate/oss_and_stack/install/, or set REDIS_URL to a running one"
         die "$program is still missing after its package was installed"
     done
 fi

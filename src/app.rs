@@ -28,7 +28,7 @@ use crate::domain::Clock;
 use crate::http::management::{self, Health};
 use crate::http::server::{Limits, Server, Tls};
 use crate::http::{self, BrowserRules, Services};
-use crate::store::{Keyspace, PrivateRedis, Redis};
+use crate::store::{EmbeddedRedis, Keyspace, Redis};
 use crate::telemetry::Metrics;
 
 /// Maximum number of connections to the management address; probes and scrapers are few.
@@ -44,7 +44,7 @@ pub struct App {
     public: TcpListener,
     management: TcpListener,
     tls: Option<Arc<Tls>>,
-    private_redis: Option<PrivateRedis>,
+    private_redis: Option<EmbeddedRedis>,
 }
 
 /// Reason why a replica cannot start, as a sentence for the operator.
@@ -305,11 +305,11 @@ async fn bind(setting: &str, address: SocketAddr) -> Result<TcpListener, StartEr
 
 async fn redis_address(
     server: &RedisServer,
-) -> Result<(RedisAddress, Option<PrivateRedis>), StartError> {
+) -> Result<(RedisAddress, Option<EmbeddedRedis>), StartError> {
     match server {
         RedisServer::At(address) => Ok((address.clone(), None)),
         RedisServer::Private(folder) => {
-            let redis = PrivateRedis::start(folder)
+            let redis = EmbeddedRedis::start(folder)
                 .await
                 .map_err(|error| StartError(error.to_string()))?;
             Ok((RedisAddress::plain(Secret::new(redis.url())), Some(redis)))
@@ -348,7 +348,7 @@ fn load_or_create_secret(file: &Path) -> io::Result<Secret> {
 }
 
 /// Resolves when the private Redis exits by itself; never without a private Redis.
-async fn private_redis_exited(redis: &mut Option<PrivateRedis>) {
+async fn private_redis_exited(redis: &mut Option<EmbeddedRedis>) {
     match redis {
         Some(redis) => redis.ended().await,
         None => std::future::pending().await,

@@ -100,7 +100,7 @@ async fn redis_accepts_the_configuration_of_its_pod() {
 
 #[test]
 fn k6_reads_every_script() {
-    for script in ["smoke", "steady", "storm", "propagation", "soak"] {
+    for script in ["smoke", "steady", "login_spike", "propagation", "soak"] {
         let file = repository(&format!("deploy/load/{script}.js"));
         let mut k6 = tool("k6");
         let said = printed(

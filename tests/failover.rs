@@ -61,7 +61,7 @@ async fn a_planned_handover_loses_nothing_also_where_half_of_the_replicas_acknow
         tokio::time::sleep(Duration::from_secs(2)).await;
         let before = watched.primary().await;
         load.mark();
-        let mut handover = tokio::process::Command::new(repository("deploy/handover.sh"));
+        let mut handover = tokio::process::Command::new(repository("deploy/switchover.sh"));
         handover.args(["sentinel", &watched.sentinel(), NAME]);
         handover.envs(admin_by_redis_cli());
         let output = handover.output().await.unwrap();

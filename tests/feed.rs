@@ -227,7 +227,7 @@ async fn settling(redis: &Redis) -> Duration {
         return {redis.call('GET', KEYS[1]) or '', redis.call('INFO', 'server'), now}";
     loop {
         let (settled, server, now): (String, String, u64) = redis
-            .command(&["EVAL", ask, "1", "portcullis:{feed}:settled"])
+            .command(&["EVAL", ask, "1", "portcullis:{feed}:stable_since"])
             .await;
         let (history, from) = settled.split_once(' ').unwrap_or_default();
         let run = history.split(':').next().unwrap();
@@ -433,7 +433,7 @@ impl HalfDone {
         let user = User::register(&slow, "alice").await;
         // What only an append names.
         proxy.set(Weather {
-            swallow: vec!["{feed}:windows", "{feed}:settled"],
+            swallow: vec!["{feed}:windows", "{feed}:stable_since"],
             ..Weather::default()
         });
         let answer = logout(&user).await;
@@ -646,7 +646,7 @@ async fn rule_12_after_logging_out_everywhere_no_earlier_token_is_accepted_and_v
 
 async fn redis_set_back(redis: &Redis, key: &str) {
     redis
-        .command::<()>(&["HSET", key, "version", "1", "sessions_from", "1"])
+        .command::<()>(&["HSET", key, "version", "1", "min_session_version", "1"])
         .await;
 }
 

@@ -97,5 +97,5 @@ fn a_primary_that_comes_back_with_an_empty_disk_takes_nothing_from_the_others() 
 #[test]
 fn the_handover_in_the_component_is_the_one_in_deploy() {
     let read = |name| std::fs::read_to_string(repository(name)).unwrap();
-    assert!(read("deploy/handover.sh") == read("k8s/components/redis-sentinel/handover.sh"));
+    assert!(read("deploy/switchover.sh") == read("k8s/components/redis-sentinel/switchover.sh"));
 }

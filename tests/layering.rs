@@ -132,7 +132,7 @@ const NOT_SETTINGS: [(&str, &[&str]); 8] = [
         &["BASE", "DURATION", "ONLY", "SCRIPT"],
     ),
     (
-        "of handover.sh",
+        "of switchover.sh",
         &[
             "REDISCLI_AUTH",
             "REDISCLI_OPTIONS",

@@ -63,7 +63,7 @@ async fn i15_i16_a_cluster_serves_the_whole_journey_while_slots_move_and_a_prima
     load.mark();
     let address = shards.servers[replica].addr().to_string();
     printed(
-        std::process::Command::new(repository("deploy/handover.sh"))
+        std::process::Command::new(repository("deploy/switchover.sh"))
             .args(["cluster", &address])
             .envs(admin_by_redis_cli()),
     );
@@ -186,7 +186,7 @@ async fn accounts_in_bulk_are_spread_over_all_shards_and_each_is_listed_once() {
     }
     let (mut from, mut listed) = (Some(UserCursor::default()), BTreeSet::new());
     while let Some(cursor) = from {
-        let (next, users) = store.some_users(cursor).await.unwrap();
+        let (next, users) = store.scan_users(cursor).await.unwrap();
         listed.extend(users.into_iter().map(|user| user.username.to_string()));
         from = next;
     }

@@ -2,12 +2,12 @@
 
 local portcullis = "http://" .. os.getenv("PORTCULLIS") .. "/verify"
 
--- What Portcullis looks at, and what it tells of a good token.
-local asked = { "authorization", "cookie", "sec-fetch-site", "origin", "user-agent" }
-local told = { "x-auth-subject", "x-auth-username", "x-auth-roles", "x-auth-session" }
+-- Request headers that Portcullis reads, and response headers that describe a valid token.
+local request_headers = { "authorization", "cookie", "sec-fetch-site", "origin", "user-agent" }
+local identity_headers = { "x-auth-subject", "x-auth-username", "x-auth-roles", "x-auth-session" }
 
 -- HAProxy counts the values of a header from 0, and takes lists from 1.
-local function listed(values)
+local function to_list(values)
     local list = {}
     for index = 0, #values do
         list[index + 1] = values[index]
@@ -27,12 +27,12 @@ end
 
 core.register_action("portcullis", { "http-req" }, function(txn)
     local from, question = txn.http:req_get_headers(), {}
-    for _, name in ipairs(asked) do
+    for _, name in ipairs(request_headers) do
         if from[name] then
-            question[name] = listed(from[name])
+            question[name] = to_list(from[name])
         end
     end
-    -- So that the log tells for whom HAProxy asks, where TRUSTED_PROXIES names it.
+    -- The log of Portcullis shows the client's address if TRUSTED_PROXIES includes this HAProxy.
     question["x-forwarded-for"] = { txn.f:src() }
     question["x-forwarded-method"] = { txn.f:method() }
 
@@ -40,14 +40,14 @@ core.register_action("portcullis", { "http-req" }, function(txn)
     local answer = core.httpclient():get({ url = portcullis, headers = question, timeout = 2000 })
 
     if answer and answer.status == 200 then
-        for _, name in ipairs(told) do
+        for _, name in ipairs(identity_headers) do
             local value = answer.headers[name]
             if value and value[0] ~= "" then
                 txn.http:req_set_header(name, value[0])
             end
         end
     elseif answer and answer.status >= 400 and answer.headers then
-        -- 401 with its reason; 503 where nobody can tell at this moment whether the token is good.
+        -- 401 with its reason; 503 if the token cannot be checked at this moment.
         answer.headers["content-length"] = nil
         answer.headers["connection"] = nil
         finish(txn, answer.status, answer.headers, answer.body)

@@ -1,4 +1,4 @@
-// What the load tests share: people, and what they do.
+// Shared by the load tests: users, and their requests.
 import http from "k6/http";
 import { check } from "k6";
 
@@ -6,10 +6,10 @@ export const base = __ENV.BASE || "http://localhost:8080";
 const json = { headers: { "content-type": "application/json" } };
 const password = "teal-otter-harbour-42";
 
-// A run has names of its own, so that it can be repeated over the same Redis.
-export function register(people, run = Date.now().toString(36)) {
+// Each run has its own names, so that it can be repeated on the same Redis.
+export function register(users, run = Date.now().toString(36)) {
   const names = [];
-  for (let i = 0; i < people; i++) {
+  for (let i = 0; i < users; i++) {
     const username = `load-${run}-${i}`;
     const answer = http.post(`${base}/register`, JSON.stringify({ username, password }), json);
     if (answer.status !== 201) {
@@ -36,11 +36,11 @@ export function dashboard(token) {
   check(answer, { "dashboard is 200": (it) => it.status === 200 });
 }
 
-// The promise: no request after the answer to a logout is served, whichever replica it reaches.
-export function logout(token, looks) {
+// Guarantee: no request after the answer to a logout is served, whichever replica it reaches.
+export function logout(token, attempts) {
   const answer = http.post(`${base}/logout`, null, bearer(token, "logout"));
   if (!check(answer, { "logout is 204": (it) => it.status === 204 })) return;
-  for (let i = 0; i < looks; i++) {
+  for (let i = 0; i < attempts; i++) {
     const refused = http.get(`${base}/dashboard`, {
       ...bearer(token, "refused"),
       responseCallback: http.expectedStatuses(401),

@@ -1,4 +1,4 @@
-// Logouts and nothing else: each token is tried at once, often enough to meet every replica.
+// Only logouts: each token is presented again at once, often enough to reach every replica.
 import { dashboard, login, logout, register } from "./portcullis.js";
 
 export const options = {
@@ -15,8 +15,8 @@ export function setup() {
   return register(10);
 }
 
-export default function (people) {
-  const token = login(people[__VU % people.length]);
+export default function (users) {
+  const token = login(users[__VU % users.length]);
   if (!token) return;
   dashboard(token);
   logout(token, 12);

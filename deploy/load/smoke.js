@@ -1,4 +1,4 @@
-// A few people for ten seconds: is everything there? `make load`
+// A few users for ten seconds: does everything work? `make load`
 import { dashboard, login, logout, register } from "./portcullis.js";
 
 export const options = {
@@ -15,8 +15,8 @@ export function setup() {
   return register(3);
 }
 
-export default function (people) {
-  const token = login(people[__VU % people.length]);
+export default function (users) {
+  const token = login(users[__VU % users.length]);
   if (!token) return;
   for (let i = 0; i < 20; i++) dashboard(token);
   logout(token, 6);

@@ -1,4 +1,4 @@
-// The mix for eight hours, slowly: does memory grow, does anything wear out?
+// The usual mix for eight hours, slowly: does memory grow, does anything degrade?
 import { sleep } from "k6";
 import { dashboard, login, logout, register } from "./portcullis.js";
 
@@ -16,8 +16,8 @@ export function setup() {
   return register(5);
 }
 
-export default function (people) {
-  const token = login(people[__VU % people.length]);
+export default function (users) {
+  const token = login(users[__VU % users.length]);
   if (!token) return;
   for (let i = 0; i < 50; i++) dashboard(token);
   logout(token, 3);

@@ -15,8 +15,8 @@ export function setup() {
   return register(20);
 }
 
-export default function (people) {
-  const token = login(people[__VU % people.length]);
+export default function (users) {
+  const token = login(users[__VU % users.length]);
   if (!token) return;
   for (let i = 0; i < 100; i++) dashboard(token);
   logout(token, 3);

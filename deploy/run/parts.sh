@@ -1,12 +1,12 @@
-# The parts of the cluster, each built or started and waited for. Sourced by run.sh.
+# Builds or starts each part of the cluster, and waits for it. Sourced by run.sh.
 # shellcheck shell=bash disable=SC2034,SC2154 # the variables are shared among the files of run.sh
 
 # Sets: binary
 build() {
     say "Building (profile $profile); the first time takes some minutes."
-    # What `make -j` leaves in the environment is meant for makes, and would only make cargo complain.
+    # `make -j` leaves variables for sub-makes in the environment, which would only make cargo complain.
     unset MAKEFLAGS MFLAGS MAKELEVEL
-    # In the background, where a signal to us is acted upon at once, and ends cargo with its compilers.
+    # In the background, so that bash handles a signal at once and stops cargo with its compilers.
     start build - cargo build --locked --profile "$profile" --bin portcullis
     while alive "${pids[0]}"; do
         stop_if_deserted
@@ -24,13 +24,13 @@ build() {
 
 start_redis() {
     if [ -z "$redis_port" ]; then
-        say "Redis: the one that REDIS_URL names; none is started here."
+        say "Using the Redis of REDIS_URL; none is started here."
         return
     fi
     say "Starting Redis."
-    # A port and not a socket: a path under a deep data folder would pass the 108 bytes that a socket's name may have,
-    # and `redis-cli -p` is what one looks into it with.
-    # Redis shares the lock, as 8: should it outlive us, nobody else opens its file.
+    # A port and not a socket: a path under a deep data folder would exceed the 108 bytes of a socket's name, and
+    # `redis-cli -p` can inspect it. Redis shares the lock, as descriptor 8: if Redis outlives us, no other cluster
+    # opens its file.
     exec 8>&9
     start Redis "$data/logs/redis.log" redis-server deploy/redis.conf \
         --bind 127.0.0.1 --port "$redis_port" --dir "$data/redis" --daemonize no --logfile ''
@@ -38,7 +38,7 @@ start_redis() {
     until_true 60 redis_ready || die "Redis is not ready after 60 s; see ${data#"$PWD"/}/logs/redis.log"
 }
 
-# It answers LOADING, which is not PONG, until the append-only file is read.
+# Redis answers LOADING, not PONG, until the append-only file is read.
 redis_ready() { [ "$(redis-cli -h 127.0.0.1 -p "$redis_port" ping 2>/dev/null)" = PONG ]; }
 
 start_replicas() {
@@ -52,13 +52,13 @@ start_replicas() {
     for ((i = 1; i <= replicas; i++)); do
         if ! until_true 60 succeeds "$((port + 1000 + i))" /readyz; then
             last_words "$data/logs/replica-$i.log"
-            die "replica $i is not ready after 60 s; its last lines are above, all of them in ${data#"$PWD"/}/logs/replica-$i.log"
+            die "replica $i is not ready after 60 s; its last lines are above, the whole log is ${data#"$PWD"/}/logs/replica-$i.log"
         fi
         say "Replica $i is ready."
     done
 }
 
-# succeeds PORT PATH: answered with a 2xx. Neither ~/.curlrc (-q) nor a proxy has a say on loopback.
+# succeeds PORT PATH: succeeds on a 2xx answer. On loopback, neither ~/.curlrc (-q) nor a proxy may interfere.
 succeeds() { curl -q -fs --noproxy '*' -m 2 -o /dev/null "http://127.0.0.1:$1$2"; }
 
 start_haproxy() {

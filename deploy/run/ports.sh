@@ -1,7 +1,7 @@
-# Which ports the cluster takes, and whether they are free. Sourced by run.sh.
+# Ports of the cluster, and the check that they are free. Sourced by run.sh.
 # shellcheck shell=bash disable=SC2034,SC2154 # the variables are shared among the files of run.sh
 
-# One line a port: its number, and whose it is to be.
+# One line for each port: its number and its user.
 ports() {
     local i
     echo "$port HAProxy"
@@ -12,10 +12,10 @@ ports() {
     if [ -n "$redis_port" ]; then echo "$redis_port Redis"; fi
 }
 
-# answers PORT: whether something on this machine listens there. By bash itself, so no tool is needed for it.
+# answers PORT: succeeds if a program on this machine listens there. By bash itself, without another tool.
 answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-# holder PORT: " by NAME (process N)", or nothing where it cannot be told.
+# holder PORT: " by NAME (process N)", or nothing if that is unknown.
 holder() {
     if command -v ss >/dev/null; then
         ss -Hltnp "sport = :$1" 2>/dev/null |
@@ -25,12 +25,12 @@ holder() {
     fi
 }
 
-# Before the build: who must choose another port should not wait for it.
+# Before the build: a user who must choose another port should not wait for it.
 check_ports() {
     local number whose
     while read -r number whose; do
         if answers "$number"; then
-            die "port $number, for $whose, is taken$(holder "$number"): stop that, or choose another PORT"
+            die "port $number, for $whose, is taken$(holder "$number"): stop that program, or choose another PORT"
         fi
     done < <(ports)
 }

@@ -1,21 +1,23 @@
 # Starts, watches and ends the processes of the cluster. Sourced by run.sh.
-#
-# The promise: a process started here is asked to end exactly once, by us, and in order. So each has a session of its
-# own: Ctrl-C and a closing terminal signal a whole process group, and a replica takes a second signal as "at once".
 # shellcheck shell=bash disable=SC2034,SC2154 # the variables are shared among the files of run.sh
+#
+# Guarantee: a process started here is asked to end exactly once, by us, and in order. Each process therefore has a
+# session of its own: Ctrl-C and a closing terminal signal a whole process group, and a replica takes a second signal as
+# "at once".
 
-# One entry a process, in the order of their start.
+# One entry for each process, in the order of their start.
 names=() pids=() logs=()
 
-# macOS has no setsid; it has perl.
+# macOS has no setsid, but perl.
 launcher=(setsid)
 # shellcheck disable=SC2016 # the dollars are perl's
 command -v setsid >/dev/null || launcher=(perl -e 'use POSIX (); POSIX::setsid(); exec @ARGV or die "$ARGV[0]: $!\n"')
-# Should this script be killed outright, the kernel ends the processes for it. Linux only.
+# If this script is killed outright, the kernel ends the processes. Linux only.
 if setpriv --pdeathsig TERM true 2>/dev/null; then launcher+=(setpriv --pdeathsig TERM --); fi
 
-# start NAME LOG COMMAND…: in the background. LOG is a file, or - for this terminal. It does not get the lock on the data
-# folder (9): what it leaves behind, such as a compiler's server, would keep it.
+# start NAME LOG COMMAND…: starts it in the background. LOG is a file, or - for this terminal. The process does not
+# inherit the lock on the data folder (9): a process that it leaves behind, such as a compiler's server, would keep the
+# lock.
 start() {
     local name=$1 log=$2
     shift 2
@@ -28,10 +30,10 @@ start() {
     names+=("$name") pids+=("$!") logs+=("$log")
 }
 
-# The shell reaps its children as they die, so a dead one is not mistaken for a living one.
+# The shell reaps its children as they die, so a dead child is not mistaken for a living one.
 alive() { kill -0 "$1" 2>/dev/null; }
 
-# all_alive: or the end, with one line on who died, how, and its last words.
+# all_alive: exits if a process has died, and says which, how, and with which last lines.
 all_alive() {
     local i
     for ((i = 0; i < ${#pids[@]}; i++)); do
@@ -45,12 +47,12 @@ died() {
     how="ended with exit code $status"
     if [ "$status" -gt 128 ]; then how="was killed by signal $((status - 128))"; fi
     last_words "${logs[i]}"
-    die "${names[i]} $how; its last lines are above, all of them in ${logs[i]#"$PWD"/}"
+    die "${names[i]} $how; its last lines are above, the whole log is ${logs[i]#"$PWD"/}"
 }
 
 last_words() { tail -n 10 "$1" 2>/dev/null | sed 's/^/  | /' >&2 || true; }
 
-# until_true SECONDS COMMAND…: tries again and again while all processes live; fails when the time is up.
+# until_true SECONDS COMMAND…: repeats the command while all processes live; fails when the time is up.
 until_true() {
     local deadline=$((SECONDS + $1))
     shift
@@ -62,11 +64,11 @@ until_true() {
     done
 }
 
-# Silenced because the shell may choose this moment to tell of a killed child in words of its own.
+# Silenced because the shell may report a killed child at this moment in its own words.
 pause() { { sleep "$1"; } 2>/dev/null; }
 
-# Is anybody left who could stop us? A closing terminal tells its first process alone, and if that is make
-# (`tmux new make run`), make waits for us without a word; killed outright, it has no word for us either.
+# Stops if no user or program is left that could stop us. A closing terminal signals its first process alone. If that is
+# make (`tmux new make run`), make waits for us silently; if make is killed outright, it cannot signal us either.
 had_terminal='' had_make=${MAKELEVEL:-}
 if [ -t 0 ]; then had_terminal=yes; fi
 stop_if_deserted() {
@@ -82,14 +84,14 @@ watch() {
     done
 }
 
-# end NAMES SIGNAL PATIENCE: asks all that match the pattern at once, waits that many seconds, then kills what is left.
-# The minus before a number: with everything under it, such as the compilers of cargo.
+# end NAMES SIGNAL PATIENCE: signals all processes that match the pattern at once, waits that many seconds, then kills
+# the rest. The minus before a number addresses the whole group, such as the compilers of cargo.
 end() {
     local i asked=() deadline=$((SECONDS + $3))
     for ((i = 0; i < ${#pids[@]}; i++)); do
         # shellcheck disable=SC2053  # a pattern, on purpose
         if [[ ${names[i]} == $1 ]] && alive "${pids[i]}"; then
-            # A process that has only just been forked has no group yet.
+            # A process that was just forked has no group yet.
             kill -s "$2" -- "-${pids[i]}" 2>/dev/null || kill -s "$2" "${pids[i]}" 2>/dev/null
             asked+=("$i")
         fi

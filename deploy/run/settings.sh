@@ -1,7 +1,7 @@
-# The settings of the cluster itself, and what all replicas share. Sourced by run.sh.
+# Settings of the cluster itself, and settings that all replicas share. Sourced by run.sh.
 # shellcheck shell=bash disable=SC2034,SC2154 # the variables are shared among the files of run.sh
 
-# given NAME: whether the one who started us has set it, here or in .env (which the program reads by itself).
+# given NAME: succeeds if the user has set it, in the environment or in .env (which the program reads by itself).
 given() { [ -n "${!1:-}" ] || grep -qsE "^[[:space:]]*(export[[:space:]]+)?$1=." .env; }
 
 # setting NAME DEFAULT: its value from the environment, else from .env, else the default.
@@ -27,7 +27,7 @@ number() {
 # Sets: port replicas profile binary data redis_port installs
 read_settings() {
     port=$(number PORT 8080 1 63535)
-    # Fewer than 1000, so that the ranges of ports cannot meet.
+    # Fewer than 1000, so that the ranges of ports cannot overlap.
     replicas=$(number REPLICAS 3 1 99)
     data=$(setting DATA_DIR data)
     case $data in /*) ;; *) data=$PWD/$data ;; esac
@@ -38,7 +38,7 @@ read_settings() {
     if [ -z "$binary" ]; then
         installs+=(build)
     elif ! [ -f "$binary" ] || ! [ -x "$binary" ]; then
-        die "BINARY is '$binary', which is not a program that can be run"
+        die "BINARY is '$binary', which is not an executable program"
     fi
     case $binary in */*) ;; ?*) binary=./$binary ;; esac
 
@@ -50,22 +50,23 @@ read_settings() {
 
     local name
     for name in LISTEN MANAGEMENT_LISTEN; do
-        if given "$name"; then say "$name is ours to choose here, from PORT; the one given is not used."; fi
+        if given "$name"; then say "make run derives $name from PORT; your value is ignored."; fi
     done
 }
 
-# What replicas must agree on, and what a balancer before them asks for, unless given. One secret signs for all.
+# Sets the values that replicas must share and that a balancer in front requires, unless the user has set them. One
+# secret signs for all.
 share_settings() {
     export DATA_DIR=$data
     if ! given JWT_SECRET && ! given JWT_SECRET_FILE && ! given JWT_KEYS_DIR; then
         export JWT_SECRET_FILE=$data/jwt-secret
-        # Set but empty would be a second, contradicting word about the same thing.
+        # A variable that is set but empty would contradict the file.
         unset JWT_SECRET JWT_KEYS_DIR
         keep_secret "$JWT_SECRET_FILE"
     fi
     given ISSUER || export ISSUER=http://localhost:$port
     given TRUSTED_PROXIES || export TRUSTED_PROXIES=127.0.0.1/32
-    # HAProxy has stopped before the replicas are asked to: there is nobody to wait for.
+    # HAProxy stops before the replicas do, so no delay is needed.
     given DRAIN_DELAY || export DRAIN_DELAY=0s
     if [ -n "$redis_port" ]; then
         unset REDIS_URL_FILE
@@ -73,30 +74,31 @@ share_settings() {
     fi
 }
 
-# keep_secret FILE: 48 random bytes, made once. Tokens outlive a restart because it does.
+# keep_secret FILE: creates 48 random bytes once. Tokens outlive a restart because the secret does.
 keep_secret() {
     if [ -s "$1" ]; then return; fi
     (
         umask 077
-        # Renamed when complete: half a secret must not be taken for one.
+        # Renamed when complete, so that a partial secret is never used.
         head -c 48 /dev/urandom | base64 | tr -d '\n' >"$1.new"
         mv "$1.new" "$1"
     )
 }
 
-# Takes the data folder: two Redis over one append-only file would destroy it. The lock is the one that a replica with
-# a Redis of its own (`cargo run`) takes, and lasts as long as this script and Redis have it open, however they end.
+# Locks the data folder: two Redis servers on one append-only file would destroy it. A replica with a private Redis
+# (`cargo run`) takes the same lock. The lock lasts as long as this script and Redis have the file open, however they
+# end.
 claim_data_dir() {
     if ! { mkdir -p "$data/logs" "$data/redis" && chmod 700 "$data" && : >>"$data/redis/lock"; }; then
-        die "the data folder $data cannot be made, or belongs to somebody else"
+        die "the data folder $data cannot be created, or belongs to another user: choose another DATA_DIR"
     fi
     exec 9>>"$data/redis/lock"
-    # What was killed a moment ago may still be writing its file.
+    # A process that was just killed may still be writing its file.
     until_true 10 lock_9 ||
-        die "the data folder $data is in use by another cluster or replica: stop that, or choose another DATA_DIR and PORT"
+        die "the data folder $data is in use by another cluster or replica: stop the other one, or choose another DATA_DIR and PORT"
 }
 
-# macOS has no flock, but perl. Either locks what is open as 9, and leaves it locked when it ends.
+# macOS has no flock, but perl. Either locks the open descriptor 9, and leaves it locked when it exits.
 lock_9() {
     if command -v flock >/dev/null; then
         flock --nonblock 9

@@ -1,8 +1,8 @@
-# What is printed when the cluster is up. Sourced by run.sh.
+# Message printed when the cluster is up. Sourced by run.sh.
 # shellcheck shell=bash disable=SC2034,SC2154 # the variables are shared among the files of run.sh
 
 welcome() {
-    local i url=http://localhost:$port redis='the one that REDIS_URL names' shown=${data#"$PWD"/}
+    local i url=http://localhost:$port redis='the Redis of REDIS_URL' shown=${data#"$PWD"/}
     if [ -n "$redis_port" ]; then redis="redis://127.0.0.1:$redis_port, kept in $shown/redis"; fi
     {
         echo
@@ -27,7 +27,7 @@ Try it in another terminal:
 
 Guides, operation and reference are in docs/: begin with docs/README.md.
 
-Ctrl-C stops all of it. Accounts and logs stay in $shown.
+Ctrl-C stops all of it. Accounts and logs are kept in $shown.
 TRY
     } || true
 }

@@ -9,7 +9,7 @@ use super::revocation::Revocations;
 use crate::domain::{
     AccessClaims, AttemptedName, Guess, Network, Password, Timestamp, UserId, Username,
 };
-use crate::store::{self, Change, Redis, Registered, Seen, User};
+use crate::store::{self, Change, Precondition, Redis, Registered, User};
 
 /// Service that registers, reads and deletes accounts.
 #[derive(Debug)]
@@ -156,7 +156,7 @@ impl Accounts {
         if matches!(checked, Checked::Invalid) {
             return Ok(Deletion::WrongPassword);
         }
-        let seen = Seen::by_owner(&user, claims.sid);
+        let seen = Precondition::by_owner(&user, claims.sid);
         let deleted = self
             .revocations
             .change_user(&user.username, seen, Change::Delete);

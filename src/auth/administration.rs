@@ -7,7 +7,9 @@ use std::sync::Arc;
 use super::revocation::{Revocations, TokenStatus};
 use super::{ServiceError, Unavailable};
 use crate::domain::{AccessClaims, Username};
-use crate::store::{Change, NewUser, Redis, Registered, Seen, SessionRecord, User, UserCursor};
+use crate::store::{
+    Change, NewUser, Precondition, Redis, Registered, SessionRecord, User, UserCursor,
+};
 
 /// Maximum number of attempts if concurrent requests change the same account.
 const ATTEMPTS: usize = 5;
@@ -90,7 +92,7 @@ impl Administration {
             if !self.is_active(authority).await? {
                 return Ok(Changed::ActingSessionGone);
             }
-            let seen = Seen::by_administrator(&user);
+            let seen = Precondition::by_administrator(&user);
             if self
                 .revocations
                 .change_user(name, seen, change.clone())
@@ -127,7 +129,7 @@ impl Administration {
         &self,
         from: UserCursor,
     ) -> Result<(Option<UserCursor>, Vec<User>), ServiceError> {
-        Ok(self.redis.some_users(from).await?)
+        Ok(self.redis.scan_users(from).await?)
     }
 
     async fn is_active(&self, authority: Authority<'_>) -> Result<bool, ServiceError> {

@@ -8,7 +8,7 @@ use super::sessions::{Sessions, TokenPair};
 use super::tokens::AccessTokenParams;
 use super::{ServiceError, Unavailable};
 use crate::domain::{AccessClaims, Guess, Password, PasswordRule, RefreshClaims};
-use crate::store::{ChangePassword, Successor, Written};
+use crate::store::{ChangePassword, RotatedToken, Written};
 
 /// Maximum number of attempts if concurrent logins rehash the same password.
 const ATTEMPTS: usize = 3;
@@ -72,7 +72,7 @@ impl Sessions {
                     return self.issue_after_change(claims, *successor).await;
                 }
                 Written::SessionGone => return Ok(PasswordChange::SessionGone),
-                Written::Outrun => {}
+                Written::HashChanged => {}
             }
         }
         Err(ServiceError::Unavailable(Unavailable::Deadline))
@@ -82,7 +82,7 @@ impl Sessions {
     async fn issue_after_change(
         &self,
         claims: &AccessClaims,
-        successor: Successor,
+        successor: RotatedToken,
     ) -> Result<PasswordChange, ServiceError> {
         let refresh = RefreshClaims {
             user: claims.sub,

@@ -17,7 +17,7 @@ use super::ServiceError;
 use super::passwords::Checked;
 use crate::config::RateLimitConfig;
 use crate::domain::{Guess, Network};
-use crate::store::{Redis, Reservation, Reserved, StoreError, Throttled};
+use crate::store::{Bucket, Redis, Reservation, Reserved, StoreError};
 
 /// Limiter of password checks and registrations; its counts are shared by all replicas.
 #[derive(Debug)]
@@ -104,7 +104,7 @@ impl RateLimiter {
         let network = if let Some(network) = from {
             let asked = self
                 .redis
-                .reserve(Throttled::Passwords(network), config.network);
+                .reserve(Bucket::Passwords(network), config.network);
             Some(allowed(Limit::Network, asked.await)?)
         } else {
             self.warn_unknown_networks();
@@ -112,7 +112,7 @@ impl RateLimiter {
         };
         let asked = self
             .redis
-            .reserve(Throttled::Account(name, from), config.account);
+            .reserve(Bucket::Account(name, from), config.account);
         let account = Some(allowed(Limit::Account, asked.await)?);
         Ok(Attempt { network, account })
     }
@@ -131,7 +131,7 @@ impl RateLimiter {
         };
         let asked = self
             .redis
-            .reserve(Throttled::Registrations(network), config.registration);
+            .reserve(Bucket::Registrations(network), config.registration);
         allowed(Limit::Registration, asked.await).map(drop)
     }
 
@@ -147,7 +147,7 @@ impl RateLimiter {
 
     async fn refund(&self, attempt: Attempt, known: bool) -> Result<(), StoreError> {
         for reservation in attempt.network.iter().chain(&attempt.account) {
-            self.redis.give_back(reservation, known).await?;
+            self.redis.refund(reservation, known).await?;
         }
         Ok(())
     }
@@ -156,7 +156,7 @@ impl RateLimiter {
 fn allowed(limit: Limit, asked: Result<Reserved, StoreError>) -> Result<Reservation, ServiceError> {
     match asked? {
         Reserved::Yes(reservation) => Ok(reservation),
-        Reserved::Wait(wait) => Err(ServiceError::RateLimited {
+        Reserved::Limited(wait) => Err(ServiceError::RateLimited {
             by: limit,
             retry_after: wait
                 .as_millis()

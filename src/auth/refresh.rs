@@ -8,13 +8,13 @@ use super::ServiceError;
 use super::sessions::{Sessions, TokenPair};
 use super::tokens::AccessTokenParams;
 use crate::domain::RefreshClaims;
-use crate::store::{Rotate, Rotated, Rotation, Succession, Successor};
+use crate::store::{RotateRequest, RotateResponse, RotatedToken, RotationKind, RotationOutcome};
 
 /// Outcome of a refresh.
 #[derive(Debug)]
 pub enum Refreshed {
     /// New tokens of the session.
-    New(TokenPair, Succession),
+    New(TokenPair, RotationKind),
     /// The token was rotated before and its grace period is over. The session is revoked: no replica accepts any of its tokens.
     Reused(RefreshClaims),
     /// The token was not issued here, has expired, or its session has ended.
@@ -31,28 +31,28 @@ impl Sessions {
         let Some(claims) = self.refresh_tokens.verify_signature(token) else {
             return Ok(Refreshed::Refused);
         };
-        let rotate = Rotate {
+        let rotate = RotateRequest {
             token: &claims,
             known: self.revocations.known(claims.user),
             access_ttl: self.tokens.ttl(),
             idle: self.lifetimes.idle,
             grace: self.lifetimes.grace,
         };
-        let Rotated { outcome, outbox } = self.redis.rotate_session(&rotate).await?;
+        let RotateResponse { outcome, outbox } = self.redis.rotate_session(&rotate).await?;
         match outcome {
-            Rotation::Successor(successor) => {
+            RotationOutcome::Rotated(successor) => {
                 self.revocations
                     .publish_pending(&claims.username, outbox)
                     .await?;
                 self.issue_rotated(claims, successor).await
             }
-            Rotation::Reused => {
+            RotationOutcome::Reused => {
                 self.revocations
                     .publish_and_wait(&claims.username, outbox)
                     .await?;
                 Ok(Refreshed::Reused(claims))
             }
-            Rotation::Refused => {
+            RotationOutcome::Refused => {
                 self.revocations
                     .publish_and_wait(&claims.username, outbox)
                     .await?;
@@ -64,7 +64,7 @@ impl Sessions {
     async fn issue_rotated(
         &self,
         claims: RefreshClaims,
-        successor: Successor,
+        successor: RotatedToken,
     ) -> Result<Refreshed, ServiceError> {
         let refresh = RefreshClaims {
             number: successor.number,

@@ -110,7 +110,7 @@ impl Sessions {
                     user = self.redis.find_user(name).await?;
                 }
             } else {
-                self.redis.find_nobody(guess.name).await?;
+                self.redis.dummy_lookup(guess.name).await?;
             }
             user = user.take().filter(|user| !user.disabled);
             let stored = user.as_ref().map(|user| &user.password);

@@ -7,7 +7,9 @@ use crate::auth::keyring::KeyStore;
 use crate::auth::keyring::rotation::list;
 use crate::config::{Config, HttpConfig, RedisServer, SigningKey, TokenConfig};
 use crate::http::server::Tls;
-use crate::store::{Keyspace, Persistence, Promise, Redis, StoreError, WILL_LOSE_TRANSACTIONS};
+use crate::store::{
+    Keyspace, Persistence, Redis, ReplicationGuarantee, StoreError, WILL_LOSE_TRANSACTIONS,
+};
 use crate::telemetry::check_audit_log;
 
 /// Checks keys, certificate and Redis, and prints one line for each.
@@ -116,7 +118,7 @@ fn keys(tokens: &TokenConfig) -> Result<String, String> {
 /// Describes the Redis servers, and what the acknowledgements of their replicas guarantee.
 async fn describe_redis(redis: &Redis, lines: &mut Vec<String>) -> Result<bool, StoreError> {
     let server = redis.inspect().await?;
-    if let Some(unfit) = server.unfit() {
+    if let Some(unfit) = server.unsupported_reason() {
         lines.push(format!("redis         FAILED: {unfit}"));
         return Ok(false);
     }
@@ -142,13 +144,13 @@ async fn describe_redis(redis: &Redis, lines: &mut Vec<String>) -> Result<bool, 
     }
     for shard in redis.shards().await? {
         let replicas = shard.replicas.unwrap_or(server.replicas);
-        let promise = Promise::of(wanted, replicas);
+        let promise = ReplicationGuarantee::new(wanted, replicas);
         let weight = match promise {
-            Promise::Never => "FAILED: ",
+            ReplicationGuarantee::Unsatisfiable => "FAILED: ",
             _ if promise.is_sound() => "",
             _ => "WARNING: ",
         };
-        good &= promise != Promise::Never;
+        good &= promise != ReplicationGuarantee::Unsatisfiable;
         lines.push(format!(
             "primary       {} with {replicas} replicas, {wanted} must acknowledge: {weight}{promise}",
             shard.primary

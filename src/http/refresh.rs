@@ -14,7 +14,7 @@ use super::cookie_auth;
 use super::problem::{ApiError, ProblemCode};
 use crate::auth::refresh::Refreshed;
 use crate::auth::sessions::{Sessions, TokenPair};
-use crate::store::Succession;
+use crate::store::RotationKind;
 use crate::telemetry::Act;
 
 /// Tokens of a session.
@@ -122,9 +122,9 @@ impl RefreshApi {
         match self.sessions.refresh(token).await? {
             Refreshed::New(session, how) => {
                 let outcome = match how {
-                    Succession::Rotated => "rotated",
-                    Succession::Repeated => "repeated",
-                    Succession::Resynchronised => "resynchronised",
+                    RotationKind::Rotated => "rotated",
+                    RotationKind::Repeated => "repeated",
+                    RotationKind::Resynchronised => "resynchronised",
                 };
                 let user = Some(session.user);
                 self.audit

@@ -1,4 +1,4 @@
-//! Changes to an account that take its tokens away, each decided in one script in the user's slot.
+//! Changes of an account that revoke its tokens, each decided by one script in the user's slot.
 
 use std::sync::LazyLock;
 
@@ -6,59 +6,59 @@ use redis::Script;
 
 use super::connection::{Redis, StoreError};
 use super::entries::Entry;
-use super::sessions::{Decided, Known, MARGIN};
+use super::sessions::{MARGIN, RevocationFloor, RevocationResult};
 use super::users::{User, write_roles};
 use crate::config::MAX_ACCESS_TTL;
 use crate::domain::{Role, SessionId, UserId, Username};
 
-/// What is to become of an account.
+/// Change of an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// What is given is set. Disabling ends all sessions; new roles refuse the old tokens and keep the sessions.
+    /// Sets the given properties. Disabling ends all sessions; new roles refuse the old tokens and keep the sessions.
     Set {
-        /// Whether the account is disabled.
+        /// New state: true to disable the account.
         disabled: Option<bool>,
-        /// Its roles.
+        /// New roles.
         roles: Option<Vec<Role>>,
     },
-    /// All of its sessions end.
+    /// Ends all sessions of the account.
     EndSessions,
-    /// It is deleted.
+    /// Deletes the account.
     Delete,
 }
 
-/// What must still hold of an account when it is changed.
+/// Preconditions of a change: properties of the account that must still hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Seen {
-    /// Which account it is: the name may be another's by now.
+pub struct Precondition {
+    /// Id of the account: another account may have the name by now.
     pub id: UserId,
-    /// Nothing that raises the version has happened.
+    /// Version of the account, if nothing may have raised it.
     pub version: Option<u64>,
-    /// Its password is the same, and nothing has ended its sessions.
-    pub sessions_from: Option<u64>,
-    /// The session of the account's own that asks for the change stands.
+    /// `min_session_version` of the account, if its password must be the same and nothing may have ended its sessions.
+    pub min_session_version: Option<u64>,
+    /// Session of the account's owner that asks for the change, which must still be valid.
     pub acting: Option<SessionId>,
 }
 
-impl Seen {
-    /// The account as an administrator has seen it.
+impl Precondition {
+    /// Requires the account to be as an administrator has read it.
     #[must_use]
     pub fn by_administrator(user: &User) -> Self {
         Self {
             id: user.id,
             version: Some(user.version),
-            sessions_from: None,
+            min_session_version: None,
             acting: None,
         }
     }
 
-    /// The account whose password was verified, and the session in which it was typed.
+    /// Requires the account whose password was verified, and the session in which the owner entered it.
     #[must_use]
     pub fn by_owner(user: &User, acting: SessionId) -> Self {
         Self {
             id: user.id,
             version: None,
-            sessions_from: Some(user.sessions_from),
+            min_session_version: Some(user.min_session_version),
             acting: Some(acting),
         }
     }
@@ -68,17 +68,17 @@ static CHANGE: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/change_user.lua")));
 
 impl Redis {
-    /// Decides a change of an account, unless the account is no longer as it was seen.
+    /// Changes an account, unless it no longer meets the preconditions.
     ///
     /// # Errors
-    /// Where the store cannot answer; the decision may stand all the same.
+    /// If the store cannot answer. The decision may hold nevertheless.
     pub async fn change_user(
         &self,
         name: &Username,
-        seen: Seen,
+        seen: Precondition,
         change: &Change,
-        known: Known,
-    ) -> Result<Decided, StoreError> {
+        known: RevocationFloor,
+    ) -> Result<RevocationResult, StoreError> {
         let mut keys = vec![
             self.keys().user(name),
             self.keys().sessions(name),
@@ -94,10 +94,10 @@ impl Redis {
         let args = [
             seen.id.to_string(),
             number(seen.version),
-            number(seen.sessions_from),
+            number(seen.min_session_version),
             name.to_string(),
             known.version.to_string(),
-            known.sessions_from.to_string(),
+            known.min_session_version.to_string(),
             (MAX_ACCESS_TTL + MARGIN).as_millis().to_string(),
             verb.to_owned(),
             number(disabled.map(u64::from)),
@@ -105,7 +105,7 @@ impl Redis {
             write_roles(roles.unwrap_or_default()),
         ];
         let (decided, outbox): (u8, Vec<String>) = self.script(&CHANGE, &keys, &args).await?;
-        Ok(Decided {
+        Ok(RevocationResult {
             revoked: decided == 1,
             outbox: Entry::parse_all(&outbox)?,
         })

@@ -1,17 +1,17 @@
-//! The canary: shows that a restarted Redis has left out what scripts wrote.
+//! Canary keys, which show that a restarted Redis has lost the writes of scripts.
 //!
-//! An append-only file holds the writes of a script as `MULTI … EXEC`. Where the user `default` may do nothing, Redis 7.0 to
-//! 8.2 leave out every such transaction when they read the file, and serve: changed passwords, disabled users, ended sessions
-//! are as they were before (redis issues 14156 and 14541). Plain writes are all there.
+//! An append-only file holds the writes of a script as `MULTI … EXEC`. If the user `default` has no rights, Redis 7.0
+//! to 8.2 skip every such transaction when they load the file, and then serve requests: changed passwords, disabled
+//! users and ended sessions are as they were before (redis issues 14156 and 14541). Plain writes are all there.
 //!
-//! So the canary has parts of both kinds, numbered. A replica writes `intent` (plain), raises `scripted` (by a script of two
-//! writes) and writes `plain`, in this order, each after the one before was acknowledged, on one connection. Whatever order
-//! several replicas do that in, `scripted` is never behind `plain` on a server that keeps what it acknowledges: not after a
-//! lost tail of the file, not after a failover. `intent` and `plain` carry the same mark, which no other round has: that tells
-//! a lost script from a `FLUSHALL` between two of the writes.
+//! The canary therefore has parts of both kinds, numbered. A replica writes `intent` (plain), raises `scripted` (by a
+//! script of two writes) and writes `plain`, in this order, each after the previous write was acknowledged, on one
+//! connection. Whatever the order of several replicas, `scripted` is never behind `plain` on a server that keeps
+//! acknowledged writes: not after a lost tail of the file, not after a failover. `intent` and `plain` carry the same
+//! mark, which no other round has. The mark tells a lost script from a `FLUSHALL` between two of the writes.
 //!
-//! Every new connection compares them before it is used, and a restart ends every connection: no verb runs on a server that
-//! has forgotten.
+//! Every new connection compares the parts before it is used, and a restart ends every connection: no operation runs on
+//! a server that has lost transactions.
 
 use std::fmt;
 use std::sync::LazyLock;
@@ -19,20 +19,20 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
 use redis::aio::MultiplexedConnection;
-use redis::{ErrorKind, Pipeline, RedisResult, Script, ServerErrorKind, Value};
+use redis::{ErrorKind, RedisResult, Script, ServerErrorKind, Value};
 
-use super::connection::{Call, StoreError};
+use super::connection::{Pipeline, StoreError};
 use crate::domain::SessionId;
 
 static RAISE: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/canary_raise.lua")));
 
-/// What is said of a server that has forgotten; `readyz`, `check` and the log show it.
+/// Error of a server that has lost transactions, shown by `readyz`, `check` and the log.
 pub(super) const LOST_TRANSACTIONS: &str = "Redis has lost what scripts wrote: its user `default` may not run the transactions \
-     of the append-only file, so a restart left them out. Stop Redis, set `user default off ~* &* +@all`, and start it before \
-     the file is rewritten: all of it is back then (docs/operate/runbook.md, \"Redis forgets at a restart\")";
+     of the append-only file, so a restart skipped them. Stop Redis, set `user default off ~* &* +@all`, and start it before \
+     the file is rewritten: then all of it is back (docs/operate/runbook.md, \"Redis forgets at a restart\")";
 
-/// The keys of one server's canary, all of one slot.
+/// Keys of one server's canary, all in one slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct CanaryKeys {
     pub(super) intent: String,
@@ -40,18 +40,18 @@ pub(super) struct CanaryKeys {
     pub(super) plain: String,
 }
 
-/// The canary of one server.
+/// Canary of one server.
 #[derive(Debug, Default)]
 pub(super) struct Canary {
     /// `None` for a server of a Cluster whose slots are not known yet.
     keys: ArcSwapOption<CanaryKeys>,
-    /// If the server was found to have lost transactions, and has not been found whole since.
+    /// True if the last comparison found that the server has lost transactions.
     lost: AtomicBool,
-    /// `scripted` as this replica saw it when it last had a look.
+    /// Value of `scripted` when this replica last read it.
     last_seen: AtomicU64,
 }
 
-/// A plain part: the number of a round, and a mark that tells the round from all others.
+/// Plain part: the number of a round, and a mark that tells the round from all others.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Part {
     number: u64,
@@ -74,7 +74,7 @@ impl fmt::Display for Part {
     }
 }
 
-/// What a canary shows; zeros where there is none.
+/// State of a canary; zeros if there is none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct State {
     intent: Part,
@@ -108,15 +108,15 @@ impl Canary {
         self.keys.load().as_deref().cloned()
     }
 
-    /// If the server has lost transactions, as far as is known.
+    /// Returns true if the server is known to have lost transactions.
     pub(super) fn has_lost_transactions(&self) -> bool {
         self.lost.load(Ordering::Relaxed)
     }
 
-    /// Adds the questions that [`judge`](Self::judge) reads the answers of.
+    /// Adds the commands whose replies [`check`](Self::check) reads.
     ///
-    /// `scripted` is asked for last: a replica that writes meanwhile has raised it before it writes `plain`.
-    pub(super) fn ask(&self, pipeline: &mut Pipeline) {
+    /// `scripted` is read last: a replica that writes meanwhile has raised it before it writes `plain`.
+    pub(super) fn ask(&self, pipeline: &mut redis::Pipeline) {
         if let Some(keys) = self.keys() {
             for key in [&keys.plain, &keys.intent, &keys.scripted] {
                 pipeline.cmd("GET").arg(key);
@@ -124,15 +124,16 @@ impl Canary {
         }
     }
 
-    /// Judges the server by its answers.
+    /// Checks the replies of the server.
     ///
     /// # Errors
-    /// If it has lost transactions, or did not answer: one that is loading its data would answer differently later.
-    pub(super) fn judge(&self, answers: Vec<RedisResult<Value>>) -> Result<(), StoreError> {
+    /// If the server has lost transactions, or did not answer: a server that is loading its data would answer
+    /// differently later.
+    pub(super) fn check(&self, answers: Vec<RedisResult<Value>>) -> Result<(), StoreError> {
         self.state(answers).map(|_| ())
     }
 
-    /// `None` where the canary is not on this server, or no server has one yet.
+    /// Returns `None` if the canary is not on this server, or no server has one yet.
     fn state(&self, answers: Vec<RedisResult<Value>>) -> Result<Option<State>, StoreError> {
         let mut texts = Vec::with_capacity(3);
         for answer in answers {
@@ -142,7 +143,7 @@ impl Canary {
                         .map_err(|_| StoreError::unexpected("a part of the canary"))?;
                     texts.push(text);
                 }
-                // The slot is elsewhere by now, and so is the canary.
+                // The slot has moved to another server, and the canary with it.
                 Err(error) if is_redirection(error.kind()) => return Ok(None),
                 Err(error) => return Err(error.into()),
             }
@@ -167,7 +168,7 @@ impl Canary {
             } else {
                 tracing::info!(
                     event = "redis_transactions_restored",
-                    "Redis has what scripts wrote again"
+                    "Redis has the writes of scripts again"
                 );
             }
         }
@@ -177,7 +178,7 @@ impl Canary {
         Ok(Some(state))
     }
 
-    /// Compares, and writes the canary anew unless another replica has done so since this one last had a look.
+    /// Compares the parts, and writes the canary again unless another replica has done so since this one last read it.
     ///
     /// # Errors
     /// If the server has lost transactions or does not answer. The connection must not be used again then.
@@ -209,8 +210,8 @@ impl Canary {
         };
         set(connection, &keys.intent).await?;
         let scripted = std::slice::from_ref(&keys.scripted);
-        Call::script(&RAISE, scripted, &[round.number.to_string()])
-            .make(connection)
+        Pipeline::script(&RAISE, scripted, &[round.number.to_string()])
+            .execute(connection)
             .await?;
         set(connection, &keys.plain).await?;
         self.last_seen.store(round.number, Ordering::Relaxed);
@@ -230,12 +231,12 @@ fn is_redirection(kind: ErrorKind) -> bool {
 mod tests {
     use super::*;
 
-    /// The writes of two replicas in every order in which one server can take them, with what a restart or a `FLUSHALL` may
-    /// take away after each step.
+    /// Runs the writes of two replicas in every order, with a `FLUSHALL` before each step or never, and then loses all
+    /// scripts.
     #[test]
     fn only_lost_scripts_look_like_lost_scripts() {
         let (mut orders, mut shown) = (0, 0);
-        // Bit by bit: which of the two replicas goes on.
+        // Each bit chooses the replica that takes the next step.
         for order in (0_u32..64).filter(|order| order.count_ones() == 3) {
             for flushed_before in 0..=6 {
                 orders += 1;
@@ -264,7 +265,8 @@ mod tests {
                     );
                 }
                 if flushed_before == 6 {
-                    // Read without any transaction. Where two rounds crossed it may not show; the next round will.
+                    // A load without any transaction. If two rounds crossed, the loss may not show until the next
+                    // round.
                     server.scripted = 0;
                     shown += u32::from(server.shows_lost_transactions());
                 }

@@ -1,19 +1,19 @@
-//! How the store reaches Redis: one server, servers that Sentinels watch, or a Cluster; a pool for verbs, connections of
-//! their own for those who must not wait, a deadline for everything.
+//! Connections to Redis: one server, servers behind Sentinels, or a Cluster. Operations share a pool, consumers that
+//! must not wait have dedicated connections, and every operation has a deadline.
 //!
-//! A connection on which something failed or took too long is dropped, never pooled again: what is still on its way could
-//! otherwise answer somebody else, and a server that has become read-only would be asked again and again. Every connection
-//! is asked for its role before it is used, and after a failure it is found out anew who the primary is.
+//! A connection on which an operation failed or timed out is dropped, never pooled again: a late reply could otherwise
+//! answer another request, and a server that has become read-only would be asked again and again. Every connection is
+//! asked for its role before it is used, and after a failure the primary is looked up again.
 //!
-//! Where acknowledgements of replicas are asked for, every script waits for them before its outcome counts, on the same
-//! connection. Scripts that have written nothing wait as well: a verb that is refused because of what is stored should be
-//! refused by the primary, not by one that was replaced.
+//! If acknowledgements of replicas are required, every script waits for them on the same connection before its outcome
+//! counts. Scripts that have written nothing wait as well: an operation that is refused because of stored data should
+//! be refused by the primary, not by a server that was replaced.
 
 mod address;
-mod call;
 mod discovery;
 mod node;
-mod primaries;
+mod pipeline;
+mod topology;
 
 use std::fmt;
 use std::future::Future;
@@ -26,35 +26,35 @@ use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, FromRedisValue, RedisError, RedisResult, Script, ServerErrorKind};
 use tracing::Instrument;
 
-use self::address::Access;
-pub(super) use self::call::{Call, evaluation, read};
+use self::address::Connector;
 pub(super) use self::node::Node;
-use self::primaries::{Primaries, slot_of};
+pub(super) use self::pipeline::{Pipeline, evalsha, parse_reply};
+use self::topology::{Topology, slot_of};
 use super::canary::LOST_TRANSACTIONS;
-use super::{Keyspace, Unfit};
+use super::{Keyspace, UnsupportedServer};
 use crate::config::RedisAddress;
 
-/// The longest that one operation on Redis may take.
+/// Timeout of one operation on Redis.
 pub const DEADLINE: Duration = Duration::from_millis(250);
 
-/// How often an operation follows a Cluster that is moving its keys; for a second at most.
-const MOVES: usize = 90;
+/// Maximum number of redirections that an operation follows while a Cluster moves its keys; they take a second at most.
+const MAX_REDIRECTS: usize = 90;
 
-/// How many commands are under way at once where each goes its own way.
-const AT_ONCE: usize = 16;
+/// Maximum number of concurrent commands when each is routed by its own key.
+const MAX_CONCURRENT: usize = 16;
 
-/// How long it waits where a Cluster says that it should try again.
-const AGAIN: Duration = Duration::from_millis(10);
+/// Delay before a retry that a Cluster asks for (`TRYAGAIN`).
+const TRY_AGAIN_DELAY: Duration = Duration::from_millis(10);
 
-/// The store could not answer: it cannot be reached, is too slow, refuses writes, or answers what it should not.
+/// Failure of the store: Redis cannot be reached, is too slow, refuses writes, or sends an unexpected reply.
 ///
-/// Its text is for logs. It is never shown to a client.
+/// The text is for logs, and is never shown to a client.
 #[derive(Debug)]
 pub struct StoreError(Cause);
 
 #[derive(Debug)]
 enum Cause {
-    Deadline,
+    Timeout,
     Pool(PoolError),
     Redis(RedisError),
     Refused(String),
@@ -67,21 +67,21 @@ impl StoreError {
         Self(Cause::Refused(why.into()))
     }
 
-    /// A server that must not be used.
+    /// Creates the error for a server that must not be used.
     #[must_use]
-    pub fn unfit(why: &Unfit) -> Self {
+    pub fn unsupported(why: &UnsupportedServer) -> Self {
         Self::refused(why.to_string())
     }
 
-    /// Nothing vouches for the primary: it may have been replaced.
+    /// Creates the error for a primary without a lease, which may have been replaced.
     #[must_use]
     pub fn no_lease(wanted: u32) -> Self {
         Self::refused(format!(
-            "the primary may have been replaced: no beat was acknowledged by {wanted} replicas lately"
+            "the primary may have been replaced: no heartbeat was acknowledged by {wanted} replicas lately"
         ))
     }
 
-    /// A restart of Redis has left out what scripts wrote.
+    /// Creates the error for a server whose restart has lost the writes of scripts.
     pub(super) fn lost_transactions() -> Self {
         Self(Cause::LostTransactions)
     }
@@ -90,11 +90,11 @@ impl StoreError {
         Self(Cause::Refused(format!("unexpected answer: {what}")))
     }
 
-    fn late() -> Self {
-        Self(Cause::Deadline)
+    fn timed_out() -> Self {
+        Self(Cause::Timeout)
     }
 
-    /// Where a Cluster wants this to be asked, if that is all that is wrong.
+    /// Returns the redirection of a Cluster, if this error is one.
     fn redirection(&self) -> Option<Redirection> {
         let Cause::Redis(error) = &self.0 else {
             return None;
@@ -112,12 +112,12 @@ impl StoreError {
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Cause::Deadline => write!(f, "no answer within {} ms", DEADLINE.as_millis()),
+            Cause::Timeout => write!(f, "no answer within {} ms", DEADLINE.as_millis()),
             Cause::Pool(error) => error.fmt(f),
             Cause::Redis(error) => error.fmt(f),
             Cause::Refused(why) => f.write_str(why),
             Cause::Unacknowledged { by, wanted } => {
-                write!(f, "acknowledged by {by} replicas, {wanted} are wanted")
+                write!(f, "acknowledged by {by} replicas, {wanted} are required")
             }
             Cause::LostTransactions => f.write_str(LOST_TRANSACTIONS),
         }
@@ -132,25 +132,25 @@ impl From<RedisError> for StoreError {
     }
 }
 
-/// What a server of a Cluster answers that does not serve a key, or not alone.
+/// Redirection by a server of a Cluster that does not serve a key, or not alone.
 enum Redirection {
-    /// The slot is served there.
+    /// Another server serves the slot.
     Moved(String),
-    /// The slot is on its way there, and this key has arrived.
+    /// The slot is moving to another server, and this key has arrived there.
     Ask(String),
     /// Some keys have arrived and some have not.
     TryAgain,
 }
 
-/// A Redis, and the keys in it. Clones share its connections.
+/// Store in Redis. Clones share its connections.
 #[derive(Clone)]
 pub struct Redis {
-    primaries: Arc<Primaries>,
+    topology: Arc<Topology>,
     acknowledgements: u32,
     keys: Keyspace,
 }
 
-/// Shows no address: it may hold a password.
+/// Shows no address, because it may hold a password.
 impl fmt::Debug for Redis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Redis")
@@ -159,41 +159,43 @@ impl fmt::Debug for Redis {
     }
 }
 
-/// A shard as others tell of it: of all there are, or the only one.
+/// Shard as Sentinels or a Cluster report it, or the only server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardSeen {
-    /// Where its primary is.
+    /// Address of the primary.
     pub primary: String,
-    /// How many replicas it has, where those who choose the primary know it.
+    /// Number of replicas, if Sentinels or the Cluster report it.
     pub replicas: Option<u32>,
 }
 
 impl Redis {
-    /// Prepares connections to the servers at `address`; none is made yet.
+    /// Prepares connections to the servers at `address`, and opens none yet.
     ///
     /// # Errors
-    /// A sentence, without the address, where it is not of a known form.
+    /// A sentence, without the address, if the address has no known form.
     pub fn new(address: &RedisAddress, keys: Keyspace) -> Result<Self, StoreError> {
-        let (access, topology) = Access::parse(address)?;
+        let (connector, discovery) = Connector::parse(address)?;
         Ok(Self {
-            primaries: Arc::new(Primaries::new(access, topology, keys.clone())?),
+            topology: Arc::new(Topology::new(connector, discovery, keys.clone())?),
             acknowledgements: address.acknowledgements,
             keys,
         })
     }
 
-    /// How many replicas must have taken what is acknowledged.
+    /// Returns the number of replicas that must have a write before it is acknowledged.
     #[must_use]
     pub fn acknowledgements(&self) -> u32 {
         self.acknowledgements
     }
 
-    /// All shards.
+    /// Returns all shards.
     ///
     /// # Errors
-    /// Where nobody who knows answers.
+    /// If neither a Sentinel nor a server of the Cluster answers.
     pub async fn shards(&self) -> Result<Vec<ShardSeen>, StoreError> {
-        let shards = in_time(self.primaries.all()).await?.into_iter();
+        let shards = within_lookup_timeout(self.topology.all())
+            .await?
+            .into_iter();
         Ok(shards
             .map(|(shard, node)| ShardSeen {
                 primary: node.address.clone(),
@@ -202,48 +204,48 @@ impl Redis {
             .collect())
     }
 
-    /// The keys.
+    /// Returns the builder of key names.
     #[must_use]
     pub(super) fn keys(&self) -> &Keyspace {
         &self.keys
     }
 
-    /// The primary of a key.
+    /// Returns the primary of a key.
     pub(super) async fn primary(&self, key: &str) -> Result<Arc<Node>, StoreError> {
-        in_time(self.primaries.of(slot_of(key))).await
+        within_lookup_timeout(self.topology.primary_of(slot_of(key))).await
     }
 
-    /// The primaries of all shards, always in the same order as long as no slot is moved.
+    /// Returns the primaries of all shards, in a stable order as long as no slot is moved.
     pub(super) async fn all_primaries(&self) -> Result<Vec<Arc<Node>>, StoreError> {
-        let shards = in_time(self.primaries.all()).await?;
+        let shards = within_lookup_timeout(self.topology.all()).await?;
         Ok(shards.into_iter().map(|(_, node)| node).collect())
     }
 
-    /// Pooled connections to all primaries together: those in use, and those that wait to be used.
+    /// Returns the numbers of pooled connections to all primaries: in use, and idle.
     #[must_use]
     pub fn connections(&self) -> (usize, usize) {
-        self.primaries.connections()
+        self.topology.connections()
     }
 
-    /// Why the data of a server must not be used, if that was found: a restart lost what scripts had written.
+    /// Returns the reason not to use the data of a server, if there is one: a restart has lost the writes of scripts.
     #[must_use]
     pub fn damage(&self) -> Option<&'static str> {
-        let lost = self.primaries.has_lost_transactions();
+        let lost = self.topology.has_lost_transactions();
         lost.then_some(LOST_TRANSACTIONS)
     }
 
-    /// Compares the canary of each primary, and writes it anew where no other replica does.
+    /// Compares the canary of each primary, and writes it again if no other replica does.
     ///
     /// # Errors
-    /// Where a server cannot be asked, or has lost transactions; the others were asked all the same.
+    /// If a server cannot be asked, or has lost transactions; the other servers were checked nevertheless.
     pub async fn renew_canaries(&self) -> Result<(), StoreError> {
         let mut outcome = Ok(());
         for node in self.all_primaries().await? {
             let renewed = async {
-                let mut borrowed = node.borrow().await?;
-                let connection = borrowed.connection()?;
+                let mut pooled = node.acquire().await?;
+                let connection = pooled.connection()?;
                 within(DEADLINE * 2, node.canary.renew(connection)).await?;
-                borrowed.give_back();
+                pooled.release();
                 Ok(())
             };
             outcome = renewed.await.and(outcome);
@@ -251,22 +253,22 @@ impl Redis {
         outcome
     }
 
-    /// A server has answered as no primary does: it is found out anew who is.
-    pub(super) fn doubt(&self) {
-        self.primaries.doubt();
+    /// Marks the topology as stale after a server answered as no primary does: the next use looks it up again.
+    pub(super) fn invalidate_topology(&self) {
+        self.topology.invalidate();
     }
 
-    /// Asks the primary of `key` something.
+    /// Runs a read command on the primary of `key`.
     pub(super) async fn ask<T: FromRedisValue>(
         &self,
         key: &str,
         question: &redis::Cmd,
     ) -> Result<T, StoreError> {
-        let call = Call::of([question.clone()], None);
-        read(self.run(key, &call).await?)
+        let pipeline = Pipeline::new([question.clone()], None);
+        parse_reply(self.run(key, &pipeline).await?)
     }
 
-    /// Runs a script on the primary of its keys, and waits until as many replicas as are wanted have what it wrote.
+    /// Runs a script on the primary of its keys, and waits until the required number of replicas has its writes.
     pub(super) async fn script<T: FromRedisValue>(
         &self,
         script: &Script,
@@ -274,25 +276,27 @@ impl Redis {
         args: &[String],
     ) -> Result<T, StoreError> {
         let key = keys.first().map_or("", String::as_str);
-        let call = Call::script(script, keys, args).acknowledged_by(self.acknowledgements);
-        read(self.run(key, &call).await?)
+        let pipeline =
+            Pipeline::script(script, keys, args).wait_for_replicas(self.acknowledgements);
+        parse_reply(self.run(key, &pipeline).await?)
     }
 
-    /// Runs commands, each on the primary of its key, after the script is loaded where it is not, and waits as
-    /// [`script`](Self::script) does. Returns an answer for each, in their order.
+    /// Runs commands, each on the primary of its key, loads the script if a server lacks it, and waits as
+    /// [`script`](Self::script) does. Returns the replies in the order of the commands.
     ///
-    /// All together where there is one primary. In a Cluster each goes its own way: it may be sent elsewhere by itself.
-    pub(super) async fn each(
+    /// One pipeline if there is one primary. In a Cluster each command is sent by itself, because each may be
+    /// redirected.
+    pub(super) async fn run_by_slot(
         &self,
         commands: Vec<(&str, redis::Cmd)>,
         script: Option<&Script>,
     ) -> Result<Vec<redis::Value>, StoreError> {
-        if self.primaries.are_many() {
+        if self.topology.is_cluster() {
             let mut answers = Vec::with_capacity(commands.len());
-            for some in commands.chunks(AT_ONCE) {
+            for some in commands.chunks(MAX_CONCURRENT) {
                 let each = some
                     .iter()
-                    .map(|(key, command)| self.one(key, command, script));
+                    .map(|(key, command)| self.run_one(key, command, script));
                 answers.extend(try_join_all(each).await?);
             }
             return Ok(answers);
@@ -301,82 +305,91 @@ impl Redis {
             return Ok(Vec::new());
         };
         let key = *key;
-        let call = Call::of(commands.into_iter().map(|(_, command)| command), script);
-        self.run(key, &call.acknowledged_by(self.acknowledgements))
+        let pipeline = Pipeline::new(commands.into_iter().map(|(_, command)| command), script);
+        self.run(key, &pipeline.wait_for_replicas(self.acknowledgements))
             .await
     }
 
-    /// Runs a command on the primary of its key, as [`each`](Self::each) does.
-    async fn one(
+    /// Runs a command on the primary of its key, as [`run_by_slot`](Self::run_by_slot) does.
+    async fn run_one(
         &self,
         key: &str,
         command: &redis::Cmd,
         script: Option<&Script>,
     ) -> Result<redis::Value, StoreError> {
-        let call = Call::of([command.clone()], script).acknowledged_by(self.acknowledgements);
-        read(self.run(key, &call).await?)
+        let pipeline =
+            Pipeline::new([command.clone()], script).wait_for_replicas(self.acknowledgements);
+        parse_reply(self.run(key, &pipeline).await?)
     }
 
-    /// Makes a call on the primary of `key`, on a pooled connection. It is made again where a Cluster says that the key is
-    /// elsewhere: nothing has happened then, because in a Cluster a call is one command.
-    async fn run(&self, key: &str, call: &Call) -> Result<Vec<redis::Value>, StoreError> {
-        let span = call.span();
-        let answers = self.run_on(key, call).instrument(span.clone()).await;
+    /// Runs a call on the primary of `key`, on a pooled connection. The call is repeated if a Cluster redirects it:
+    /// nothing has happened then, because in a Cluster a call is one command.
+    async fn run(&self, key: &str, pipeline: &Pipeline) -> Result<Vec<redis::Value>, StoreError> {
+        let span = pipeline.span();
+        let answers = self.run_on(key, pipeline).instrument(span.clone()).await;
         if answers.is_err() {
             span.record("otel.status_code", "ERROR");
         }
         answers
     }
 
-    async fn run_on(&self, key: &str, call: &Call) -> Result<Vec<redis::Value>, StoreError> {
+    async fn run_on(
+        &self,
+        key: &str,
+        pipeline: &Pipeline,
+    ) -> Result<Vec<redis::Value>, StoreError> {
         let mut node = self.primary(key).await?;
         let mut asking = false;
-        for left in (0..MOVES).rev() {
-            let error = match attempt(&node, asking, call).await {
+        for left in (0..MAX_REDIRECTS).rev() {
+            let error = match attempt(&node, asking, pipeline).await {
                 Ok(answers) => return Ok(answers),
                 Err(error) => error,
             };
             let redirection = error.redirection();
             if redirection.is_none() || left == 0 {
-                self.doubt();
+                self.invalidate_topology();
                 return Err(error);
             }
             match redirection {
                 Some(Redirection::Moved(address)) => {
-                    self.doubt();
-                    (node, asking) = (self.primaries.named(&address)?, false);
+                    self.invalidate_topology();
+                    (node, asking) = (self.topology.node_at(&address)?, false);
                 }
                 Some(Redirection::Ask(address)) => {
-                    (node, asking) = (self.primaries.named(&address)?, true);
+                    (node, asking) = (self.topology.node_at(&address)?, true);
                 }
                 Some(Redirection::TryAgain) | None => {
-                    tokio::time::sleep(AGAIN).await;
+                    tokio::time::sleep(TRY_AGAIN_DELAY).await;
                     (node, asking) = (self.primary(key).await?, false);
                 }
             }
         }
-        Err(StoreError::late())
+        Err(StoreError::timed_out())
     }
 }
 
-/// One attempt on one server.
-async fn attempt(node: &Node, asking: bool, call: &Call) -> Result<Vec<redis::Value>, StoreError> {
-    // Two deadlines: on a slow network the checks of a pooled connection take as long as the operation itself.
-    let mut borrowed = node.borrow().await?;
-    let connection = borrowed.connection()?;
+/// Runs a call once on one server.
+async fn attempt(
+    node: &Node,
+    asking: bool,
+    pipeline: &Pipeline,
+) -> Result<Vec<redis::Value>, StoreError> {
+    // Two timeouts: on a slow network the checks of a pooled connection take as long as the operation itself.
+    let mut pooled = node.acquire().await?;
+    let connection = pooled.connection()?;
     let answers = within(DEADLINE, async {
         if asking {
             let () = redis::cmd("ASKING").query_async(connection).await?;
         }
-        call.make(connection).await
+        pipeline.execute(connection).await
     })
     .await?;
-    borrowed.give_back();
+    pooled.release();
     Ok(answers)
 }
 
-/// Makes sure that the server has these scripts, in one round trip.
-pub(super) async fn load(
+/// Loads scripts into the server, in one round trip.
+pub(super) async fn load_scripts(
     connection: &mut MultiplexedConnection,
     scripts: &[&Script],
 ) -> RedisResult<()> {
@@ -387,18 +400,20 @@ pub(super) async fn load(
     pipeline.query_async(connection).await
 }
 
-/// Finding out who is the primary: two deadlines, because whoever asked before may have to be waited for.
-async fn in_time<T>(found: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+/// Bounds a lookup of the primary by two timeouts, because it may have to wait for another caller's lookup.
+async fn within_lookup_timeout<T>(
+    found: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
     within(DEADLINE * 2, found).await
 }
 
-/// Holds one operation to a deadline.
+/// Bounds an operation by a deadline.
 pub(super) async fn within<T, E: Into<StoreError>>(
     deadline: Duration,
     operation: impl Future<Output = Result<T, E>>,
 ) -> Result<T, StoreError> {
     match tokio::time::timeout(deadline, operation).await {
         Ok(outcome) => outcome.map_err(E::into),
-        Err(_) => Err(StoreError::late()),
+        Err(_) => Err(StoreError::timed_out()),
     }
 }

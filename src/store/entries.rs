@@ -1,7 +1,8 @@
-//! Revocation entries: what they refuse, and how they are written in the feed and in outboxes.
+//! Revocation entries: the tokens that they refuse, and their text in the feed and in outboxes.
 //!
-//! Two kinds: a session is named by its id and the tag of its user, which also says where its record lies; a user is named by
-//! id, and all of his tokens of a lower version are refused by one entry, however many sessions there are.
+//! There are two kinds. A session entry names the session by its id and by the tag of its user, which locates its
+//! record. A user entry names the user by id, and refuses all tokens of a lower version at once, whatever the number of
+//! sessions.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,45 +10,45 @@ use std::str::FromStr;
 use super::connection::StoreError;
 use crate::domain::{ParseError, SessionId, Timestamp, UserId, UserTag, Username};
 
-/// What a revocation refuses.
+/// Revocation entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
-    /// A session's tokens.
+    /// Refuses the tokens of a session.
     Session(SessionEntry),
-    /// A user's tokens below a version.
+    /// Refuses the tokens of a user below a version.
     User(UserEntry),
 }
 
 /// Refuses the tokens of one session, until the last of them has expired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionEntry {
-    /// Where the session's record lies.
+    /// Tag of the user, which locates the session's record.
     pub tag: UserTag,
-    /// The session.
+    /// Id of the session.
     pub sid: SessionId,
-    /// From when on the entry is needed no longer.
+    /// Time from which on the entry is no longer needed.
     pub until: Timestamp,
 }
 
 /// Refuses the tokens of one user that were issued under a lower version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserEntry {
-    /// The name of the account, which says where its record lies.
+    /// Name of the account, which locates its record.
     pub username: Username,
-    /// The account.
+    /// Id of the account.
     pub id: UserId,
     /// Tokens of a lower version are refused.
     pub version: u64,
     /// Sessions opened under a lower version are void.
-    pub sessions_from: u64,
-    /// Whether the account was deleted: all of its tokens are refused.
+    pub min_session_version: u64,
+    /// True if the account was deleted: all of its tokens are refused.
     pub deleted: bool,
-    /// From when on the entry is needed no longer.
+    /// Time from which on the entry is no longer needed.
     pub until: Timestamp,
 }
 
 impl Entry {
-    /// From when on the entry is needed no longer.
+    /// Returns the time from which on the entry is no longer needed.
     #[must_use]
     pub fn until(&self) -> Timestamp {
         match self {
@@ -68,8 +69,8 @@ impl Entry {
 }
 
 impl SessionEntry {
-    /// The entry's text without its date, which only Redis knows when it is decided.
-    pub(super) fn undated(tag: UserTag, sid: SessionId) -> String {
+    /// Text of the entry without its date, which only Redis knows when it decides.
+    pub(super) fn entry_prefix(tag: UserTag, sid: SessionId) -> String {
         format!("s:{tag}:{sid}:")
     }
 }
@@ -85,7 +86,7 @@ impl fmt::Display for Entry {
                     username,
                     id,
                     version,
-                    sessions_from,
+                    min_session_version,
                     deleted,
                     until,
                 } = entry;
@@ -93,7 +94,7 @@ impl fmt::Display for Entry {
                 let until = until.as_millis();
                 write!(
                     f,
-                    "u:{username}:{id}:{version}:{sessions_from}:{deleted}:{until}"
+                    "u:{username}:{id}:{version}:{min_session_version}:{deleted}:{until}"
                 )
             }
         }
@@ -112,20 +113,26 @@ impl FromStr for Entry {
                 sid: sid.parse()?,
                 until: Timestamp::from_millis(number(until)?),
             })),
-            ["u", username, id, version, sessions_from, deleted, until] => {
-                Ok(Self::User(UserEntry {
-                    username: username.parse()?,
-                    id: id.parse()?,
-                    version: number(version)?,
-                    sessions_from: number(sessions_from)?,
-                    deleted: match deleted {
-                        "0" => false,
-                        "1" => true,
-                        _ => return Err(ParseError),
-                    },
-                    until: Timestamp::from_millis(number(until)?),
-                }))
-            }
+            [
+                "u",
+                username,
+                id,
+                version,
+                min_session_version,
+                deleted,
+                until,
+            ] => Ok(Self::User(UserEntry {
+                username: username.parse()?,
+                id: id.parse()?,
+                version: number(version)?,
+                min_session_version: number(min_session_version)?,
+                deleted: match deleted {
+                    "0" => false,
+                    "1" => true,
+                    _ => return Err(ParseError),
+                },
+                until: Timestamp::from_millis(number(until)?),
+            })),
             _ => Err(ParseError),
         }
     }
@@ -147,7 +154,7 @@ mod tests {
             username: "alice+shop@example.org".parse().unwrap(),
             id: UserId::new(),
             version: 1_800_000_000_001,
-            sessions_from: 1_800_000_000_000,
+            min_session_version: 1_800_000_000_000,
             deleted: true,
             until,
         };

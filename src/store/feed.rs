@@ -1,7 +1,7 @@
-//! The revocation feed as Redis holds it: pages, and what a read tells about where it was answered; appending, putting back,
+//! Revocation feed in Redis: reading pages with the state of the server that answered, appending, putting back,
 //! trimming.
 //!
-//! Who follows it, and why that is strict, is `auth::revocation`'s business.
+//! `auth::revocation` consumes the feed, and explains why revocation is strict.
 
 use std::fmt;
 use std::sync::LazyLock;
@@ -10,13 +10,13 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{FromRedisValue, Script};
 
-use super::connection::{Call, DEADLINE, Redis, StoreError, load, read, within};
+use super::connection::{DEADLINE, Pipeline, Redis, StoreError, load_scripts, parse_reply, within};
 use super::entries::Entry;
-use super::inspection::{Inspection, inspect};
+use super::server_info::{ServerInfo, inspect};
 use crate::config::MAX_WINDOW;
 use crate::domain::Timestamp;
 
-/// Which history a read belongs to. A restart, a failover or a promotion changes it.
+/// Identity of a history of the feed. A restart, a failover or a promotion begins a new history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HistoryId {
     run_id: String,
@@ -24,7 +24,7 @@ pub struct HistoryId {
 }
 
 impl HistoryId {
-    /// The history of the process `run_id` under `replication_id`, as `INFO` tells them.
+    /// Creates the identity from the `run_id` and `replication_id` that `INFO` reports.
     #[must_use]
     pub fn new(run_id: String, replication_id: String) -> Self {
         Self {
@@ -40,29 +40,29 @@ impl fmt::Display for HistoryId {
     }
 }
 
-/// One page of the feed and where it was read, all from one snapshot.
+/// Page of the feed and the state of the server that answered, all from one snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
-    /// Which history it belongs to.
+    /// History that the page belongs to.
     pub history: HistoryId,
-    /// Redis' clock.
+    /// Time of the read by Redis' clock.
     pub time: Timestamp,
-    /// How many entries this history has ever had; `None` where the feed is missing.
+    /// Number of entries ever added in this history; `None` if the feed is missing.
     pub added: Option<u64>,
-    /// From when on this history is settled, if somebody has begun that.
+    /// Time from which on this history is settled; `None` if no replica has begun to settle it.
     pub settled: Option<Timestamp>,
-    /// Whether some replica is putting lost entries back at this moment.
+    /// True while a replica puts lost entries back.
     pub reappending: bool,
-    /// The entries after the id that was asked for, oldest first.
+    /// Entries after the requested id, oldest first.
     pub entries: Vec<Entry>,
-    /// The id of the last entry of this page, or the id that was asked for.
+    /// Id of the last entry of this page, or the requested id if the page is empty.
     pub last: String,
-    /// Whether nothing follows this page.
+    /// True if no entry follows this page.
     pub at_end: bool,
 }
 
 impl Page {
-    /// How old the newest entry of this page was when it was read; `None` for an empty page.
+    /// Returns the age that the newest entry of this page had when it was read; `None` for an empty page.
     #[must_use]
     pub fn propagation(&self) -> Option<Duration> {
         let appended: u64 = self.last.split('-').next()?.parse().ok()?;
@@ -84,30 +84,35 @@ static REPAIR: LazyLock<Script> =
 static SETTLE: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/feed_settle.lua")));
 
-/// How long everybody is given to put back what he knows after a discontinuity: longer than any view or lease of the old
-/// history can last.
+/// Time for every replica to put back the entries that it knows after a discontinuity. Longer than any view or lease of
+/// the old history can last.
 pub const SETTLING: Duration = Duration::from_secs(3);
 
-/// The same after a restart of a Redis that nobody replaces: there are no leases, and who follows was cut off by it and knows,
-/// where he would find out about a `FLUSHALL` only by his next read. Longer than any view lasts, and than anybody waits before
-/// he tries to connect again.
-const AFTER_RESTART: Duration = Duration::from_millis(1500);
+/// Settling time after a restart of a standalone Redis. There are no leases, and every consumer notices the restart by
+/// its broken connection (a `FLUSHALL` it would notice only by its next read). Longer than any view lasts, and than the
+/// longest pause before a consumer reconnects.
+const SETTLING_AFTER_RESTART: Duration = Duration::from_millis(1500);
 
-/// How long a history settles that began with a restart, by whether others could have been made the primary meanwhile.
+/// Returns the settling time of a history that began with a restart. `replaceable` says that another server could have
+/// become the primary meanwhile.
 #[must_use]
 pub const fn settling_after_restart(replaceable: bool) -> Duration {
-    if replaceable { SETTLING } else { AFTER_RESTART }
+    if replaceable {
+        SETTLING
+    } else {
+        SETTLING_AFTER_RESTART
+    }
 }
 
-/// Entries a page; few enough that one page never blocks Redis for a millisecond.
-const PAGE: usize = 1000;
+/// Entries in a page; few enough that one page never blocks Redis for a millisecond.
+const MAX_PAGE_ENTRIES: usize = 1000;
 
-/// Entries that are looked at for one trim.
-const TRIM: usize = 1000;
+/// Entries that one trim examines.
+const TRIM_BATCH: usize = 1000;
 
-/// Role, run id, replication id, seconds, microseconds, last id, entries ever added, settled, whether somebody puts entries
-/// back, last id of the page, its entries in lines.
-type Answer = (
+/// Reply: role, run id, replication id, seconds, microseconds, last id, entries ever added, settled, 1 while a replica
+/// puts entries back, last id of the page, its entries as lines.
+type ReadReply = (
     String,
     String,
     String,
@@ -121,28 +126,30 @@ type Answer = (
     String,
 );
 
-/// The follower's own connection to the feed. Any error spoils it: drop it and connect again.
+/// Dedicated connection of a consumer to the feed. After any error, drop it and connect again.
 pub struct Feed {
     connection: MultiplexedConnection,
     redis: Redis,
 }
 
 impl Redis {
-    /// Opens a connection of its own to the feed, and asks the server what it is.
+    /// Opens a dedicated connection to the feed, and inspects the server.
     ///
     /// # Errors
-    /// Where no server can be reached within the deadline.
-    pub async fn open_feed(&self) -> Result<(Feed, Inspection), StoreError> {
+    /// If no server can be reached in time.
+    pub async fn open_feed(&self) -> Result<(Feed, ServerInfo), StoreError> {
         let primary = self.primary(&self.keys().feed()).await?;
         let opened = async {
             let mut connection = primary.connect().await?;
             let inspection = within(DEADLINE, inspect(&mut connection)).await?;
-            // A server that was restarted has lost them; loaded here, they cost nobody else a second round trip.
+            // A restarted server has lost the scripts. Loaded here, they cost no request a second round trip.
             let scripts = [&*READ, &*ANNOUNCE, &*SETTLE, &*APPEND, &*LOCK, &*REPAIR];
-            within(DEADLINE, load(&mut connection, &scripts)).await?;
+            within(DEADLINE, load_scripts(&mut connection, &scripts)).await?;
             Ok((connection, inspection))
         };
-        let (connection, inspection) = opened.await.inspect_err(|_: &StoreError| self.doubt())?;
+        let (connection, inspection) = opened
+            .await
+            .inspect_err(|_: &StoreError| self.invalidate_topology())?;
         Ok((
             Feed {
                 connection,
@@ -152,17 +159,18 @@ impl Redis {
         ))
     }
 
-    /// Appends entries to the feed. Returns for how long a view without them may still count somewhere: nobody may be told that
-    /// they hold before that time has passed. That is the greatest window of a replica; and in a history that has not settled,
-    /// where primaries can be replaced, the time in which also the leases on a former primary end.
+    /// Appends entries to the feed. Returns the time for which a view without them may still count on some replica: no
+    /// caller may be told that they hold before that time has passed. That is the longest window of a replica. In a
+    /// history that has not settled, where primaries can be replaced, it is also the time in which the leases on a
+    /// former primary end.
     ///
     /// # Errors
-    /// Where the store cannot answer; the entries may have been appended all the same.
+    /// If the store cannot answer. The entries may have been appended nevertheless.
     pub async fn append(&self, entries: &[Entry]) -> Result<Duration, StoreError> {
         let keys = [
             self.keys().feed(),
             self.keys().windows(),
-            self.keys().settled(),
+            self.keys().stable_since(),
         ];
         let unknown = if self.acknowledgements() > 0 {
             SETTLING
@@ -178,10 +186,10 @@ impl Redis {
 }
 
 impl Redis {
-    /// The first entries of the feed, oldest first, each with its id.
+    /// Returns the first entries of the feed, oldest first, each with its id.
     ///
     /// # Errors
-    /// Where the store cannot answer.
+    /// If the store cannot answer.
     pub async fn head_of_feed(&self) -> Result<Vec<(String, Entry)>, StoreError> {
         let key = self.keys().feed();
         let head: Vec<(String, Vec<(String, String)>)> = self
@@ -192,7 +200,7 @@ impl Redis {
                     .arg("-")
                     .arg("+")
                     .arg("COUNT")
-                    .arg(TRIM),
+                    .arg(TRIM_BATCH),
             )
             .await?;
         let entry = |(id, fields): (String, Vec<(String, String)>)| {
@@ -205,31 +213,33 @@ impl Redis {
         head.into_iter().map(entry).collect()
     }
 
-    /// Removes these entries of the feed. They are named one by one: were the history replaced meanwhile by one whose clock is
-    /// behind, everything up to an id could be more than was looked at.
+    /// Removes these entries from the feed. They are named one by one: if the history was replaced meanwhile by one
+    /// whose clock is behind, "everything up to an id" could include entries that were not examined.
     ///
     /// # Errors
-    /// Where the store cannot answer.
+    /// If the store cannot answer.
     pub async fn trim_feed(&self, ids: &[String]) -> Result<(), StoreError> {
         let key = self.keys().feed();
         self.ask(&key, redis::cmd("XDEL").arg(&key).arg(ids)).await
     }
 
-    /// Takes, or keeps, the lock of those who put lost entries back. `false` where another replica has it.
+    /// Takes or renews the lock of the replica that puts lost entries back. Returns `false` if another replica has it.
     ///
     /// # Errors
-    /// Where the store cannot answer.
+    /// If the store cannot answer.
     pub async fn lock_reappending(&self, replica: &str, ttl: Duration) -> Result<bool, StoreError> {
         let args = [replica.to_owned(), ttl.as_millis().to_string()];
-        let taken: u8 = self.script(&LOCK, &[self.keys().reappend()], &args).await?;
+        let taken: u8 = self
+            .script(&LOCK, &[self.keys().repair_lock()], &args)
+            .await?;
         Ok(taken == 1)
     }
 
-    /// Repairs what a loss of data may have undone in the users' slots: a revoked session's record goes, a user's version
-    /// and `sessions_from` are raised, a deleted user goes.
+    /// Repairs in the users' slots what a loss of data may have undone: deletes the record of a revoked session, raises
+    /// a user's version and `min_session_version`, deletes a deleted user.
     ///
     /// # Errors
-    /// Where the store cannot answer; some may have been repaired.
+    /// If the store cannot answer. Some may have been repaired.
     pub async fn repair(&self, entries: &[Entry]) -> Result<(), StoreError> {
         let mut records = Vec::new();
         for entry in entries {
@@ -241,7 +251,7 @@ impl Redis {
                     let args = [
                         user.id.to_string(),
                         user.version.to_string(),
-                        user.sessions_from.to_string(),
+                        user.min_session_version.to_string(),
                         u8::from(user.deleted).to_string(),
                     ];
                     let keys = [
@@ -256,57 +266,62 @@ impl Redis {
             let deletion = redis::cmd("DEL").arg(record).clone();
             (record.as_str(), deletion)
         });
-        self.each(deletions.collect(), None).await.map(|_| ())
+        self.run_by_slot(deletions.collect(), None)
+            .await
+            .map(|_| ())
     }
 }
 
 impl Feed {
-    /// Asks the server again what it is.
+    /// Inspects the server again.
     ///
     /// # Errors
-    /// Where the store cannot answer.
-    pub async fn inspect(&mut self) -> Result<Inspection, StoreError> {
+    /// If the store cannot answer.
+    pub async fn inspect(&mut self) -> Result<ServerInfo, StoreError> {
         let inspected = within(DEADLINE, inspect(&mut self.connection)).await;
-        self.spoiled(inspected)
+        self.invalidate_on_error(inspected)
     }
 
-    /// Announces the window that this replica uses.
+    /// Announces the freshness window that this replica uses.
     ///
     /// # Errors
-    /// Where the store cannot answer.
+    /// If the store cannot answer.
     pub async fn announce(&mut self, window: Duration) -> Result<(), StoreError> {
-        let keys = [self.redis.keys().windows(), self.redis.keys().settled()];
-        // Rounded up: whoever waits for us must wait long enough.
+        let keys = [
+            self.redis.keys().windows(),
+            self.redis.keys().stable_since(),
+        ];
+        // Rounded up: others wait for this replica at least as long as its window.
         let args = [window.as_nanos().div_ceil(1_000_000).to_string()];
         self.script(&ANNOUNCE, &keys, &args).await
     }
 
-    /// Begins the settling of a history that nobody has settled.
+    /// Begins to settle a history that no replica has settled.
     ///
     /// # Errors
-    /// Where the store cannot answer.
+    /// If the store cannot answer.
     pub async fn settle(&mut self, history: &HistoryId) -> Result<(), StoreError> {
-        let keys = [self.redis.keys().feed(), self.redis.keys().settled()];
+        let keys = [self.redis.keys().feed(), self.redis.keys().stable_since()];
         let after_restart = settling_after_restart(self.redis.acknowledgements() > 0);
         let [long, short] = [SETTLING, after_restart].map(|time| time.as_millis().to_string());
         let args = [history.to_string(), long, short];
         self.script(&SETTLE, &keys, &args).await
     }
 
-    /// Reads the page after `last` (`0-0` for the first).
+    /// Reads the page after `last` (`0-0` for the first page).
     ///
     /// # Errors
-    /// Where the store cannot answer, or the server is no longer a primary.
+    /// If the store cannot answer, or the server is no longer a primary.
     pub async fn read(&mut self, last: &str) -> Result<Page, StoreError> {
         let keys = &self.redis.keys();
-        let keys = [keys.feed(), keys.settled(), keys.reappend()];
-        let args = [last.to_owned(), PAGE.to_string()];
-        let answer: Answer = self.script(&READ, &keys, &args).await?;
+        let keys = [keys.feed(), keys.stable_since(), keys.repair_lock()];
+        let args = [last.to_owned(), MAX_PAGE_ENTRIES.to_string()];
+        let answer: ReadReply = self.script(&READ, &keys, &args).await?;
         let (role, run_id, replication_id, seconds, micros, end, added, settled, reappending, ..) =
             &answer;
         let (.., last, lines) = &answer;
         if role != "master" {
-            self.redis.doubt();
+            self.redis.invalidate_topology();
             return Err(StoreError::refused("the server is not a primary"));
         }
         let history = HistoryId::new(run_id.clone(), replication_id.clone());
@@ -322,26 +337,26 @@ impl Feed {
             added: (!missing).then_some(*added),
             settled,
             reappending: *reappending == 1,
-            at_end: entries.len() < PAGE,
+            at_end: entries.len() < MAX_PAGE_ENTRIES,
             entries,
             last: last.clone(),
         })
     }
 
-    /// Runs a script on this connection. It waits for no replicas: nothing is acknowledged to anybody by these.
+    /// Runs a script on this connection. It waits for no replicas: these scripts acknowledge nothing to a client.
     async fn script<T: FromRedisValue>(
         &mut self,
         script: &Script,
         keys: &[String],
         args: &[String],
     ) -> Result<T, StoreError> {
-        let call = Call::script(script, keys, args);
-        let made = within(DEADLINE, call.make(&mut self.connection)).await;
-        read(self.spoiled(made)?)
+        let pipeline = Pipeline::script(script, keys, args);
+        let made = within(DEADLINE, pipeline.execute(&mut self.connection)).await;
+        parse_reply(self.invalidate_on_error(made)?)
     }
 
-    /// Whoever fails may have been replaced.
-    fn spoiled<T>(&self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
-        outcome.inspect_err(|_| self.redis.doubt())
+    /// Invalidates the topology after an error: the server may have been replaced.
+    fn invalidate_on_error<T>(&self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
+        outcome.inspect_err(|_| self.redis.invalidate_topology())
     }
 }

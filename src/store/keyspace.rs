@@ -1,36 +1,37 @@
-//! Every key in Redis, its type and its lifetime, in one table.
+//! Table of every key in Redis: its type and its lifetime.
 //!
-//! | key | type | holds | lives |
+//! | key | type | content | lifetime |
 //! |---|---|---|---|
-//! | `user:{tag}:name` | hash | id, username, password hash, roles, disabled, version, `sessions_from`, created, last login; a digest of what it was imported from | for ever |
-//! | `session:{tag}:sid` | hash | user id, version, `revoked`, created, latest access-token expiry | as long as its access token; a revoked one as long as its entry |
-//! | `sessions:{tag}:name` | sorted set | sid by expiry | longest session |
+//! | `user:{tag}:name` | hash | id, username, password hash, roles, disabled, version, `min_session_version`, created, last login; a digest of the record it was imported from | no expiry |
+//! | `session:{tag}:sid` | hash | user id, version, `revoked`, created, latest access-token expiry | until its refresh token expires; a revoked one until its entry does |
+//! | `sessions:{tag}:name` | sorted set | sid by expiry | until its last session expires |
 //! | `outbox:{tag}:name` | set | revocation entries that the feed has not acknowledged | until appended, at most its largest `until` |
-//! | `throttle:registrations:network` `throttle:passwords:network` | string | until when a network's bucket is full | until then |
-//! | `throttle:account:{tag}:name` `throttle:place:{tag}:name:network` | string | the same for an account, and for a place that it knows; the name as a digest | until then |
-//! | `throttle:known:{tag}:name:network` | string | nothing: the account has logged in from there | 30 days |
-//! | `{feed}:revocations` | stream | revocation entries, read by every replica | no lifetime of its own |
-//! | `{feed}:windows` | sorted set | announced windows by date | no lifetime of its own; each window five minutes |
-//! | `{feed}:settled` | string | which history of the feed is settled from when on | as long as the history |
-//! | `{feed}:canary:intent` `{feed}:canary:scripted` `{feed}:canary:plain`; in a Cluster `{number}:canary:…`, one of each shard | string | numbers that differ after a restart which lost what scripts wrote ([`canary`](super::canary)) | no lifetime: parts that expired one by one would look like a loss |
-//! | `{feed}:beat` | string | nothing: that its writing was acknowledged shows that the primary is one | a minute |
-//! | `{feed}:reappend` | string | which replica is putting lost entries back | seconds |
+//! | `throttle:registrations:network` `throttle:passwords:network` | string | time at which a network's bucket is empty | until that time |
+//! | `throttle:account:{tag}:name` `throttle:place:{tag}:name:network` | string | the same for an account, and for a network known to the account; the name as a digest | until that time |
+//! | `throttle:known:{tag}:name:network` | string | empty: the account has logged in from that network | 30 days |
+//! | `{feed}:revocations` | stream | revocation entries, read by every replica | no expiry; trimmed |
+//! | `{feed}:windows` | sorted set | announced freshness windows by date | no expiry; each window counts for five minutes |
+//! | `{feed}:stable_since` | string | history of the feed, and the time from which on it is settled | as long as the history |
+//! | `{feed}:canary:intent` `{feed}:canary:scripted` `{feed}:canary:plain`; in a Cluster `{number}:canary:…`, one set for each shard | string | numbers that differ after a restart that lost the writes of scripts ([`canary`](super::canary)) | no expiry: parts that expired one by one would look like a loss |
+//! | `{feed}:heartbeat` | string | empty: an acknowledged write shows that the primary has not been replaced | a minute |
+//! | `{feed}:repair_lock` | string | name of the replica that puts lost entries back | seconds |
 //!
-//! The tag is the first four bytes of the SHA-256 of the username in hex: all keys of one user lie in one slot of a Redis
-//! Cluster, and a revocation can name a session's record in a few bytes. The prefix of the settings stands before all.
+//! The tag is the first four bytes of the SHA-256 of the username in hex. All keys of one user therefore lie in one
+//! slot of a Redis Cluster, and a revocation names a session's record in a few bytes. Every key begins with the prefix
+//! of the settings.
 
 use super::canary::CanaryKeys;
-use super::throttles::Throttled;
+use super::rate_limits::Bucket;
 use crate::domain::{AttemptedName, Network, SessionId, UserTag, Username};
 
-/// Makes the keys.
+/// Builder of key names.
 #[derive(Debug, Clone)]
 pub struct Keyspace {
     prefix: String,
 }
 
 impl Keyspace {
-    /// Keys that begin with `prefix`.
+    /// Creates a builder of keys that begin with `prefix`.
     #[must_use]
     pub fn new(prefix: String) -> Self {
         Self { prefix }
@@ -40,12 +41,12 @@ impl Keyspace {
         format!("{}user:{{{}}}:{name}", self.prefix, name.tag())
     }
 
-    /// Where nobody is: a name cannot be empty.
-    pub(super) fn nobody(&self, name: AttemptedName) -> String {
+    /// Key that no user has, because a name cannot be empty.
+    pub(super) fn no_user(&self, name: AttemptedName) -> String {
         format!("{}user:{{{}}}:", self.prefix, name.tag())
     }
 
-    /// The pattern of all users' keys. What means something else in a pattern is kept from that by a backslash.
+    /// Pattern of all users' keys. A backslash escapes the characters of the prefix that a pattern would interpret.
     pub(super) fn users(&self) -> String {
         let mut pattern = String::new();
         for letter in self.prefix.chars() {
@@ -69,24 +70,24 @@ impl Keyspace {
         format!("{}outbox:{{{}}}:{name}", self.prefix, name.tag())
     }
 
-    pub(super) fn throttle(&self, of: &Throttled) -> String {
-        match of {
-            Throttled::Registrations(network) => {
+    pub(super) fn rate_limit(&self, bucket: &Bucket) -> String {
+        match bucket {
+            Bucket::Registrations(network) => {
                 format!("{}throttle:registrations:{network}", self.prefix)
             }
-            Throttled::Passwords(network) => format!("{}throttle:passwords:{network}", self.prefix),
-            Throttled::Account(name, _) => {
+            Bucket::Passwords(network) => format!("{}throttle:passwords:{network}", self.prefix),
+            Bucket::Account(name, _) => {
                 format!("{}throttle:account:{{{}}}:{name}", self.prefix, name.tag())
             }
         }
     }
 
-    pub(super) fn throttle_place(&self, name: AttemptedName, network: Network) -> String {
+    pub(super) fn rate_limit_network(&self, name: AttemptedName, network: Network) -> String {
         let (prefix, tag) = (&self.prefix, name.tag());
         format!("{prefix}throttle:place:{{{tag}}}:{name}:{network}")
     }
 
-    pub(super) fn throttle_known(&self, name: AttemptedName, network: Network) -> String {
+    pub(super) fn rate_limit_known(&self, name: AttemptedName, network: Network) -> String {
         let (prefix, tag) = (&self.prefix, name.tag());
         format!("{prefix}throttle:known:{{{tag}}}:{name}:{network}")
     }
@@ -99,15 +100,15 @@ impl Keyspace {
         format!("{}{{feed}}:windows", self.prefix)
     }
 
-    pub(super) fn settled(&self) -> String {
-        format!("{}{{feed}}:settled", self.prefix)
+    pub(super) fn stable_since(&self) -> String {
+        format!("{}{{feed}}:stable_since", self.prefix)
     }
 
-    pub(super) fn beat(&self) -> String {
-        format!("{}{{feed}}:beat", self.prefix)
+    pub(super) fn heartbeat(&self) -> String {
+        format!("{}{{feed}}:heartbeat", self.prefix)
     }
 
-    /// The canary of the only server, or of the shard that has the slot of `tag`.
+    /// Keys of the canary of the only server, or of the shard that serves the slot of `tag`.
     pub(super) fn canary(&self, tag: &str) -> CanaryKeys {
         let key = |part: &str| format!("{}{{{tag}}}:canary:{part}", self.prefix);
         CanaryKeys {
@@ -117,8 +118,8 @@ impl Keyspace {
         }
     }
 
-    pub(super) fn reappend(&self) -> String {
-        format!("{}{{feed}}:reappend", self.prefix)
+    pub(super) fn repair_lock(&self) -> String {
+        format!("{}{{feed}}:repair_lock", self.prefix)
     }
 }
 
@@ -137,9 +138,9 @@ mod tests {
             keys.session(name.tag(), SessionId::random()),
             keys.sessions(&name),
             keys.outbox(&name),
-            keys.throttle(&Throttled::Account(attempted, Some(network))),
-            keys.throttle_place(attempted, network),
-            keys.throttle_known(attempted, network),
+            keys.rate_limit(&Bucket::Account(attempted, Some(network))),
+            keys.rate_limit_network(attempted, network),
+            keys.rate_limit_known(attempted, network),
         ];
         for key in all {
             assert!(key.contains(":{2bd806c9}:"), "{key}");

@@ -1,37 +1,42 @@
-//! What is remembered in Redis, as verbs of the domain: one file per aggregate, one script per verb that must be atomic.
+//! Persistent state in Redis, as operations of the domain: one file for each aggregate, one script for each operation
+//! that must be atomic.
 //!
-//! Expected outcomes are enums or options. `Err` means that the store could not answer: the caller cannot know whether what
-//! it asked for has happened. Every operation has a deadline; nothing here tries a write again by itself.
+//! Expected outcomes are enums or options. `Err` means that the store could not answer: the caller cannot know whether
+//! the operation took effect. Every operation has a deadline, and the store never retries a write by itself.
 
 mod administration;
-mod beat;
+
 mod canary;
 mod connection;
+mod embedded_redis;
 mod entries;
 mod feed;
-mod inspection;
+mod heartbeat;
 mod keyspace;
 mod password_change;
-mod private;
-mod promise;
+mod rate_limits;
 mod refresh;
+mod replication_guarantee;
+mod server_info;
 mod session_list;
 mod sessions;
-mod throttles;
 mod users;
 
-pub use administration::{Change, Seen};
-pub use beat::Beats;
+pub use administration::{Change, Precondition};
+
 pub use connection::{DEADLINE, Redis, ShardSeen, StoreError};
+pub use embedded_redis::{EmbeddedRedis, become_redis_server};
 pub use entries::{Entry, SessionEntry, UserEntry};
 pub use feed::{Feed, HistoryId, Page, SETTLING, settling_after_restart};
-pub use inspection::{Inspection, Persistence, Unfit, WILL_LOSE_TRANSACTIONS};
+pub use heartbeat::Heartbeats;
 pub use keyspace::Keyspace;
 pub use password_change::{ChangePassword, Written};
-pub use private::{PrivateRedis, become_redis_server};
-pub use promise::Promise;
-pub use refresh::{Rotate, Rotated, Rotation, Succession, Successor};
-pub use session_list::{MOST_SESSIONS, SessionRecord};
-pub use sessions::{Decided, EndAll, Known, MARGIN, OpenSession, Opened, RevokeSession};
-pub use throttles::{Reservation, Reserved, Throttled};
+pub use rate_limits::{Bucket, Reservation, Reserved};
+pub use refresh::{RotateRequest, RotateResponse, RotatedToken, RotationKind, RotationOutcome};
+pub use replication_guarantee::ReplicationGuarantee;
+pub use server_info::{Persistence, ServerInfo, UnsupportedServer, WILL_LOSE_TRANSACTIONS};
+pub use session_list::{MAX_SESSIONS, SessionRecord};
+pub use sessions::{
+    EndAll, MARGIN, OpenSession, Opened, RevocationFloor, RevocationResult, RevokeSession,
+};
 pub use users::{NewUser, Registered, User, UserCursor};

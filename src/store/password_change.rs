@@ -1,4 +1,4 @@
-//! Writing a new password, in one script with the end of all other sessions.
+//! Change of a password, in one script with the end of all other sessions.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -7,48 +7,49 @@ use redis::Script;
 
 use super::connection::{Redis, StoreError};
 use super::entries::Entry;
-use super::refresh::{Succession, Successor, read, successor};
-use super::sessions::{Known, MARGIN};
+use super::refresh::{RotatedToken, RotationKind, read, successor};
+use super::sessions::{MARGIN, RevocationFloor};
 use super::users::User;
 use crate::config::MAX_ACCESS_TTL;
 use crate::domain::{PasswordHash, SessionId};
 
-/// A new password to write.
+/// Request to change a password.
 #[derive(Debug)]
 pub struct ChangePassword {
-    /// The user as seen when the current password was verified.
+    /// User as read when the current password was verified.
     pub user: User,
-    /// The session that acts, which goes on.
+    /// Session that asks for the change, which continues.
     pub acting: SessionId,
-    /// The hash of the new password.
+    /// Hash of the new password.
     pub new: PasswordHash,
-    /// What the feed knows of the user.
-    pub known: Known,
+    /// Minimums that the feed has published for the user.
+    pub known: RevocationFloor,
     /// Lifetime of access tokens.
     pub access_ttl: Duration,
     /// Lifetime of refresh tokens.
     pub idle: Duration,
 }
 
-/// What became of writing a new password.
+/// Outcome of a password change.
 #[derive(Debug)]
 pub enum Written {
-    /// It is the new one, and the acting session goes on with this.
-    Done(Box<Successor>),
-    /// The acting session does not stand, or the account is another by now.
+    /// The password was changed, and the acting session continues with this refresh token.
+    Done(Box<RotatedToken>),
+    /// The acting session is no longer valid, or the account is another one by now.
     SessionGone,
-    /// The stored hash is not the one that was verified: of another password, or of the same one, hashed anew by a login.
-    Outrun,
+    /// The stored hash is no longer the verified one: the password has changed, or a login has hashed the same password
+    /// again.
+    HashChanged,
 }
 
 static CHANGE: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/change_password.lua")));
 
 impl Redis {
-    /// Writes a new password. With what became of it comes what the feed has to be told before anyone is answered.
+    /// Changes a password. Returns the outcome and the entries to append to the feed before the caller gets an answer.
     ///
     /// # Errors
-    /// Where the store cannot answer; the password may be the new one all the same.
+    /// If the store cannot answer. The password may have been changed nevertheless.
     pub async fn change_password(
         &self,
         change: &ChangePassword,
@@ -78,8 +79,8 @@ impl Redis {
         let rest = answer.split_off(2);
         let (changed, outbox): (u8, Vec<String>) = read(redis::Value::Array(answer))?;
         let written = match changed {
-            1 => Written::Done(Box::new(successor(Succession::Rotated, rest)?)),
-            2 => Written::Outrun,
+            1 => Written::Done(Box::new(successor(RotationKind::Rotated, rest)?)),
+            2 => Written::HashChanged,
             _ => Written::SessionGone,
         };
         Ok((written, Entry::parse_all(&outbox)?))

@@ -1,4 +1,4 @@
-//! Trading a refresh token for its successor, in one script on Redis' time.
+//! Rotation of refresh tokens, in one script on Redis' time.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -7,72 +7,72 @@ use redis::{FromRedisValue, Script, Value};
 
 use super::connection::{Redis, StoreError};
 use super::entries::{Entry, SessionEntry};
-use super::sessions::{Known, MARGIN};
+use super::sessions::{MARGIN, RevocationFloor};
 use super::users::parse_roles;
 use crate::domain::{RefreshClaims, Role, Timestamp};
 
-/// A refresh token to trade, whose MAC was checked.
+/// Request to rotate a refresh token whose MAC was verified.
 #[derive(Debug)]
-pub struct Rotate<'a> {
-    /// What the token says.
+pub struct RotateRequest<'a> {
+    /// Claims of the token.
     pub token: &'a RefreshClaims,
-    /// What the feed knows of the user.
-    pub known: Known,
+    /// Minimums that the feed has published for the user.
+    pub known: RevocationFloor,
     /// Lifetime of access tokens.
     pub access_ttl: Duration,
     /// Lifetime of refresh tokens.
     pub idle: Duration,
-    /// For how long after a rotation the token before is answered with the same successor.
+    /// Time after a rotation in which the previous token is answered with the same successor.
     pub grace: Duration,
 }
 
-/// What became of a refresh token, and what the feed has to be told before anyone is answered.
+/// Outcome of a rotation, and the entries to append to the feed before the caller gets an answer.
 #[derive(Debug)]
-pub struct Rotated {
-    /// What became of it.
-    pub outcome: Rotation,
-    /// Entries found in the user's outbox.
+pub struct RotateResponse {
+    /// Outcome of the rotation.
+    pub outcome: RotationOutcome,
+    /// Entries of the user's outbox.
     pub outbox: Vec<Entry>,
 }
 
-/// What became of a refresh token.
+/// Outcome of a rotation.
 #[derive(Debug)]
-pub enum Rotation {
-    /// It has a successor.
-    Successor(Successor),
-    /// It was traded long ago: somebody has a copy, and the session is revoked.
+pub enum RotationOutcome {
+    /// The token was exchanged for a successor.
+    Rotated(RotatedToken),
+    /// The token was rotated long ago: another client has a copy, and the session is revoked.
     Reused,
-    /// Its session has ended, or is nobody's.
+    /// The session has ended, or does not exist.
     Refused,
 }
 
-/// The successor of a refresh token.
+/// Successor of a refresh token.
 #[derive(Debug)]
-pub struct Successor {
-    /// How it came about.
-    pub how: Succession,
-    /// Its number.
+pub struct RotatedToken {
+    /// Kind of the rotation.
+    pub how: RotationKind,
+    /// Sequence number in the session.
     pub number: u64,
-    /// When, by Redis' clock.
+    /// Time of the rotation by Redis' clock.
     pub now: Timestamp,
-    /// The user's version.
+    /// Version of the user.
     pub version: u64,
-    /// The user's roles.
+    /// Roles of the user.
     pub roles: Vec<Role>,
-    /// When it expires.
+    /// Expiry of the refresh token.
     pub expires: Timestamp,
-    /// When the session ends in any case.
+    /// Time at which the session ends in any case.
     pub ends: Timestamp,
 }
 
-/// How a successor came about.
+/// Kind of a rotation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Succession {
-    /// The current token was traded.
+pub enum RotationKind {
+    /// The current token was exchanged.
     Rotated,
-    /// The one before it was traded once more, within the grace: the successor is the same.
+    /// The previous token was presented again within the grace: the successor is the same.
     Repeated,
-    /// A token was traded that is newer than what the store knows: a loss of data has undone its rotation.
+    /// The token is newer than the stored number: a loss of data has undone its rotation.
     Resynchronised,
 }
 
@@ -80,12 +80,15 @@ static ROTATE: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/rotate_session.lua")));
 
 impl Redis {
-    /// Trades a refresh token.
+    /// Rotates a refresh token.
     ///
     /// # Errors
-    /// Where the store cannot answer; the token may have been traded all the same, and the same one gives the same successor
-    /// within the grace.
-    pub async fn rotate_session(&self, rotate: &Rotate<'_>) -> Result<Rotated, StoreError> {
+    /// If the store cannot answer. The token may have been rotated nevertheless; within the grace the same token gives
+    /// the same successor.
+    pub async fn rotate_session(
+        &self,
+        rotate: &RotateRequest<'_>,
+    ) -> Result<RotateResponse, StoreError> {
         let token = rotate.token;
         let (name, tag) = (&token.username, token.username.tag());
         let keys = [
@@ -100,10 +103,10 @@ impl Redis {
             token.sid.to_string(),
             rotate.access_ttl.as_millis().to_string(),
             rotate.known.version.to_string(),
-            rotate.known.sessions_from.to_string(),
+            rotate.known.min_session_version.to_string(),
             rotate.idle.as_millis().to_string(),
             rotate.grace.as_millis().to_string(),
-            SessionEntry::undated(tag, token.sid),
+            SessionEntry::entry_prefix(tag, token.sid),
             MARGIN.as_millis().to_string(),
         ];
         let mut answer: Vec<Value> = self.script(&ROTATE, &keys, &args).await?;
@@ -114,32 +117,32 @@ impl Redis {
         let (outcome, outbox): (u8, Vec<String>) = read(Value::Array(answer))?;
         let how = match outcome {
             0 => None,
-            1 => Some(Succession::Rotated),
-            2 => Some(Succession::Repeated),
-            3 => Some(Succession::Resynchronised),
+            1 => Some(RotationKind::Rotated),
+            2 => Some(RotationKind::Repeated),
+            3 => Some(RotationKind::Resynchronised),
             4 => {
-                return Ok(Rotated {
-                    outcome: Rotation::Reused,
+                return Ok(RotateResponse {
+                    outcome: RotationOutcome::Reused,
                     outbox: Entry::parse_all(&outbox)?,
                 });
             }
             _ => return Err(StoreError::unexpected("rotate_session")),
         };
         let outcome = match how {
-            None => Rotation::Refused,
-            Some(how) => Rotation::Successor(successor(how, rest)?),
+            None => RotationOutcome::Refused,
+            Some(how) => RotationOutcome::Rotated(successor(how, rest)?),
         };
-        Ok(Rotated {
+        Ok(RotateResponse {
             outcome,
             outbox: Entry::parse_all(&outbox)?,
         })
     }
 }
 
-pub(super) fn successor(how: Succession, answer: Vec<Value>) -> Result<Successor, StoreError> {
+pub(super) fn successor(how: RotationKind, answer: Vec<Value>) -> Result<RotatedToken, StoreError> {
     let (number, now, version, roles, expires, ends): (u64, u64, u64, String, u64, u64) =
         read(Value::Array(answer))?;
-    Ok(Successor {
+    Ok(RotatedToken {
         how,
         number,
         now: Timestamp::from_millis(now),

@@ -1,24 +1,25 @@
-//! The sessions of one user, to be looked at.
+//! List of a user's sessions.
 
 use super::connection::{Redis, StoreError};
 use super::users::User;
 use crate::domain::{SessionId, Timestamp};
 
-/// How many sessions a user has at most; the next one ends that which was not refreshed for the longest time.
-pub const MOST_SESSIONS: usize = 20;
+/// Maximum number of sessions of a user; opening another one ends the session that was not refreshed for the longest
+/// time.
+pub const MAX_SESSIONS: usize = 20;
 
-/// A session as its owner sees it.
+/// Session as shown to its owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionRecord {
-    /// Identity.
+    /// Id.
     pub sid: SessionId,
-    /// When it was opened.
+    /// Time at which the session was opened.
     pub created: Timestamp,
-    /// When it was opened or last refreshed.
+    /// Time at which the session was opened or last refreshed.
     pub last_seen: Timestamp,
-    /// The program that opened it, as it calls itself.
+    /// User agent of the client that opened it.
     pub user_agent: String,
-    /// From where it was opened.
+    /// Address of the client that opened it.
     pub address: String,
 }
 
@@ -32,16 +33,16 @@ type Fields = (
     Option<String>,
 );
 
-/// What is read of a session, in the order of [`Fields`].
+/// Fields read of a session, in the order of [`Fields`].
 const FIELDS: [&str; 7] = [
     "user", "version", "revoked", "created", "seen", "agent", "address",
 ];
 
 impl Redis {
-    /// The sessions of a user that stand, the newest first.
+    /// Returns the valid sessions of a user, the newest first.
     ///
     /// # Errors
-    /// Where the store cannot answer.
+    /// If the store cannot answer.
     pub async fn sessions_of(&self, user: &User) -> Result<Vec<SessionRecord>, StoreError> {
         let name = &user.username;
         let index = self.keys().sessions(name);
@@ -54,13 +55,16 @@ impl Redis {
             let question = redis::cmd("HMGET").arg(key).arg(&FIELDS).clone();
             (key.as_str(), question)
         });
-        let records = self.each(questions.collect(), None).await?.into_iter();
+        let records = self
+            .run_by_slot(questions.collect(), None)
+            .await?
+            .into_iter();
         let records: Result<Vec<Fields>, _> = records.map(redis::from_redis_value).collect();
         let records = records.map_err(|_| StoreError::unexpected("a session"))?;
         let standing = |(sid, record): (&SessionId, Fields)| {
             let (owner, version, revoked, created, seen, agent, address) = record;
             let stands = owner? == user.id.to_string()
-                && version? >= user.sessions_from
+                && version? >= user.min_session_version
                 && revoked.is_none();
             stands.then_some(SessionRecord {
                 sid: *sid,

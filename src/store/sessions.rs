@@ -1,4 +1,4 @@
-//! Sessions: a record each, beside the user it belongs to.
+//! Records of sessions, one for each session, in the slot of its user.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -7,103 +7,103 @@ use redis::Script;
 
 use super::connection::{Redis, StoreError};
 use super::entries::{Entry, SessionEntry};
-use super::session_list::MOST_SESSIONS;
+use super::session_list::MAX_SESSIONS;
 use super::users::{User, parse_roles};
 use crate::config::MAX_ACCESS_TTL;
 use crate::domain::{ClientInfo, Role, SessionId, Timestamp, UserId, Username};
 
-/// How long a revocation is kept beyond the last token it refuses: the leeway of verification (5 s) and two minutes for
-/// clocks and for what was under way.
+/// Time for which a revocation is kept beyond the last token that it refuses: the leeway of verification (5 s), and two
+/// minutes for clock differences and requests in flight.
 pub const MARGIN: Duration = Duration::from_secs(125);
 
-/// A session to open, after the password of `user` was verified.
+/// Request to open a session after the password of `user` was verified.
 #[derive(Debug)]
 pub struct OpenSession<'a> {
-    /// The user as seen before the password was verified.
+    /// User as read before the password was verified.
     pub user: &'a User,
-    /// The new session.
+    /// Id of the new session.
     pub sid: SessionId,
-    /// Lifetime of its access token.
+    /// Lifetime of the access token.
     pub access_ttl: Duration,
-    /// Lifetime of its refresh token.
+    /// Lifetime of the refresh token.
     pub idle: Duration,
-    /// How long it lives at most.
+    /// Maximum lifetime of the session.
     pub longest: Duration,
-    /// Where it is opened.
+    /// Client that opens the session.
     pub origin: &'a ClientInfo,
-    /// What the feed knows of the user. The store is raised to that first: a version that a loss of data has undone must
-    /// not be used twice.
-    pub known: Known,
+    /// Minimums that the feed has published for the user. The script raises the stored values to these first: a version
+    /// that a loss of data has undone must not be used twice.
+    pub known: RevocationFloor,
 }
 
-/// What the feed knows of a user; zero where it knows nothing.
+/// Minimums that the feed has published for a user; zero if there are none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Known {
+pub struct RevocationFloor {
     /// Tokens of a lower version are refused.
     pub version: u64,
     /// Sessions opened under a lower version are void.
-    pub sessions_from: u64,
+    pub min_session_version: u64,
 }
 
-/// All sessions of a user, to be ended.
+/// Request to revoke all sessions of a user.
 #[derive(Debug)]
 pub struct EndAll<'a> {
-    /// Whose.
+    /// Name of the user.
     pub username: &'a Username,
-    /// The account that the acting token speaks of.
+    /// Account id in the acting token.
     pub user: UserId,
-    /// The session of the acting token, which must stand.
+    /// Session of the acting token, which must still be valid.
     pub acting: SessionId,
-    /// What the feed knows of the user.
-    pub known: Known,
+    /// Minimums that the feed has published for the user.
+    pub known: RevocationFloor,
 }
 
-/// What became of opening a session.
+/// Outcome of opening a session.
 #[derive(Debug)]
 pub enum Opened {
-    /// It is open.
+    /// The session is open.
     Open {
-        /// When, by Redis' clock.
+        /// Time of the decision by Redis' clock.
         now: Timestamp,
-        /// The user's version.
+        /// Version of the user.
         version: u64,
-        /// The user's roles.
+        /// Roles of the user.
         roles: Vec<Role>,
-        /// Entries found in the user's outbox, to be appended to the feed before anyone is answered.
+        /// Entries of the user's outbox, to be appended to the feed before the caller gets an answer.
         outbox: Vec<Entry>,
-        /// When its refresh token expires.
+        /// Expiry of the refresh token.
         expires: Timestamp,
-        /// Sessions of the user beyond the number that he may have, to be revoked before anyone is answered.
+        /// Sessions beyond the maximum for a user, to be revoked before the caller gets an answer.
         beyond: Vec<SessionId>,
     },
-    /// The account is no longer the one that was seen: password changed, disabled, deleted, or registered again.
+    /// The account has changed since it was read: new password, disabled, deleted, or registered again.
     AccountChanged,
 }
 
-/// What a script has decided about tokens that are to be taken away.
+/// Decision of a script to revoke tokens.
 #[derive(Debug)]
-pub struct Decided {
-    /// Whether they are.
+pub struct RevocationResult {
+    /// True if the tokens are revoked.
     pub revoked: bool,
-    /// What the feed has to be told before anyone is answered, either way: this entry, if there is one, and any earlier one
-    /// of that name which the feed has not taken yet.
+    /// Entries to append to the feed before the caller gets an answer, whatever was decided: the entry of this
+    /// decision, if there is one, and earlier entries of this name that the feed has not taken yet.
     pub outbox: Vec<Entry>,
 }
 
-/// A session to revoke.
+/// Request to revoke a session.
 #[derive(Debug)]
 pub struct RevokeSession<'a> {
-    /// Whose.
+    /// Name of the user.
     pub username: &'a Username,
-    /// Which.
+    /// Id of the session.
     pub sid: SessionId,
-    /// When the access token at hand expires.
+    /// Expiry of the presented access token.
     pub token_expires: Timestamp,
     /// Lifetime of access tokens.
     pub access_ttl: Duration,
 }
 
-/// 1, now, version, roles, outbox entries, expiry of the refresh token, sessions beyond the number.
+/// Reply: 1, now, version, roles, outbox entries, expiry of the refresh token, sessions beyond the maximum.
 type OpenAnswer = (u8, u64, u64, String, Vec<String>, u64, Vec<String>);
 
 static OPEN: LazyLock<Script> =
@@ -113,13 +113,13 @@ static REVOKE: LazyLock<Script> =
 static END_ALL: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/end_all_sessions.lua")));
 static ACKNOWLEDGE: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("scripts/acknowledge.lua")));
+    LazyLock::new(|| Script::new(include_str!("scripts/ack_outbox.lua")));
 
 impl Redis {
-    /// Opens a session, unless the account has changed since it was seen.
+    /// Opens a session, unless the account has changed since it was read.
     ///
     /// # Errors
-    /// Where the store cannot answer; a session that nobody knows may be open then, until it expires.
+    /// If the store cannot answer. A session may be open then that no client knows, until it expires.
     pub async fn open_session(&self, open: &OpenSession<'_>) -> Result<Opened, StoreError> {
         let name = &open.user.username;
         let keys = [
@@ -130,18 +130,18 @@ impl Redis {
         ];
         let args = [
             open.user.id.to_string(),
-            open.user.sessions_from.to_string(),
+            open.user.min_session_version.to_string(),
             open.sid.to_string(),
             open.access_ttl.as_millis().to_string(),
             open.known.version.to_string(),
-            open.known.sessions_from.to_string(),
+            open.known.min_session_version.to_string(),
             open.idle.as_millis().to_string(),
             open.longest.as_millis().to_string(),
             open.origin.user_agent.clone(),
             open.origin
                 .address
                 .map_or_else(String::new, |address| address.to_string()),
-            MOST_SESSIONS.to_string(),
+            MAX_SESSIONS.to_string(),
         ];
         let answer: redis::Value = self.script(&OPEN, &keys, &args).await?;
         if matches!(&answer, redis::Value::Array(parts) if parts.len() == 1) {
@@ -160,34 +160,37 @@ impl Redis {
         })
     }
 
-    /// Decides that a session is revoked. One that is gone, or revoked already, is decided again.
+    /// Revokes a session. A session that is gone, or revoked already, is revoked again.
     ///
     /// # Errors
-    /// Where the store cannot answer; the decision may stand all the same.
-    pub async fn revoke_session(&self, revoke: &RevokeSession<'_>) -> Result<Decided, StoreError> {
+    /// If the store cannot answer. The decision may hold nevertheless.
+    pub async fn revoke_session(
+        &self,
+        revoke: &RevokeSession<'_>,
+    ) -> Result<RevocationResult, StoreError> {
         let tag = revoke.username.tag();
         let keys = [
             self.keys().session(tag, revoke.sid),
             self.keys().outbox(revoke.username),
         ];
         let args = [
-            SessionEntry::undated(tag, revoke.sid),
+            SessionEntry::entry_prefix(tag, revoke.sid),
             revoke.token_expires.as_millis().to_string(),
             revoke.access_ttl.as_millis().to_string(),
             MARGIN.as_millis().to_string(),
         ];
         let outbox: Vec<String> = self.script(&REVOKE, &keys, &args).await?;
-        Ok(Decided {
+        Ok(RevocationResult {
             revoked: true,
             outbox: Entry::parse_all(&outbox)?,
         })
     }
 
-    /// Decides that all sessions of a user are void, unless the acting session does not stand, or the account is another.
+    /// Revokes all sessions of a user, unless the acting session is no longer valid or the account is another one.
     ///
     /// # Errors
-    /// Where the store cannot answer; the decision may stand all the same.
-    pub async fn end_all_sessions(&self, end: &EndAll<'_>) -> Result<Decided, StoreError> {
+    /// If the store cannot answer. The decision may hold nevertheless.
+    pub async fn end_all_sessions(&self, end: &EndAll<'_>) -> Result<RevocationResult, StoreError> {
         let name = end.username;
         let keys = [
             self.keys().user(name),
@@ -202,26 +205,26 @@ impl Redis {
             (MAX_ACCESS_TTL + MARGIN).as_millis().to_string(),
         ];
         let (decided, outbox): (u8, Vec<String>) = self.script(&END_ALL, &keys, &args).await?;
-        Ok(Decided {
+        Ok(RevocationResult {
             revoked: decided == 1,
             outbox: Entry::parse_all(&outbox)?,
         })
     }
 
-    /// What lies in a name's outbox.
+    /// Returns the entries of a name's outbox.
     ///
     /// # Errors
-    /// Where the store cannot answer.
+    /// If the store cannot answer.
     pub async fn outbox(&self, name: &Username) -> Result<Vec<Entry>, StoreError> {
         let key = self.keys().outbox(name);
         let outbox: Vec<String> = self.ask(&key, redis::cmd("SMEMBERS").arg(&key)).await?;
         Entry::parse_all(&outbox)
     }
 
-    /// Clears entries that the feed has taken from a name's outbox, and removes the sessions they revoke.
+    /// Removes entries that the feed has taken from a name's outbox, and deletes the sessions that they revoke.
     ///
     /// # Errors
-    /// Where the store cannot answer; the entries are appended once more later, which changes nothing.
+    /// If the store cannot answer. The entries are appended again later, which has no effect.
     pub async fn acknowledge(&self, name: &Username, taken: &[Entry]) -> Result<(), StoreError> {
         let mut keys = vec![self.keys().outbox(name), self.keys().sessions(name)];
         let mut args = Vec::with_capacity(taken.len() * 2);

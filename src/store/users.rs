@@ -1,17 +1,17 @@
-//! Users: one hash each, for ever.
+//! Records of users, one hash for each, without expiry.
 
 use std::sync::LazyLock;
 
 use redis::Script;
 
-use super::connection::{DEADLINE, Redis, StoreError, evaluation, within};
+use super::connection::{DEADLINE, Redis, StoreError, evalsha, within};
 use super::entries::Entry;
 use crate::domain::{AttemptedName, PasswordHash, Role, Timestamp, UserId, Username};
 
-/// A user as stored.
+/// Stored user.
 #[derive(Debug, Clone)]
 pub struct User {
-    /// Identity, never used again for another account.
+    /// Id, never used again for another account.
     pub id: UserId,
     /// Name.
     pub username: Username,
@@ -19,33 +19,34 @@ pub struct User {
     pub password: PasswordHash,
     /// Roles.
     pub roles: Vec<Role>,
-    /// Whether an administrator has disabled the account.
+    /// True if an administrator has disabled the account.
     pub disabled: bool,
     /// Tokens of a lower version are refused.
     pub version: u64,
-    /// Sessions opened under a lower version are void; a verb that follows a look at the user names what it saw.
-    pub sessions_from: u64,
-    /// When the account was created.
+    /// Sessions opened under a lower version are void. An operation that follows a read of the user passes the value
+    /// that it read.
+    pub min_session_version: u64,
+    /// Time at which the account was created.
     pub created: Timestamp,
 }
 
-/// What became of a registration.
+/// Outcome of a registration.
 #[derive(Debug)]
 pub enum Registered {
-    /// The account exists now, created at that time. The entries were left in the name's outbox by an earlier account and
-    /// must be appended to the feed before anyone is answered.
+    /// The account was created at this time. An earlier account of the name left these entries in the outbox: they must
+    /// be appended to the feed before the caller gets an answer.
     Created(Timestamp, Vec<Entry>),
-    /// Somebody has the name.
+    /// Another account has the name.
     NameTaken {
-        /// The account was imported from the very same.
+        /// True if that account was imported from the same record.
         by_the_same: bool,
     },
 }
 
-/// A user to be created.
+/// Request to create a user.
 #[derive(Debug)]
 pub struct NewUser {
-    /// Identity.
+    /// Id.
     pub id: UserId,
     /// Name.
     pub username: Username,
@@ -53,21 +54,21 @@ pub struct NewUser {
     pub password: PasswordHash,
     /// Roles.
     pub roles: Vec<Role>,
-    /// Whether nobody may log in.
+    /// True to create the account disabled.
     pub disabled: bool,
-    /// Marks what the account is imported from, so that the same import can be run again.
+    /// Digest of the imported record, so that the same import can run again.
     pub imported: Option<String>,
 }
 
-/// How far a walk over all users has come.
+/// Position of a scan over all users.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct UserCursor {
     shard: usize,
     cursor: u64,
 }
 
-/// Keys that one step of [`Redis::some_users`] looks at.
-const SCANNED: usize = 500;
+/// Keys that one step of [`Redis::scan_users`] examines.
+const SCAN_COUNT: usize = 500;
 
 static REGISTER: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/register_user.lua")));
@@ -75,10 +76,10 @@ static REPLACE_PASSWORD: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("scripts/replace_password.lua")));
 
 impl Redis {
-    /// Creates a user, unless the name is taken. Of any number of attempts at the same instant one succeeds.
+    /// Creates a user, unless the name is taken. Of any number of concurrent attempts one succeeds.
     ///
     /// # Errors
-    /// Where the store cannot answer; the account may exist all the same.
+    /// If the store cannot answer. The account may exist nevertheless.
     pub async fn register_user(&self, new: &NewUser) -> Result<Registered, StoreError> {
         let (keys, args) = self.registration(new);
         outcome(self.script(&REGISTER, &keys, &args).await?)
@@ -87,15 +88,17 @@ impl Redis {
     /// Creates users in one round trip, each as [`register_user`](Self::register_user) does.
     ///
     /// # Errors
-    /// Where the store cannot answer; any of the accounts may exist all the same.
+    /// If the store cannot answer. Any of the accounts may exist nevertheless.
     pub async fn register_users(&self, new: &[NewUser]) -> Result<Vec<Registered>, StoreError> {
         let evaluations = new.iter().map(|new| self.registration(new));
         let evaluations: Vec<_> = evaluations.collect();
         let evaluations = evaluations.iter().map(|(keys, args)| {
-            let evaluation = evaluation(&REGISTER, keys, args);
+            let evaluation = evalsha(&REGISTER, keys, args);
             (keys[0].as_str(), evaluation)
         });
-        let answers = self.each(evaluations.collect(), Some(&REGISTER)).await?;
+        let answers = self
+            .run_by_slot(evaluations.collect(), Some(&REGISTER))
+            .await?;
         answers.into_iter().map(outcome).collect()
     }
 
@@ -112,38 +115,39 @@ impl Redis {
         ([self.keys().user(name), self.keys().outbox(name)], args)
     }
 
-    /// The user of that name.
+    /// Returns the user of that name.
     ///
     /// # Errors
-    /// Where the store cannot answer, or what it holds is not a user.
+    /// If the store cannot answer, or the record is not that of a user.
     pub async fn find_user(&self, name: &Username) -> Result<Option<User>, StoreError> {
         let key = self.keys().user(name);
         let fields: Fields = self.ask(&key, &fields_of(&key)).await?;
         match fields.first() {
             None | Some(None) => Ok(None),
-            // A record that was tampered with is no user of ours, and no reason to fall over.
+            // A damaged record is not a user, and no reason to panic.
             Some(_) => user(fields).map(Some).ok_or_else(|| {
                 StoreError::refused(format!("the record of user {name} is damaged"))
             }),
         }
     }
 
-    /// Asks for a user of a name that nobody can have, which takes as long as for any other.
+    /// Looks up a name that no user can have, which takes as long as any other lookup.
     ///
     /// # Errors
-    /// Where the store cannot answer.
-    pub async fn find_nobody(&self, name: AttemptedName) -> Result<(), StoreError> {
-        let key = self.keys().nobody(name);
+    /// If the store cannot answer.
+    pub async fn dummy_lookup(&self, name: AttemptedName) -> Result<(), StoreError> {
+        let key = self.keys().no_user(name);
         let _: Fields = self.ask(&key, &fields_of(&key)).await?;
         Ok(())
     }
 
-    /// Some users, and where to go on; `None` is the end. Each step looks at so few keys that nobody waits for it. Whoever
-    /// is registered or deleted meanwhile may be among them or not, and one may come twice.
+    /// Returns some users and the cursor of the next step; `None` is the end. Each step examines few keys, so that no
+    /// other client waits for it. A user who is registered or deleted meanwhile may be among them or not, and a user
+    /// may come twice.
     ///
     /// # Errors
-    /// Where the store cannot answer.
-    pub async fn some_users(
+    /// If the store cannot answer.
+    pub async fn scan_users(
         &self,
         from: UserCursor,
     ) -> Result<(Option<UserCursor>, Vec<User>), StoreError> {
@@ -155,11 +159,15 @@ impl Redis {
         let mut connection = primary.connect().await?;
         let mut scan = redis::cmd("SCAN");
         scan.arg(from.cursor).arg("MATCH").arg(&pattern);
-        scan.arg("COUNT").arg(SCANNED);
+        scan.arg("COUNT").arg(SCAN_COUNT);
         let scanned = within(DEADLINE, scan.query_async(&mut connection)).await;
-        let (cursor, keys): (u64, Vec<String>) = scanned.inspect_err(|_| self.doubt())?;
+        let (cursor, keys): (u64, Vec<String>) =
+            scanned.inspect_err(|_| self.invalidate_topology())?;
         let questions = keys.iter().map(|key| (key.as_str(), fields_of(key)));
-        let records = self.each(questions.collect(), None).await?.into_iter();
+        let records = self
+            .run_by_slot(questions.collect(), None)
+            .await?
+            .into_iter();
         let records: Result<Vec<Fields>, _> = records.map(redis::from_redis_value).collect();
         let records = records.map_err(|_| StoreError::unexpected("a user"))?;
         let next = UserCursor {
@@ -170,11 +178,11 @@ impl Redis {
         Ok((next, records.into_iter().filter_map(user).collect()))
     }
 
-    /// Writes a new hash of the same password over the very one that was verified. `false` where the account or its
-    /// password has changed meanwhile; nothing is written then.
+    /// Writes a new hash of the same password over the hash that was verified. Returns `false`, and writes nothing, if
+    /// the account or its password has changed meanwhile.
     ///
     /// # Errors
-    /// Where the store cannot answer.
+    /// If the store cannot answer.
     pub async fn replace_password(
         &self,
         seen: &User,
@@ -196,7 +204,7 @@ impl Redis {
     }
 }
 
-/// What is read of a user, in the order of [`FIELDS`].
+/// Fields read of a user, in the order of [`FIELDS`].
 type Fields = Vec<Option<String>>;
 
 const FIELDS: [&str; 8] = [
@@ -206,7 +214,7 @@ const FIELDS: [&str; 8] = [
     "roles",
     "disabled",
     "version",
-    "sessions_from",
+    "min_session_version",
     "created",
 ];
 
@@ -233,7 +241,7 @@ fn user(fields: Fields) -> Option<User> {
         roles: parse_roles(&roles)?,
         disabled: disabled != "0",
         version: version.parse().ok()?,
-        sessions_from: from.parse().ok()?,
+        min_session_version: from.parse().ok()?,
         created: Timestamp::from_millis(created.parse().ok()?),
     })
 }
@@ -257,7 +265,7 @@ fn outcome(answer: redis::Value) -> Result<Registered, StoreError> {
     ))
 }
 
-/// Roles are stored as one text, separated by commas.
+/// Parses the stored roles: one text, separated by commas.
 pub(super) fn parse_roles(text: &str) -> Option<Vec<Role>> {
     text.split(',')
         .filter(|role| !role.is_empty())
@@ -265,7 +273,7 @@ pub(super) fn parse_roles(text: &str) -> Option<Vec<Role>> {
         .collect()
 }
 
-/// Roles as they are stored: each once, in alphabetical order, so that the same roles are the same text.
+/// Formats roles as they are stored: each once, in alphabetical order, so that equal sets of roles are equal texts.
 pub(super) fn write_roles(roles: &[Role]) -> String {
     let mut words: Vec<_> = roles.iter().map(Role::as_str).collect();
     words.sort_unstable();

@@ -1,22 +1,22 @@
-# What the start scripts share. Read by them, never run.
+# Functions of the start scripts, which source this file.
 # shellcheck shell=sh
 #
 #   ME      this pod's name in the network      PEERS   the names of all pods, in order, its own among them
 #   DATA    the volume                          AUTH    the configuration with users and passwords
-#   NAME    what Sentinels call the primary
+#   NAME    the Sentinels' name of the primary
 
 : "${ME:?}" "${PEERS:?}" "${DATA:=/data}" "${AUTH:=/run/secrets/redis/redis-auth.conf}" "${NAME:=portcullis}"
 
 say() { echo "$(basename "$0"): $*"; }
 
-# HOST PORT, then words of a command; nothing where it does not answer.
+# ask HOST PORT WORD…: the reply to a command; empty if there is none.
 ask() {
     host=$1 port=$2
     shift 2
     timeout 2 redis-cli -h "$host" -p "$port" "$@" 2>/dev/null | tr -d '\r'
 }
 
-# The primary, as any Sentinel that answers knows it.
+# Prints the primary by the first Sentinel that answers.
 primary_by_sentinels() {
     for peer in $PEERS; do
         found=$(ask "$peer" 26379 SENTINEL GET-MASTER-ADDR-BY-NAME "$NAME" | head -n 1)
@@ -30,14 +30,14 @@ primary_by_sentinels() {
     done
 }
 
-# The primary, as the Sentinel of this pod remembers it from before.
+# Prints the primary that the Sentinel of this pod recorded in an earlier run.
 primary_by_memory() {
     if [ -f "$DATA/sentinel/sentinel.conf" ]; then
         sed -n "s/^sentinel monitor $NAME \([^ ]*\) .*/\1/p" "$DATA/sentinel/sentinel.conf"
     fi
 }
 
-# A pod that runs as a primary.
+# Prints another pod that runs as a primary.
 primary_by_role() {
     for peer in $PEERS; do
         if [ "$peer" != "$ME" ] && [ "$(ask_redis "$peer" ROLE | head -n 1)" = master ]; then
@@ -47,7 +47,7 @@ primary_by_role() {
     done
 }
 
-# The password of the user `admin`, of whom the configuration knows; nothing there means no password.
+# Prints the password of the user `admin` in the configuration; empty if there is none.
 password() { sed -n 's/^user admin on >\([^ ]*\) .*/\1/p' "$AUTH"; }
 
 ask_redis() {

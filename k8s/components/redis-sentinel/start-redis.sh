@@ -1,14 +1,15 @@
 #!/bin/sh
-# Starts one of the Redis servers that Sentinels watch, as a primary only where it may be one.
+# Starts one of the Redis servers that the Sentinels monitor, as a primary only if that is safe.
 #
-# A primary that comes back with an empty disk before anybody has missed it is the one way to lose everything: its replicas
-# would copy the emptiness. So whoever has nothing on its disk, and is the primary by what the Sentinels say, first has them
-# choose another one; and whoever has nothing and hears of no primary waits until all have been asked.
+# A primary that comes back with an empty disk before the Sentinels have detected its absence would lose all data: its
+# replicas would copy the empty data set. Therefore a server with an empty disk that the Sentinels still name as the
+# primary first has them choose another one. A server with an empty disk that finds no primary waits until all other
+# pods have been asked.
 set -eu
 # shellcheck source=k8s/components/redis-sentinel/parts.sh
 . "$(dirname "$0")/parts.sh"
 config=${CONFIG:-/etc/redis/redis.conf}
-# How long one that has nothing waits for others to show that they have something.
+# Seconds that a server with an empty disk waits for other servers with data.
 patience=${PATIENCE:-60}
 
 # If every other pod runs a Redis that is empty, nothing can be lost: this is a first start, and a Sentinel of it was faster.
@@ -23,7 +24,7 @@ has_data() { [ -n "$(find "$DATA" -name '*.aof' -size +0 2>/dev/null | head -n 1
 mkdir -p "$DATA"
 primary=$(primary_by_sentinels)
 if [ "$primary" = "$ME" ] && ! has_data; then
-    say "this is the primary, and its disk is empty: another one must take over first"
+    say "this server is the primary and its disk is empty: waiting until another server takes over"
     while [ "$primary" = "$ME" ] || [ -z "$primary" ]; do
         if others_are_empty; then
             say "the others are as empty"
@@ -42,7 +43,7 @@ waited=0
 while [ -z "$primary" ]; do
     primary=$(primary_by_role)
     if [ -z "$primary" ] && { has_data || [ "$waited" -ge "$patience" ]; }; then
-        # The first pod is the first primary. One that has data is what there is.
+        # The first pod is the first primary. A server with data becomes the primary itself.
         primary=${PEERS%% *}
         if has_data; then primary=$ME; fi
     fi
@@ -52,7 +53,7 @@ while [ -z "$primary" ]; do
     fi
 done
 
-# A copy, which Sentinels may have rewritten; the next start makes it anew.
+# A copy, which Sentinels may rewrite; the next start creates it again.
 cp "$config" "$DATA/redis.conf"
 set -- redis-server "$DATA/redis.conf" --dir "$DATA" --include "$AUTH" \
     --replica-announce-ip "$ME" --replica-announce-port 6379 \
@@ -62,6 +63,6 @@ if [ "$primary" != "$ME" ]; then
     say "following $primary"
     set -- "$@" --replicaof "$primary" 6379
 else
-    say "this is the primary"
+    say "this server is the primary"
 fi
 exec "$@"

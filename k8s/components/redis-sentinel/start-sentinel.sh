@@ -1,6 +1,6 @@
 #!/bin/sh
-# Starts the Sentinel of a pod. What it learns it writes into its configuration, which lies on the volume: it is the memory of
-# which server was the primary when all pods have been away.
+# Starts the Sentinel of a pod. The Sentinel writes its state into its configuration on the volume, which records the
+# primary for a restart of all pods.
 set -eu
 # shellcheck source=k8s/components/redis-sentinel/parts.sh
 . "$(dirname "$0")/parts.sh"
@@ -12,7 +12,7 @@ if [ ! -s "$file" ]; then
     primary=$(primary_by_sentinels)
     if [ -z "$primary" ]; then primary=$(primary_by_role); fi
     if [ -z "$primary" ]; then primary=${PEERS%% *}; fi
-    # The names of pods stay, their addresses do not.
+    # Pods keep their names, but not their addresses.
     cat >"$file" <<CONFIG
 port 26379
 dir $DATA/sentinel
@@ -28,5 +28,5 @@ sentinel parallel-syncs $NAME 1
 CONFIG
     if [ -n "${BIND:-}" ]; then echo "bind $BIND" >>"$file"; fi
 fi
-say "watching $(primary_by_memory)"
+say "monitoring $(primary_by_memory)"
 exec redis-server "$file" --sentinel

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use crate::domain::{SessionId, Timestamp, UserId, Username};
-use crate::store::{Change, Decided, EndAll, Known, Redis, RevokeSession, Seen, StoreError};
+use crate::store::{
+    Change, EndAll, Precondition, Redis, RevocationFloor, RevocationResult, RevokeSession,
+    StoreError,
+};
 
 /// Command to apply to a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,15 +25,15 @@ pub(super) enum RevocationCommand {
         /// The calling session, which must be active.
         acting: SessionId,
         /// Minimum versions of the user that the feed requires.
-        known: Known,
+        known: RevocationFloor,
     },
     /// Changes an account, unless it has changed since it was read: a command that is applied late must not undo a newer one.
     Change {
         /// Precondition of the change.
-        seen: Seen,
+        seen: Precondition,
         change: Change,
         /// Minimum versions of the user that the feed requires.
-        known: Known,
+        known: RevocationFloor,
     },
 }
 
@@ -43,7 +46,7 @@ impl RevocationCommand {
         &self,
         redis: &Redis,
         username: &Username,
-    ) -> Result<Decided, StoreError> {
+    ) -> Result<RevocationResult, StoreError> {
         match self {
             &Self::Revoke {
                 sid,

@@ -55,7 +55,7 @@ impl Denylist {
             Entry::Session(entry) => self.sessions.contains(entry.sid),
             Entry::User(entry) => self.users.get(entry.id).is_some_and(|known| {
                 known.version >= entry.version
-                    && known.sessions_from >= entry.sessions_from
+                    && known.min_session_version >= entry.min_session_version
                     && (known.deleted || !entry.deleted)
             }),
         }

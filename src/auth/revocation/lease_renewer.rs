@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use super::lease::{HEARTBEAT_INTERVAL, Lease};
 use crate::domain::{Clock, Uptime};
-use crate::store::{Beats, HistoryId, Redis, StoreError};
+use crate::store::{Heartbeats, HistoryId, Redis, StoreError};
 
 /// Delay before a failed heartbeat is sent again.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
@@ -98,17 +98,17 @@ impl LeaseRenewer {
 
     async fn send_heartbeat(
         &self,
-        connection: &mut Option<Beats>,
+        connection: &mut Option<Heartbeats>,
         sent: Uptime,
     ) -> Result<(), StoreError> {
         if connection.is_none() {
-            *connection = Some(self.redis.open_beats().await?);
+            *connection = Some(self.redis.open_heartbeats().await?);
         }
         let Some(open) = connection else {
             return Ok(());
         };
         // Dated by the start of the round: a slow connect makes the heartbeat older, never younger.
-        let history = open.beat().await?;
+        let history = open.heartbeat().await?;
         self.lease.lease().acknowledged(history, sent);
         self.lease.renewed.notify_waiters();
         Ok(())

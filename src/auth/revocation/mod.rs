@@ -74,7 +74,7 @@ use self::view::{Phase, View};
 use super::{ServiceError, Unavailable};
 use crate::config::RevocationConfig;
 use crate::domain::{Clock, SessionId, Uptime, UserId};
-use crate::store::{Entry, Known, Redis, User, UserEntry};
+use crate::store::{Entry, Redis, RevocationFloor, User, UserEntry};
 
 /// Maximum total time that a request waits for Redis, not counting the freshness window.
 pub const REDIS_BUDGET: Duration = Duration::from_secs(1);
@@ -157,14 +157,14 @@ impl Revocations {
 
     /// Returns the minimum versions of a user that the feed requires.
     #[must_use]
-    pub fn known(&self, user: UserId) -> Known {
-        let known = |entry: &UserEntry| Known {
+    pub fn known(&self, user: UserId) -> RevocationFloor {
+        let known = |entry: &UserEntry| RevocationFloor {
             version: entry.version,
-            sessions_from: entry.sessions_from,
+            min_session_version: entry.min_session_version,
         };
         self.denylist
             .user(user)
-            .map_or_else(Known::default, |entry| known(&entry))
+            .map_or_else(RevocationFloor::default, |entry| known(&entry))
     }
 
     /// Repeats changes to a user that the feed has and the user's shard has lost in a failover. Returns whether there were any:
@@ -176,7 +176,7 @@ impl Revocations {
         let lost = |entry: &UserEntry| {
             entry.deleted
                 || user.version < entry.version
-                || user.sessions_from < entry.sessions_from
+                || user.min_session_version < entry.min_session_version
         };
         let Some(entry) = self.denylist.user(user.id).filter(|entry| lost(entry)) else {
             return Ok(false);

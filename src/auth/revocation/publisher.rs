@@ -15,7 +15,9 @@ use super::retry_queue::Task;
 use super::window::propagation_wait;
 use crate::auth::{ServiceError, Unavailable};
 use crate::domain::{AccessClaims, SessionId, Timestamp, Username};
-use crate::store::{Change, Decided, Entry, MARGIN, Seen, SessionEntry, StoreError};
+use crate::store::{
+    Change, Entry, MARGIN, Precondition, RevocationResult, SessionEntry, StoreError,
+};
 
 /// The task of a revocation ended before it was done.
 const CUT_SHORT: ServiceError = ServiceError::Internal("a revocation was cut short");
@@ -115,7 +117,7 @@ impl Revocations {
     pub async fn change_user(
         self: &Arc<Self>,
         username: &Username,
-        seen: Seen,
+        seen: Precondition,
         change: Change,
     ) -> Result<bool, ServiceError> {
         let known = self.known(seen.id);
@@ -141,7 +143,7 @@ impl Revocations {
     ) -> Result<bool, ServiceError> {
         let (redis, name, made) = (self.redis.clone(), username.clone(), command.clone());
         let decided = async move {
-            let Decided { revoked, outbox } = made.apply(&redis, &name).await?;
+            let RevocationResult { revoked, outbox } = made.apply(&redis, &name).await?;
             Ok((revoked, outbox))
         };
         let task = Task {

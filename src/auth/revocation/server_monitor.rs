@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use tracing::{error, warn};
 
-use crate::store::{Inspection, Persistence, Promise, Redis, StoreError, WILL_LOSE_TRANSACTIONS};
+use crate::store::{
+    Persistence, Redis, ReplicationGuarantee, ServerInfo, StoreError, WILL_LOSE_TRANSACTIONS,
+};
 
 /// Clock difference above which a warning is logged.
 const MAX_SKEW: Duration = Duration::from_secs(5);
@@ -20,9 +22,9 @@ pub(super) struct ServerMonitor {
 
 impl ServerMonitor {
     /// Rejects an unsupported server, and warns once about weak persistence.
-    pub(super) fn check(&mut self, server: &Inspection, redis: &Redis) -> Result<(), StoreError> {
-        if let Some(unfit) = server.unfit() {
-            return Err(StoreError::unfit(&unfit));
+    pub(super) fn check(&mut self, server: &ServerInfo, redis: &Redis) -> Result<(), StoreError> {
+        if let Some(unfit) = server.unsupported_reason() {
+            return Err(StoreError::unsupported(&unfit));
         }
         if self.persistence.replace(server.persistence) != Some(server.persistence) {
             match server.persistence {
@@ -70,11 +72,11 @@ impl ServerMonitor {
         self.skewed = skewed;
     }
 
-    fn check_replicas(&mut self, server: &Inspection, redis: &Redis) {
+    fn check_replicas(&mut self, server: &ServerInfo, redis: &Redis) {
         if self.replicas.replace(server.replicas) == Some(server.replicas) {
             return;
         }
-        let promise = Promise::of(redis.acknowledgements(), server.replicas);
+        let promise = ReplicationGuarantee::new(redis.acknowledgements(), server.replicas);
         if !promise.is_sound() {
             warn!(
                 event = "redis_replicas",

@@ -78,7 +78,7 @@ impl UserTable {
                 username: entry.username.clone(),
                 id: entry.id,
                 version: known.version.max(entry.version),
-                sessions_from: known.sessions_from.max(entry.sessions_from),
+                min_session_version: known.min_session_version.max(entry.min_session_version),
                 deleted: known.deleted || entry.deleted,
                 until: known.until.max(entry.until),
             },
@@ -145,7 +145,7 @@ mod tests {
             username,
             id,
             version,
-            sessions_from: version,
+            min_session_version: version,
             deleted: false,
             until,
         }

@@ -1,27 +1,27 @@
-//! What `REDIS_URL` names: one server, servers that Sentinels watch, or a Cluster; and how each server is connected to.
+//! Parser of `REDIS_URL`: one server, servers behind Sentinels, or a Cluster; and the client of each server.
 
 use redis::{Client, ClientTlsConfig, IntoConnectionInfo as _, TlsCertificates};
 
 use super::StoreError;
 use crate::config::{REDIS_URL_FORMS, RedisAddress, RedisKind, Secret};
 
-/// How the servers are found.
+/// Kind of deployment, which says how the servers are found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Topology {
-    /// There is one.
-    One,
-    /// These Sentinels know the primary of this name.
+pub(super) enum ServerDiscovery {
+    /// One server.
+    Standalone,
+    /// Sentinels that know the primary of this name.
     Sentinel { sentinels: Vec<Host>, name: String },
-    /// These servers of a Cluster know all others.
+    /// Servers of a Cluster, which know all others.
     Cluster { seeds: Vec<Host> },
 }
 
-/// A host as a URL names it, with its port.
+/// Host as a URL names it, with its port.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Host(pub(super) String);
 
 impl Host {
-    /// From what a server tells of another: an address of version 6 stands in brackets in a URL.
+    /// Creates a host from the address that a server reports of another: a URL takes an IPv6 address in brackets.
     pub(super) fn new(name: &str, port: u16) -> Self {
         let bare = name.contains(':') && !name.starts_with('[');
         Self(if bare {
@@ -31,37 +31,39 @@ impl Host {
         })
     }
 
-    /// The name without the port.
+    /// Returns the name without the port.
     pub(super) fn name(&self) -> &str {
         self.0.rsplit_once(':').map_or(&self.0, |(name, _)| name)
     }
 }
 
-/// How to connect to a server, wherever it is: the same user, password and certificates for all.
-pub(super) struct Access {
+/// Builder of clients, with the same user, password and certificates for all servers.
+pub(super) struct Connector {
     url: Url,
     certificates: Option<TlsCertificates>,
     sentinel_password: Option<Secret>,
 }
 
-/// A URL whose hosts can be exchanged for others.
+/// URL whose hosts can be exchanged for others.
 enum Url {
-    /// As it was written.
+    /// URL as it was written.
     Whole(String),
     /// Scheme, and `user:password@` or nothing.
-    Of(&'static str, String),
+    Parts(&'static str, String),
 }
 
-impl Access {
-    /// Takes a setting apart.
+impl Connector {
+    /// Parses the setting.
     ///
     /// # Errors
-    /// A sentence that repeats nothing of the setting, which may hold a password.
-    pub(super) fn parse(address: &RedisAddress) -> Result<(Self, Topology), StoreError> {
+    /// A sentence that does not quote the setting, which may hold a password.
+    pub(super) fn parse(address: &RedisAddress) -> Result<(Self, ServerDiscovery), StoreError> {
         let text = address.url.expose();
-        let (url, topology) = match address.kind() {
+        let (url, discovery) = match address.kind() {
             None => return Err(wrong_url()),
-            Some(RedisKind::Standalone) => (Url::Whole(text.to_owned()), Topology::One),
+            Some(RedisKind::Standalone) => {
+                (Url::Whole(text.to_owned()), ServerDiscovery::Standalone)
+            }
             Some(kind) => {
                 let (scheme, rest) = text.split_once("://").ok_or_else(wrong_url)?;
                 let scheme = if scheme.starts_with("rediss") {
@@ -84,11 +86,11 @@ impl Access {
                     .map(|host| parse_host(host, port))
                     .collect();
                 let hosts = hosts.ok_or_else(wrong_url)?;
-                let topology = if kind == RedisKind::Sentinel {
+                let discovery = if kind == RedisKind::Sentinel {
                     if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
                         return Err(wrong_url());
                     }
-                    Topology::Sentinel {
+                    ServerDiscovery::Sentinel {
                         sentinels: hosts,
                         name: name.to_owned(),
                     }
@@ -96,13 +98,13 @@ impl Access {
                     if !name.is_empty() {
                         return Err(wrong_url());
                     }
-                    Topology::Cluster { seeds: hosts }
+                    ServerDiscovery::Cluster { seeds: hosts }
                 };
-                (Url::Of(scheme, credentials), topology)
+                (Url::Parts(scheme, credentials), discovery)
             }
         };
         let tls = &address.tls;
-        let access = Self {
+        let connector = Self {
             url,
             certificates: address.is_encrypted().then(|| TlsCertificates {
                 client_tls: tls.client.as_ref().map(|client| ClientTlsConfig {
@@ -113,39 +115,39 @@ impl Access {
             }),
             sentinel_password: address.sentinel_password.clone(),
         };
-        Ok((access, topology))
+        Ok((connector, discovery))
     }
 
-    /// For the only server.
+    /// Returns the client of the only server.
     ///
     /// # Errors
-    /// A sentence, without the URL, where it is not of a known form.
+    /// A sentence, without the URL, if the URL has no known form.
     pub(super) fn only(&self) -> Result<Client, StoreError> {
         match &self.url {
             Url::Whole(url) => self.client(url),
-            Url::Of(..) => Err(wrong_url()),
+            Url::Parts(..) => Err(wrong_url()),
         }
     }
 
-    /// For a server that others have named.
+    /// Returns the client of a server that Sentinels or a Cluster have named.
     ///
     /// # Errors
-    /// A sentence where that is no host.
+    /// A sentence if `host` is not valid.
     pub(super) fn server(&self, host: &Host) -> Result<Client, StoreError> {
         match &self.url {
             Url::Whole(url) => self.client(url),
-            Url::Of(scheme, credentials) => {
+            Url::Parts(scheme, credentials) => {
                 self.client(&format!("{scheme}://{credentials}{}", host.0))
             }
         }
     }
 
-    /// For a Sentinel, which has a password of its own or none.
+    /// Returns the client of a Sentinel, which has a password of its own or none.
     ///
     /// # Errors
-    /// A sentence where that is no host.
+    /// A sentence if `host` is not valid.
     pub(super) fn sentinel(&self, host: &Host) -> Result<Client, StoreError> {
-        let Url::Of(scheme, _) = &self.url else {
+        let Url::Parts(scheme, _) = &self.url else {
             return Err(wrong_url());
         };
         let client = self.client(&format!("{scheme}://{}", host.0))?;
@@ -163,7 +165,7 @@ impl Access {
     fn client(&self, url: &str) -> Result<Client, StoreError> {
         let wrong = |_| wrong_url();
         let info = url.into_connection_info().map_err(wrong)?;
-        // A name for this library is of no use, and Redis 7.0 does not know the command.
+        // A library name is of no use, and Redis 7.0 does not know the command.
         let settings = info.redis_settings().clone().set_skip_set_lib_name();
         let info = info.set_redis_settings(settings);
         let Some(certificates) = &self.certificates else {
@@ -209,9 +211,11 @@ fn parse_host(text: &str, port: u16) -> Option<Host> {
 mod tests {
     use super::*;
 
-    fn topology(url: &str) -> Option<Topology> {
+    fn discovery(url: &str) -> Option<ServerDiscovery> {
         let address = RedisAddress::plain(Secret::new(url.to_owned()));
-        Access::parse(&address).ok().map(|(_, topology)| topology)
+        Connector::parse(&address)
+            .ok()
+            .map(|(_, discovery)| discovery)
     }
 
     fn hosts(hosts: &[&str]) -> Vec<Host> {
@@ -221,20 +225,23 @@ mod tests {
     #[test]
     fn one_server_sentinels_and_a_cluster_are_told_apart() {
         assert_eq!(
-            topology("redis://alice:pw@redis:6379/1"),
-            Some(Topology::One)
+            discovery("redis://alice:pw@redis:6379/1"),
+            Some(ServerDiscovery::Standalone)
         );
-        assert_eq!(topology("unix:///run/redis.sock"), Some(Topology::One));
         assert_eq!(
-            topology("redis+sentinel://u:p@ss@s1,s2:26380,[2001:db8::1]/mymaster"),
-            Some(Topology::Sentinel {
+            discovery("unix:///run/redis.sock"),
+            Some(ServerDiscovery::Standalone)
+        );
+        assert_eq!(
+            discovery("redis+sentinel://u:p@ss@s1,s2:26380,[2001:db8::1]/mymaster"),
+            Some(ServerDiscovery::Sentinel {
                 sentinels: hosts(&["s1:26379", "s2:26380", "[2001:db8::1]:26379"]),
                 name: "mymaster".to_owned()
             })
         );
         assert_eq!(
-            topology("rediss+cluster://n1:7000,n2"),
-            Some(Topology::Cluster {
+            discovery("rediss+cluster://n1:7000,n2"),
+            Some(ServerDiscovery::Cluster {
                 seeds: hosts(&["n1:7000", "n2:6379"])
             })
         );
@@ -253,7 +260,7 @@ mod tests {
             "http://planted-secret",
         ] {
             let address = RedisAddress::plain(Secret::new(url.to_owned()));
-            let error = Access::parse(&address).err().unwrap().to_string();
+            let error = Connector::parse(&address).err().unwrap().to_string();
             assert!(!error.contains("planted"), "{error}");
         }
     }
@@ -263,11 +270,11 @@ mod tests {
         let mut address =
             RedisAddress::plain(Secret::new("redis+sentinel://u:p@s1/mymaster".to_owned()));
         address.sentinel_password = Some(Secret::new("q/@".to_owned()));
-        let (access, _) = Access::parse(&address).ok().unwrap();
+        let (connector, _) = Connector::parse(&address).ok().unwrap();
         let host = Host("s1:26379".to_owned());
         let (sentinel, server) = (
-            access.sentinel(&host).unwrap(),
-            access.server(&host).unwrap(),
+            connector.sentinel(&host).unwrap(),
+            connector.server(&host).unwrap(),
         );
         let password = |client: &Client| {
             let settings = client.get_connection_info().redis_settings().clone();

@@ -1,7 +1,7 @@
-//! Asking Sentinels and the servers of a Cluster who is the primary of what.
+//! Discovery of primaries through Sentinels or the servers of a Cluster.
 //!
-//! All are asked at once, each within the deadline, so that a dead one delays nobody; more than half of the answers are
-//! awaited, and of those that come the one with the greatest configuration epoch counts: the others have not heard of the
+//! All are asked at once, each with a timeout, so that a dead one delays no lookup. More than half of the replies are
+//! awaited, and of these the one with the greatest configuration epoch counts: the other servers have not heard of the
 //! latest failover yet.
 
 use std::ops::RangeInclusive;
@@ -12,24 +12,24 @@ use redis::{Client, RedisResult, Value};
 
 use super::address::Host;
 use super::node::connect;
-use super::primaries::all_slots;
+use super::topology::all_slots;
 use super::{DEADLINE, StoreError};
 
-/// A primary, and what it holds.
+/// Primary and the slots that it serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Shard {
-    /// The slots it serves.
+    /// Slots that the primary serves.
     pub(super) slots: Vec<RangeInclusive<u16>>,
-    /// Where it is.
+    /// Address of the primary.
     pub(super) primary: Host,
-    /// How many replicas it has, where those who were asked know it.
+    /// Number of replicas, if the reply contains it.
     pub(super) replicas: Option<u32>,
 }
 
-/// Who is the primary of that name.
+/// Returns the primary of that name.
 ///
 /// # Errors
-/// Where no Sentinel answers, or none knows the name.
+/// If no Sentinel answers, or none knows the name.
 pub(super) async fn ask_sentinels(sentinels: &[Client], name: &str) -> Result<Shard, StoreError> {
     let ask = async |sentinel: &Client| {
         let mut connection = connect(sentinel).await?;
@@ -38,7 +38,7 @@ pub(super) async fn ask_sentinels(sentinels: &[Client], name: &str) -> Result<Sh
         let answer: RedisResult<Vec<(String, String)>> = ask.query_async(&mut connection).await;
         primary(&answer?).ok_or(StoreError::unexpected("SENTINEL MASTER"))
     };
-    newest(sentinels.iter().map(ask)).await
+    latest_of_quorum(sentinels.iter().map(ask)).await
 }
 
 fn primary(fields: &[(String, String)]) -> Option<(u64, Shard)> {
@@ -54,10 +54,10 @@ fn primary(fields: &[(String, String)]) -> Option<(u64, Shard)> {
     Some((field("config-epoch")?.parse().ok()?, shard))
 }
 
-/// Who is the primary of which slots, in the order of the slots.
+/// Returns the primaries of all slots, in the order of the slots.
 ///
 /// # Errors
-/// Where nobody answers.
+/// If no server answers.
 pub(super) async fn ask_cluster(servers: &[(Client, Host)]) -> Result<Vec<Shard>, StoreError> {
     let ask = async |(client, host): &(Client, Host)| {
         let mut connection = connect(client).await?;
@@ -76,7 +76,7 @@ pub(super) async fn ask_cluster(servers: &[(Client, Host)]) -> Result<Vec<Shard>
             .zip(shards)
             .ok_or(StoreError::unexpected("CLUSTER SLOTS"))
     };
-    newest(servers.iter().map(ask)).await
+    latest_of_quorum(servers.iter().map(ask)).await
 }
 
 fn shards(ranges: Vec<Vec<Value>>, asked: &Host) -> Option<Vec<Shard>> {
@@ -94,7 +94,7 @@ fn shards(ranges: Vec<Vec<Value>>, asked: &Host) -> Option<Vec<Shard>> {
         node.truncate(2);
         let (name, port): (Option<String>, u16) =
             redis::from_redis_value(Value::Array(node)).ok()?;
-        // A server that does not know its own name is where it was reached.
+        // A server that does not know its own name has the name by which it was reached.
         let name = name.filter(|name| !name.is_empty() && name != "?");
         let primary = Host::new(name.as_deref().unwrap_or(asked.name()), port);
         match shards.iter_mut().find(|shard| shard.primary == primary) {
@@ -111,14 +111,14 @@ fn shards(ranges: Vec<Vec<Value>>, asked: &Host) -> Option<Vec<Shard>> {
     Some(shards)
 }
 
-/// Of more than half of the answers, the one of the greatest epoch.
-async fn newest<T>(
+/// Waits for more than half of the replies, and returns that of the greatest epoch.
+async fn latest_of_quorum<T>(
     questions: impl Iterator<Item = impl Future<Output = Result<(u64, T), StoreError>>>,
 ) -> Result<T, StoreError> {
     let mut asked: FuturesUnordered<_> = questions
         .map(|question| async {
             let in_time = tokio::time::timeout(DEADLINE, question).await;
-            in_time.unwrap_or_else(|_| Err(StoreError::late()))
+            in_time.unwrap_or_else(|_| Err(StoreError::timed_out()))
         })
         .collect();
     let enough = asked.len() / 2 + 1;
@@ -142,7 +142,7 @@ async fn newest<T>(
     }
     match newest {
         Some((_, it)) => Ok(it),
-        None => Err(failure.unwrap_or_else(StoreError::late)),
+        None => Err(failure.unwrap_or_else(StoreError::timed_out)),
     }
 }
 
@@ -154,11 +154,11 @@ mod tests {
     async fn of_the_answers_the_one_of_the_greatest_epoch_counts() {
         let answers = [(3, "old"), (7, "new"), (7, "late"), (9, "too late")];
         let answers = answers.into_iter().map(async |it| Ok(it));
-        assert_ne!(newest(answers).await.unwrap(), "old");
+        assert_ne!(latest_of_quorum(answers).await.unwrap(), "old");
         let failing: [Result<(u64, &str), StoreError>; 2] =
-            [Err(StoreError::late()), Ok((1, "it"))];
+            [Err(StoreError::timed_out()), Ok((1, "it"))];
         let failing = failing.into_iter().map(async |it| it);
-        assert_eq!(newest(failing).await.unwrap(), "it");
+        assert_eq!(latest_of_quorum(failing).await.unwrap(), "it");
     }
 
     #[test]

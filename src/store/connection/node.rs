@@ -1,4 +1,4 @@
-//! One server, and the connections to it.
+//! Redis server and the connections to it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use redis::{AsyncConnectionConfig, Client, RedisResult};
 use super::{Cause, DEADLINE, StoreError, within};
 use crate::store::canary::Canary;
 
-/// Connections kept for verbs, a server; hashing passwords bounds how many are ever useful.
-const POOL_SIZE: usize = 32;
+/// Maximum number of pooled connections to a server; the threads that hash passwords bound the useful number.
+const MAX_POOL_SIZE: usize = 32;
 
-/// A server that was a primary when it was last asked.
+/// Server that was a primary at the last lookup.
 pub(in crate::store) struct Node {
     /// Host and port, for logs.
     pub(in crate::store) address: String,
@@ -23,7 +23,7 @@ pub(in crate::store) struct Node {
 }
 
 impl Node {
-    /// Prepares connections; none is made yet.
+    /// Prepares connections, and opens none yet.
     pub(super) fn new(client: Client, canary: Canary) -> Result<Self, StoreError> {
         let cannot = |_| StoreError::refused("the pool of connections cannot be made");
         let info = client.get_connection_info().clone();
@@ -32,7 +32,7 @@ impl Node {
         let canary = Arc::new(canary);
         let compared = Arc::clone(&canary);
         let pool = Pool::builder(manager)
-            .max_size(POOL_SIZE)
+            .max_size(MAX_POOL_SIZE)
             .runtime(Runtime::Tokio1)
             .post_create(Hook::async_fn(
                 move |connection: &mut MultiplexedConnection, _| {
@@ -44,7 +44,7 @@ impl Node {
                 },
             ))
             .pre_recycle(Hook::async_fn(|connection, _| {
-                Box::pin(async { demand_primary(connection).await.map_err(HookError::Backend) })
+                Box::pin(async { ensure_primary(connection).await.map_err(HookError::Backend) })
             }))
             .build()
             .map_err(|_| StoreError::refused("the pool of connections cannot be made"))?;
@@ -56,50 +56,51 @@ impl Node {
         })
     }
 
-    /// A connection outside the pool, for one who must not wait behind others and asks for the server's role himself.
+    /// Opens a connection outside the pool, for a caller that must not wait behind others and checks the role of the
+    /// server itself.
     pub(in crate::store) async fn connect(&self) -> Result<MultiplexedConnection, StoreError> {
         let mut connection = connect(&self.client).await?;
         within(DEADLINE, ensure_usable(&mut connection, &self.canary)).await?;
         Ok(connection)
     }
 
-    /// Pooled connections in use, and idle ones.
+    /// Returns the numbers of pooled connections in use, and idle.
     pub(super) fn connections(&self) -> (usize, usize) {
         let status = self.pool.status();
         let idle = status.available.min(status.size);
         (status.size - idle, idle)
     }
 
-    /// A connection of the pool, to a server that is a primary.
-    pub(super) async fn borrow(&self) -> Result<Borrowed, StoreError> {
+    /// Takes a connection from the pool, to a server that is a primary.
+    pub(super) async fn acquire(&self) -> Result<PooledConnection, StoreError> {
         let pooled = tokio::time::timeout(DEADLINE, self.pool.get())
             .await
-            .map_err(|_| StoreError(Cause::Deadline))?;
+            .map_err(|_| StoreError(Cause::Timeout))?;
         let pooled = pooled.map_err(|error| StoreError(Cause::Pool(error)))?;
-        Ok(Borrowed(Some(pooled)))
+        Ok(PooledConnection(Some(pooled)))
     }
 }
 
-/// A pooled connection while it is used. It goes back to the pool only where it has answered well; dropped with anything
-/// else, also by a deadline, it is closed.
-pub(super) struct Borrowed(Option<Connection>);
+/// Pooled connection in use. It returns to the pool only after [`release`](Self::release); dropped otherwise, also
+/// by a timeout, it is closed.
+pub(super) struct PooledConnection(Option<Connection>);
 
-impl Borrowed {
-    /// The connection, while it is here.
+impl PooledConnection {
+    /// Returns the connection, until it is released.
     pub(super) fn connection(&mut self) -> Result<&mut MultiplexedConnection, StoreError> {
         match &mut self.0 {
             Some(connection) => Ok(connection),
-            None => Err(StoreError(Cause::Deadline)),
+            None => Err(StoreError(Cause::Timeout)),
         }
     }
 
-    /// It has answered well.
-    pub(super) fn give_back(mut self) {
+    /// Returns the connection to the pool after a good answer.
+    pub(super) fn release(mut self) {
         drop(self.0.take());
     }
 }
 
-impl Drop for Borrowed {
+impl Drop for PooledConnection {
     fn drop(&mut self) {
         if let Some(connection) = self.0.take() {
             drop(Connection::take(connection));
@@ -107,7 +108,7 @@ impl Drop for Borrowed {
     }
 }
 
-/// A connection of its own.
+/// Opens a dedicated connection.
 pub(super) async fn connect(client: &Client) -> Result<MultiplexedConnection, StoreError> {
     let config = connection_config();
     within(
@@ -117,15 +118,15 @@ pub(super) async fn connect(client: &Client) -> Result<MultiplexedConnection, St
     .await
 }
 
-/// Our deadlines hold for everything; the client's own would only race with them.
+/// Configuration without the client's own response timeout, which would only race with our deadlines.
 fn connection_config() -> AsyncConnectionConfig {
     AsyncConnectionConfig::new()
         .set_connection_timeout(Some(DEADLINE))
         .set_response_timeout(None::<Duration>)
 }
 
-/// Fails unless the server takes writes and has what scripts wrote, in one round trip. A restart ends every connection, so
-/// nothing is asked of a server that has forgotten.
+/// Fails unless the server takes writes and has the writes of scripts, in one round trip. A restart ends every
+/// connection, so this check comes before every use of a server that has lost data.
 async fn ensure_usable(
     connection: &mut MultiplexedConnection,
     canary: &Canary,
@@ -138,11 +139,11 @@ async fn ensure_usable(
     let rest = answers.split_off(1);
     let role = answers.pop().ok_or(StoreError::unexpected("ROLE"))?;
     check_role(&role?)?;
-    canary.judge(rest)
+    canary.check(rest)
 }
 
-/// Fails unless the server takes writes. A demoted primary answers reads as if nothing had happened.
-async fn demand_primary(connection: &mut MultiplexedConnection) -> RedisResult<()> {
+/// Fails unless the server takes writes. A demoted primary still answers reads as if nothing had happened.
+async fn ensure_primary(connection: &mut MultiplexedConnection) -> RedisResult<()> {
     let role: redis::Value = redis::cmd("ROLE").query_async(connection).await?;
     check_role(&role)
 }

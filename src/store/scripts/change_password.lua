@@ -1,12 +1,12 @@
 #!lua
--- Writes a new password: all sessions of the user end but the one that acts, which goes on under the new version.
--- KEYS  1 user  2 session that acts  3 sessions of the user  4 outbox of the name
--- ARGV  1 user id  2 hash seen  3 new hash  4 username  5 sid  6 version that the feed knows  7 access lifetime (ms)
---       8 refresh lifetime (ms)  9 how long the entry lives (ms)
--- Returns {0, outbox entries} where the acting session does not stand or the account is another by now, {2, outbox entries}
--- where its hash is another, and otherwise {1, outbox entries, number of the new refresh token, now (ms), version, roles, its expiry (ms), end of the
--- session (ms)}.
-local user = redis.call('HMGET', KEYS[1], 'id', 'password', 'disabled', 'version', 'sessions_from', 'roles')
+-- Writes a new password: all sessions of the user end except the acting one, which continues under the new version.
+-- KEYS  1 user  2 acting session  3 sessions of the user  4 outbox of the name
+-- ARGV  1 user id  2 hash seen  3 new hash  4 username  5 sid  6 version known to the feed  7 access lifetime (ms)
+--       8 refresh lifetime (ms)  9 lifetime of the entry (ms)
+-- Returns {0, outbox entries} if the acting session is no longer valid or the account is another one by now, {2, outbox
+-- entries} if the stored hash is another one, and otherwise {1, outbox entries, sequence number of the new refresh token,
+-- now (ms), version, roles, its expiry (ms), end of the session (ms)}.
+local user = redis.call('HMGET', KEYS[1], 'id', 'password', 'disabled', 'version', 'min_session_version', 'roles')
 local session = redis.call('HMGET', KEYS[2], 'user', 'version', 'revoked', 'counter', 'ends', 'access_expires')
 local text = function(value) return string.format('%.0f', value) end
 local refused = function() return {0, redis.call('SMEMBERS', KEYS[4])} end
@@ -16,14 +16,14 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local ends = tonumber(session[5])
 if now >= ends then return refused() end
--- Another password, or the same one hashed anew by a login.
+-- Another password, or the same one, hashed again by a login.
 if user[2] ~= ARGV[2] then return {2, redis.call('SMEMBERS', KEYS[4])} end
 
--- The largest of what is stored, what the feed knows and the date: no version is ever used twice, also where one was lost.
+-- The greatest of the stored version, the feed's version and the date: no version is used twice, even if one was lost.
 local version = text(math.max(tonumber(user[4]) + 1, tonumber(ARGV[6]) + 1, now))
-redis.call('HSET', KEYS[1], 'password', ARGV[3], 'version', version, 'sessions_from', version)
+redis.call('HSET', KEYS[1], 'password', ARGV[3], 'version', version, 'min_session_version', version)
 
--- A client that never hears of it has the same successor within the grace, as after any refresh.
+-- A client that never receives the answer gets the same successor within the grace, as after any refresh.
 local number = tonumber(session[4]) + 1
 local expires = math.min(now + ARGV[8], ends)
 local access = math.max(tonumber(session[6]), math.min(now + ARGV[7], ends))

@@ -1,16 +1,16 @@
 #!lua flags=allow-oom
--- Appends entries to the feed and tells how long the slowest replica's window may be.
--- KEYS  1 feed  2 windows  3 settled
--- ARGV  1 the wait (ms) where windows are not known  2… entries
+-- Appends entries to the feed and returns the longest window that a replica may have.
+-- KEYS  1 feed  2 windows  3 stable since
+-- ARGV  1 wait (ms) if the windows are not known  2… entries
 -- Returns the greatest window (ms) announced in the last five minutes; ARGV 1 if there is none, or if this history has not
 -- settled yet.
 --
--- A feed that is missing has lost its history. No replica may trust it until the others had time to put back what they
--- know, also one that starts just now and sees only what is appended here: so it is settled no longer.
+-- A missing feed has lost its history. No replica may trust it until the others had time to put back the entries that they
+-- know; this includes a replica that starts just now and sees only the entries appended here. So it is no longer settled.
 --
--- With a history announcements are lost, while views of the former one still count, for a window that nobody can tell any
--- longer, and perhaps under a lease on the primary that was replaced. By the time the present one has settled they are too
--- old, and whoever counts in it has announced his window in it.
+-- A loss of the history loses the announcements too, while views of the former history still count: for a window that is
+-- no longer known, and perhaps under a lease on the primary that was replaced. By the time the present history has settled
+-- those views are too old, and every replica that reads it has announced its window in it.
 local function field(section, name) return string.match(redis.call('INFO', section), name .. ':([^\r\n]+)') end
 if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('DEL', KEYS[3]) end
 for i = 2, #ARGV do redis.call('XADD', KEYS[1], '*', 'e', ARGV[i]) end

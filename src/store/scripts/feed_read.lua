@@ -1,10 +1,10 @@
 #!lua flags=no-writes
--- Reads one page of the feed and tells where it is, in one snapshot.
--- KEYS  1 feed  2 settled  3 lock of those who put entries back
--- ARGV  1 last id seen  2 entries a page
--- Returns {role, run id, replication id, seconds, microseconds, last id, entries ever added, settled, 1 if locked,
--- last id of the page, its entries}. A missing feed has last id '' and is settled by nobody. The entries stand in lines of one
--- string: a thousand strings would cost Redis and whoever reads them as much as all the rest.
+-- Reads one page of the feed and the state of the server, in one snapshot.
+-- KEYS  1 feed  2 stable since  3 repair lock
+-- ARGV  1 last id seen  2 entries in a page
+-- Returns {role, run id, replication id, seconds, microseconds, last id, entries ever added, stable since, 1 if locked,
+-- last id of the page, its entries}. A missing feed has last id '' and is not settled. The entries are the lines of one
+-- string: a thousand strings would cost Redis and the client as much as all the rest.
 local function field(text, name) return string.match(text, name .. ':([^\r\n]+)') end
 local replication = redis.call('INFO', 'replication')
 local time = redis.call('TIME')

@@ -1,13 +1,13 @@
 #!lua flags=allow-oom
--- Begins the settling of a history that nobody has settled yet. Whoever first sees it does this; what is there for the
--- present history stays.
--- KEYS  1 feed  2 settled
--- ARGV  1 origin seen: run id and replication id  2 how long it settles (ms)  3 how long after a restart (ms)
+-- Begins to settle a history that no replica has settled yet. The first replica that sees the history does this; a value
+-- for the present history stays.
+-- KEYS  1 feed  2 stable since
+-- ARGV  1 history seen: run id and replication id  2 settling time (ms)  3 settling time after a restart (ms)
 --
--- The feed is created empty where it is missing, so that a missing feed always means a lost history.
+-- The feed is created empty if it is missing, so that a missing feed always means a lost history.
 --
--- Redis was restarted where it runs for a moment only, or where the last to settle it did so in another run and it was
--- promoted by nobody since.
+-- Redis counts as restarted if it has run for a moment only, or if the history was last settled under another run id and
+-- this server has not been promoted since.
 local function field(section, name) return string.match(redis.call('INFO', section), name .. ':([^\r\n]+)') end
 local settled = redis.call('GET', KEYS[2])
 if settled and string.sub(settled, 1, #ARGV[1] + 1) == ARGV[1] .. ' ' and redis.call('EXISTS', KEYS[1]) == 1 then return end

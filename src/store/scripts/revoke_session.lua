@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
--- Decides that a session is revoked: marks its record, so that it is never rotated again, and leaves the entry for the
--- feed in the outbox until the feed has taken it. A session that is already gone gets an entry all the same: gone is not
--- refused everywhere. One that lies in the outbox already gets no second one.
+-- Revokes a session: marks its record, so that it is never rotated again, and leaves the entry for the feed in the outbox
+-- until the feed has taken it. A session that is already gone gets an entry too: its tokens are not yet refused everywhere.
+-- A session with an entry in the outbox gets no second one.
 -- KEYS  1 session  2 outbox of the name
--- ARGV  1 entry without its date  2 expiry of the presented token (ms)  3 access lifetime (ms)  4 margin (ms)
+-- ARGV  1 prefix of the entry, without its date  2 expiry of the presented token (ms)  3 access lifetime (ms)  4 margin (ms)
 -- Returns the outbox entries.
 local outbox = redis.call('SMEMBERS', KEYS[2])
 for _, entry in ipairs(outbox) do

@@ -1,14 +1,14 @@
 #!lua
--- Trades a refresh token for its successor. The token was made by us: its MAC has been checked.
+-- Exchanges a refresh token for its successor. The caller has verified the MAC of the token.
 -- KEYS  1 user  2 session  3 sessions of the user  4 outbox of the name
--- ARGV  1 user id  2 number of the token  3 sid  4 access lifetime (ms)  5 version, 6 sessions_from that the feed knows
---       7 refresh lifetime (ms)  8 grace (ms)  9 entry of the session without its date  10 margin of an entry (ms)
--- Returns {outcome, outbox entries} and, unless it is refused or reused, {…, number of the successor, now (ms), version,
--- roles, expiry of the successor (ms), end of the session (ms)}.
+-- ARGV  1 user id  2 sequence number of the token  3 sid  4 access lifetime (ms)  5 version and 6 min_session_version known
+--       to the feed  7 refresh lifetime (ms)  8 grace (ms)  9 prefix of the session's entry  10 margin of an entry (ms)
+-- Returns {outcome, outbox entries} and, unless the token is refused or reused, {…, sequence number of the successor, now
+-- (ms), version, roles, expiry of the successor (ms), end of the session (ms)}.
 -- Outcomes: 0 refused  1 rotated  2 the same successor again  3 resynchronised  4 reused: the session is revoked
 local number = tonumber(ARGV[2])
 local text = function(value) return string.format('%.0f', value) end
-local user = redis.call('HMGET', KEYS[1], 'id', 'sessions_from', 'disabled', 'version', 'roles')
+local user = redis.call('HMGET', KEYS[1], 'id', 'min_session_version', 'disabled', 'version', 'roles')
 local session = redis.call('HMGET', KEYS[2], 'user', 'version', 'revoked', 'counter', 'rotated', 'ends', 'access_expires')
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -20,7 +20,7 @@ if tonumber(session[2]) < from or now >= ends then return refused() end
 
 local current = tonumber(session[4])
 if number < current - 1 or (number == current - 1 and now > session[5] + ARGV[8]) then
-  -- Somebody has a copy. Whoever it is, the whole family ends.
+  -- Two clients have the token, and either may be the thief: the whole family ends.
   local until_ = math.max(now + ARGV[4], tonumber(session[7])) + ARGV[10]
   redis.call('HSET', KEYS[2], 'revoked', '1')
   redis.call('PEXPIREAT', KEYS[2], text(until_))
@@ -29,14 +29,14 @@ if number < current - 1 or (number == current - 1 and now > session[5] + ARGV[8]
   return {4, redis.call('SMEMBERS', KEYS[4])}
 end
 
--- What the feed knows and the store has lost holds all the same.
+-- A version that the feed knows and the store has lost still holds.
 if tonumber(user[4]) < tonumber(ARGV[5]) then
   redis.call('HSET', KEYS[1], 'version', ARGV[5])
   user[4] = ARGV[5]
 end
 local outcome = 2
 if number >= current then
-  -- A number that is greater than what is stored was given out by us, and a failover has lost that.
+  -- A greater number than the stored one was issued by us, and a failover has lost the write.
   outcome = number == current and 1 or 3
   current = number + 1
   redis.call('HSET', KEYS[2], 'counter', text(current), 'rotated', text(now))

@@ -1,9 +1,9 @@
-//! The private `redis-server`: what a single replica on a loopback address uses when no Redis is named.
+//! Private `redis-server` of a single replica on a loopback address, used when no Redis is configured.
 //!
-//! It listens on a unix socket in the data folder only, keeps every acknowledged write (`appendfsync always`), and never
-//! outlives its replica, however that ends. To have that without unsafe code, the replica starts *itself* with a hidden
-//! command, which asks the kernel for a signal at its parent's death, makes sure that the parent is still there, takes the
-//! folder's lock, and then becomes `redis-server` (see [`become_redis_server`]).
+//! It listens on a unix socket in the data folder only, keeps every acknowledged write (`appendfsync always`), and
+//! never outlives its replica, however the replica ends. To guarantee this without unsafe code, the replica starts
+//! *itself* with a hidden command. The command asks the kernel for a signal at its parent's death, verifies that the
+//! parent still lives, takes the folder's lock, and then becomes `redis-server` (see [`become_redis_server`]).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,41 +17,41 @@ use tokio::process::{Child, Command};
 use super::connection::StoreError;
 use crate::config::search_path;
 
-/// How long it may take to load its data and answer.
-const START: Duration = Duration::from_mins(1);
-/// How long it may take to write everything out and end.
-const STOP: Duration = Duration::from_secs(10);
-/// The kernel's limit on the path of a socket, with room for the file's name.
-const SOCKET_PATH: usize = 100;
+/// Timeout for loading the data and answering.
+const START_TIMEOUT: Duration = Duration::from_mins(1);
+/// Timeout for writing all data out and exiting.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Limit of the kernel on the path of a socket, with room for the file's name.
+const MAX_SOCKET_PATH: usize = 100;
 
-/// A running private server.
+/// Running private server.
 #[derive(Debug)]
-pub struct PrivateRedis {
+pub struct EmbeddedRedis {
     child: Child,
     socket: PathBuf,
 }
 
-impl PrivateRedis {
+impl EmbeddedRedis {
     /// Starts a server that keeps its data in `folder`, and waits until it answers.
     ///
     /// Call it on a thread that lives as long as the process: the kernel sends the death signal when the *thread* that
     /// started the child ends.
     ///
     /// # Errors
-    /// A sentence: the folder cannot be used or is in use, the program is not installed, or it does not start.
+    /// A sentence if the folder cannot be used or is in use, `redis-server` is not installed, or it does not start.
     pub async fn start(folder: &Path) -> Result<Self, StoreError> {
         let refused = |what: &str, error: io::Error| {
             StoreError::refused(format!("{}: {what}: {error}", folder.display()))
         };
-        // The address of a socket cannot be relative. What lies here is for nobody else's eyes.
+        // The address of a socket cannot be relative. Only our user may read the folder.
         let folder =
             &std::path::absolute(folder).map_err(|error| refused("cannot be found", error))?;
-        let mut maker = std::fs::DirBuilder::new();
-        std::os::unix::fs::DirBuilderExt::mode(&mut maker, 0o700);
-        let made = maker.recursive(true).create(folder);
-        made.map_err(|error| refused("cannot be made", error))?;
+        let mut builder = std::fs::DirBuilder::new();
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        let created = builder.recursive(true).create(folder);
+        created.map_err(|error| refused("cannot be made", error))?;
         let socket = folder.join("redis.sock");
-        if socket.as_os_str().len() > SOCKET_PATH {
+        if socket.as_os_str().len() > MAX_SOCKET_PATH {
             return Err(StoreError::refused(
                 "DATA_DIR: the path is too long for a socket; use a shorter one",
             ));
@@ -65,12 +65,12 @@ impl PrivateRedis {
                 "--folder",
             ])
             .arg(folder)
-            // The settings hold secrets that are none of its business.
+            // The environment holds secrets that the server does not need.
             .env_clear()
             .env("PATH", search_path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            // Until it answers, this is where it says why it cannot; then it writes to a file.
+            // The server writes its errors here until it answers; then it logs to a file.
             .stderr(Stdio::piped())
             // Ctrl-C in a terminal goes to the whole process group; the server must outlive the drain.
             .process_group(0)
@@ -78,44 +78,47 @@ impl PrivateRedis {
             .spawn()
             .map_err(|error| refused("cannot start", error))?;
         let mut server = Self { child, socket };
-        match tokio::time::timeout(START, server.answers()).await {
+        match tokio::time::timeout(START_TIMEOUT, server.wait_until_ready()).await {
             Ok(Ok(())) => Ok(server),
-            Ok(Err(status)) => Err(StoreError::refused(server.last_words(status).await)),
+            Ok(Err(status)) => Err(StoreError::refused(server.exit_reason(status).await)),
             Err(_) => Err(StoreError::refused(
                 "the private redis-server does not answer",
             )),
         }
     }
 
-    /// Its address.
+    /// Returns the URL of the server.
     #[must_use]
     pub fn url(&self) -> String {
         format!("unix://{}", self.socket.display())
     }
 
-    /// Resolves when it has ended by itself.
+    /// Resolves when the server has exited by itself.
     pub async fn ended(&mut self) {
-        // An error here means that it is not there to wait for.
+        // An error means that there is no process to wait for.
         self.child.wait().await.ok();
     }
 
-    /// Lets it write everything out and end.
+    /// Stops the server after it has written all data out.
     pub async fn stop(mut self) {
         if let Some(pid) = self
             .child
             .id()
             .and_then(|id| Pid::from_raw(id.cast_signed()))
         {
-            // It may have ended by itself; then there is nobody to tell.
+            // The server may have exited by itself; then there is no process to signal.
             rustix::process::kill_process(pid, Signal::TERM).ok();
         }
-        if tokio::time::timeout(STOP, self.child.wait()).await.is_err() {
+        if tokio::time::timeout(STOP_TIMEOUT, self.child.wait())
+            .await
+            .is_err()
+        {
             self.child.kill().await.ok();
         }
     }
 
-    /// Why it has ended: in its own words, where it had any.
-    async fn last_words(&mut self, status: ExitStatus) -> String {
+    /// Returns the reason for the exit, in the server's own words if it wrote any.
+    async fn exit_reason(&mut self, status: ExitStatus) -> String {
         let mut words = String::new();
         if let Some(mut stderr) = self.child.stderr.take() {
             stderr.read_to_string(&mut words).await.ok();
@@ -129,9 +132,10 @@ impl PrivateRedis {
         }
     }
 
-    /// Resolves when it answers, or with its status if it has ended. Another replica's server may answer on the same
-    /// socket, or one that is about to end; ours is the one with the child's process id, which becoming `redis-server` keeps.
-    async fn answers(&mut self) -> Result<(), ExitStatus> {
+    /// Resolves when the server answers, or with its status if it has exited. The server of another replica, or one
+    /// that is about to exit, may answer on the same socket; ours is the one with the child's process id, which `exec`
+    /// keeps.
+    async fn wait_until_ready(&mut self) -> Result<(), ExitStatus> {
         let ours = format!("process_id:{}", self.child.id().unwrap_or_default());
         loop {
             if let Ok(Some(status)) = self.child.try_wait() {
@@ -145,7 +149,7 @@ impl PrivateRedis {
                     .query_async::<String>(&mut connection)
                     .await
             };
-            // One that is loading its data refuses to tell anything.
+            // A server that is loading its data refuses INFO.
             let answered = ask.await;
             if answered.is_ok_and(|info| info.lines().any(|line| line == ours)) {
                 return Ok(());
@@ -158,7 +162,7 @@ impl PrivateRedis {
 /// Turns this process into the private server of process `parent`, with its data in `folder`. Returns only on failure.
 #[must_use]
 pub fn become_redis_server(parent: u32, folder: &Path) -> io::Error {
-    if let Err(error) = die_with(parent).and_then(|()| lock(folder)) {
+    if let Err(error) = request_death_signal(parent).and_then(|()| lock_folder(folder)) {
         return error;
     }
     let mut server = std::process::Command::new("redis-server");
@@ -186,8 +190,8 @@ pub fn become_redis_server(parent: u32, folder: &Path) -> io::Error {
     error
 }
 
-/// Asks for a signal at the parent's death, and fails if that has happened already.
-fn die_with(parent: u32) -> io::Result<()> {
+/// Requests a signal at the parent's death, and fails if the parent is already dead.
+fn request_death_signal(parent: u32) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
     let now = rustix::process::getppid().map(Pid::as_raw_nonzero);
@@ -200,11 +204,11 @@ fn die_with(parent: u32) -> io::Result<()> {
     }
 }
 
-/// Takes the folder's lock and lets it pass on to `redis-server`: two servers on one append-only file would ruin it. A
-/// server whose replica was killed a moment ago is given time to end.
-fn lock(folder: &Path) -> io::Result<()> {
+/// Takes the folder's lock and passes it on to `redis-server`: two servers on one append-only file would destroy it. A
+/// server whose replica was killed a moment ago gets time to exit.
+fn lock_folder(folder: &Path) -> io::Result<()> {
     let file = std::fs::File::create(folder.join("lock"))?;
-    let mut left = STOP;
+    let mut left = STOP_TIMEOUT;
     while file.try_lock().is_err() {
         if left.is_zero() {
             return Err(io::Error::other(format!(
@@ -217,7 +221,7 @@ fn lock(folder: &Path) -> io::Result<()> {
         left = left.saturating_sub(pause);
     }
     rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::empty())?;
-    // Kept open over exec, so that the lock lives as long as the server.
+    // The file stays open over exec, so that the lock lives as long as the server.
     std::mem::forget(file);
     Ok(())
 }

@@ -1,8 +1,9 @@
-//! Which server is the primary of which keys, at present.
+//! Cached topology: the primary of every key.
 //!
-//! What was found out is kept until a server answers that it is not so, or does not answer at all. Then the Sentinels or
-//! the Cluster are asked again, by one for all who wait, and not more often than [`PAUSE`]. Whoever they name may be wrong
-//! for a moment, in a partition for longer: what keeps a replaced primary from being trusted is the lease, not this.
+//! A lookup is kept until a server turns out not to be the primary, or does not answer. Then one caller asks the
+//! Sentinels or the Cluster again for all callers that wait, at most once in each [`MIN_LOOKUP_INTERVAL`]. Their answer
+//! may be wrong for a moment, in a partition for longer: the lease, not this lookup, keeps a replaced primary from
+//! being trusted.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -14,44 +15,44 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::Mutex;
 
 use super::StoreError;
-use super::address::{Access, Host, Topology};
+use super::address::{Connector, Host, ServerDiscovery};
 use super::discovery::{self, Shard};
 use super::node::Node;
 use crate::domain::{Clock, Uptime};
 use crate::store::canary::Canary;
 use crate::store::keyspace::Keyspace;
 
-/// The shortest time between two questions to Sentinels or a Cluster.
-const PAUSE: Duration = Duration::from_millis(50);
+/// Minimum interval between two lookups.
+const MIN_LOOKUP_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The slots of a Cluster: every key is in one of them.
+/// Number of slots of a Cluster; every key is in one of them.
 const SLOTS: u16 = 16_384;
 
-/// The hash tag of the feed, which the canary of a single server shares.
+/// Hash tag of the feed, which the canary of a single server shares.
 const FEED_TAG: &str = "feed";
 
-/// Finds primaries.
-pub(super) struct Primaries {
-    access: Access,
-    topology: Topology,
+/// ServerDiscovery of the deployment, looked up when needed.
+pub(super) struct Topology {
+    connector: Connector,
+    discovery: ServerDiscovery,
     keys: Keyspace,
-    found: ArcSwapOption<Found>,
-    /// When it was last asked, and who may ask.
+    found: ArcSwapOption<Snapshot>,
+    /// Time of the last lookup. The lock admits one lookup at a time.
     asking: Mutex<Option<Uptime>>,
     clock: Clock,
-    /// The servers to which there are connections, by their address.
+    /// Servers to which there are connections, by address.
     nodes: std::sync::Mutex<HashMap<Host, Arc<Node>>>,
 }
 
-/// What was found out.
-struct Found {
-    /// In the order of their slots.
+/// Result of a lookup.
+struct Snapshot {
+    /// Shards in the order of their slots.
     shards: Vec<(Shard, Arc<Node>)>,
-    doubted: AtomicBool,
+    stale: AtomicBool,
 }
 
-impl Found {
-    fn of(&self, slot: u16) -> Option<&Arc<Node>> {
+impl Snapshot {
+    fn primary_of(&self, slot: u16) -> Option<&Arc<Node>> {
         let shard = self
             .shards
             .iter()
@@ -59,35 +60,35 @@ impl Found {
         shard.map(|(_, node)| node)
     }
 
-    fn is_doubted(&self) -> bool {
-        self.doubted.load(Ordering::Relaxed)
+    fn is_stale(&self) -> bool {
+        self.stale.load(Ordering::Relaxed)
     }
 }
 
-impl Primaries {
+impl Topology {
     pub(super) fn new(
-        access: Access,
-        topology: Topology,
+        connector: Connector,
+        discovery: ServerDiscovery,
         keys: Keyspace,
     ) -> Result<Self, StoreError> {
-        let found = if topology == Topology::One {
+        let found = if discovery == ServerDiscovery::Standalone {
             let canary = Canary::new(Some(keys.canary(FEED_TAG)));
-            let node = Arc::new(Node::new(access.only()?, canary)?);
+            let node = Arc::new(Node::new(connector.only()?, canary)?);
             let shard = Shard {
                 slots: vec![all_slots()],
                 primary: Host(node.address.clone()),
                 replicas: None,
             };
-            Some(Arc::new(Found {
+            Some(Arc::new(Snapshot {
                 shards: vec![(shard, node)],
-                doubted: false.into(),
+                stale: false.into(),
             }))
         } else {
             None
         };
         Ok(Self {
-            access,
-            topology,
+            connector,
+            discovery,
             keys,
             found: ArcSwapOption::new(found),
             asking: Mutex::new(None),
@@ -96,32 +97,32 @@ impl Primaries {
         })
     }
 
-    /// Whether keys lie in more than one place.
-    pub(super) fn are_many(&self) -> bool {
-        matches!(self.topology, Topology::Cluster { .. })
+    /// Returns true if keys are spread over several shards.
+    pub(super) fn is_cluster(&self) -> bool {
+        matches!(self.discovery, ServerDiscovery::Cluster { .. })
     }
 
-    /// Whether others choose the primary.
-    pub(super) fn are_chosen(&self) -> bool {
-        self.topology != Topology::One
+    /// Returns true if Sentinels or a Cluster choose the primary.
+    pub(super) fn has_failover(&self) -> bool {
+        self.discovery != ServerDiscovery::Standalone
     }
 
-    /// The primary of a slot.
-    pub(super) async fn of(&self, slot: u16) -> Result<Arc<Node>, StoreError> {
+    /// Returns the primary of a slot.
+    pub(super) async fn primary_of(&self, slot: u16) -> Result<Arc<Node>, StoreError> {
         for _ in 0..2 {
-            let found = self.present().await?;
-            if let Some(node) = found.of(slot) {
+            let found = self.current().await?;
+            if let Some(node) = found.primary_of(slot) {
                 return Ok(Arc::clone(node));
             }
-            // A Cluster that is still being joined: its servers are asked again, now and before each later use.
-            found.doubted.store(true, Ordering::Relaxed);
+            // A Cluster that is still being created: look it up again, now and before each later use.
+            found.stale.store(true, Ordering::Relaxed);
         }
         Err(StoreError::refused(
-            "no server of the Cluster serves this slot: redis-cli --cluster check HOST:PORT tells which slots lack one",
+            "no server of the Cluster serves this slot: redis-cli --cluster check HOST:PORT shows the slots without a server",
         ))
     }
 
-    /// If a server was found to have lost what scripts wrote.
+    /// Returns true if a server is known to have lost the writes of scripts.
     pub(super) fn has_lost_transactions(&self) -> bool {
         let found = self.found.load();
         let shards = found.iter().flat_map(|found| &found.shards);
@@ -130,44 +131,44 @@ impl Primaries {
             .any(|node| node.canary.has_lost_transactions())
     }
 
-    /// All shards, in the order of their slots.
+    /// Returns all shards, in the order of their slots.
     pub(super) async fn all(&self) -> Result<Vec<(Shard, Arc<Node>)>, StoreError> {
-        Ok(self.present().await?.shards.clone())
+        Ok(self.current().await?.shards.clone())
     }
 
-    /// The server to which another one has sent us.
-    pub(super) fn named(&self, address: &str) -> Result<Arc<Node>, StoreError> {
+    /// Returns the server to which another one has redirected.
+    pub(super) fn node_at(&self, address: &str) -> Result<Arc<Node>, StoreError> {
         self.node(&Host(address.to_owned()))
     }
 
-    /// A server that was found does not answer as a primary does: before the next use others are asked again.
-    pub(super) fn doubt(&self) {
-        if self.are_chosen()
+    /// Marks the lookup as stale after a server answered as no primary does: the next use looks it up again.
+    pub(super) fn invalidate(&self) {
+        if self.has_failover()
             && let Some(found) = &*self.found.load()
         {
-            found.doubted.store(true, Ordering::Relaxed);
+            found.stale.store(true, Ordering::Relaxed);
         }
     }
 
-    /// What holds at present, asked anew where that is in doubt.
-    async fn present(&self) -> Result<Arc<Found>, StoreError> {
+    /// Returns the current topology, looked up again if it is stale.
+    async fn current(&self) -> Result<Arc<Snapshot>, StoreError> {
         let known = || self.found.load_full();
         if let Some(found) = known()
-            && !found.is_doubted()
+            && !found.is_stale()
         {
             return Ok(found);
         }
         let mut asked = self.asking.lock().await;
         let before = known();
         let since = |asked: Uptime| self.clock.uptime().since(asked);
-        let lately = asked.is_some_and(|asked| since(asked) < PAUSE);
+        let lately = asked.is_some_and(|asked| since(asked) < MIN_LOOKUP_INTERVAL);
         if let Some(found) = before.clone()
-            && (lately || !found.is_doubted())
+            && (lately || !found.is_stale())
         {
             return Ok(found);
         }
         if let Some(asked) = *asked {
-            tokio::time::sleep(PAUSE.saturating_sub(since(asked))).await;
+            tokio::time::sleep(MIN_LOOKUP_INTERVAL.saturating_sub(since(asked))).await;
         }
         let answer = self.ask(before.as_deref()).await;
         *asked = Some(self.clock.uptime());
@@ -176,21 +177,21 @@ impl Primaries {
                 self.found.store(Some(Arc::clone(&found)));
                 Ok(found)
             }
-            // Better than nothing; the next one asks again.
+            // An old answer is better than none; the next use asks again.
             Err(error) => before.ok_or(error),
         }
     }
 
-    async fn ask(&self, before: Option<&Found>) -> Result<Arc<Found>, StoreError> {
-        let shards = match &self.topology {
-            // It is never in doubt.
-            Topology::One => return Err(StoreError::late()),
-            Topology::Sentinel { sentinels, name } => {
-                let clients = sentinels.iter().map(|host| self.access.sentinel(host));
+    async fn ask(&self, before: Option<&Snapshot>) -> Result<Arc<Snapshot>, StoreError> {
+        let shards = match &self.discovery {
+            // A single server is never stale.
+            ServerDiscovery::Standalone => return Err(StoreError::timed_out()),
+            ServerDiscovery::Sentinel { sentinels, name } => {
+                let clients = sentinels.iter().map(|host| self.connector.sentinel(host));
                 let clients: Result<Vec<_>, _> = clients.collect();
                 vec![discovery::ask_sentinels(&clients?, name).await?]
             }
-            Topology::Cluster { seeds } => {
+            ServerDiscovery::Cluster { seeds } => {
                 let mut hosts = seeds.clone();
                 let known = before.into_iter().flat_map(|found| &found.shards);
                 hosts.extend(known.map(|(shard, _)| shard.primary.clone()));
@@ -198,7 +199,7 @@ impl Primaries {
                 hosts.dedup();
                 let clients = hosts
                     .into_iter()
-                    .map(|host| Ok((self.access.server(&host)?, host)));
+                    .map(|host| Ok((self.connector.server(&host)?, host)));
                 let clients: Result<Vec<_>, StoreError> = clients.collect();
                 discovery::ask_cluster(&clients?).await?
             }
@@ -214,13 +215,13 @@ impl Primaries {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .retain(|host, _| shards.iter().any(|(shard, _)| shard.primary == *host));
-        Ok(Arc::new(Found {
+        Ok(Arc::new(Snapshot {
             shards,
-            doubted: false.into(),
+            stale: false.into(),
         }))
     }
 
-    /// Pooled connections in use and idle, of all servers.
+    /// Returns the numbers of pooled connections in use and idle, of all servers.
     pub(super) fn connections(&self) -> (usize, usize) {
         let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         nodes
@@ -231,10 +232,10 @@ impl Primaries {
             })
     }
 
-    /// Gives a server a canary in one of its slots; all replicas choose the same.
+    /// Places the canary of a server in one of its slots; all replicas choose the same slot.
     fn place_canary(&self, node: &Node, shard: &Shard) {
         let slots = |slot: u16| shard.slots.iter().any(|slots| slots.contains(&slot));
-        let keys = if self.are_many() {
+        let keys = if self.is_cluster() {
             let placed = node.canary.keys();
             if placed.is_some_and(|keys| slots(slot_of(&keys.plain))) {
                 return;
@@ -254,25 +255,25 @@ impl Primaries {
         if let Some(node) = nodes.get(host) {
             return Ok(Arc::clone(node));
         }
-        let node = Arc::new(Node::new(self.access.server(host)?, Canary::default())?);
+        let node = Arc::new(Node::new(self.connector.server(host)?, Canary::default())?);
         nodes.insert(host.clone(), Arc::clone(&node));
         Ok(node)
     }
 }
 
-/// All slots there are.
+/// Returns the range of all slots.
 pub(super) fn all_slots() -> RangeInclusive<u16> {
     0..=SLOTS - 1
 }
 
-/// The least number whose slot, as a hash tag, is `slot`.
+/// Returns the least number that, as a hash tag, hashes to `slot`.
 fn tag_of(slot: u16) -> String {
     let mut numbers = (0_u32..).map(|number| number.to_string());
     let tag = numbers.find(|tag| slot_of(tag) == slot);
     tag.unwrap_or_default()
 }
 
-/// The slot of a key: CRC-16 (XMODEM) of what stands in its first braces, or of all of it.
+/// Returns the slot of a key: CRC-16 (XMODEM) of the text in its first braces, or of the whole key.
 pub(super) fn slot_of(key: &str) -> u16 {
     let tag = key.split_once('{').and_then(|(_, rest)| {
         let (tag, _) = rest.split_once('}')?;
@@ -295,7 +296,7 @@ pub(super) fn slot_of(key: &str) -> u16 {
 mod tests {
     use super::*;
 
-    /// As `CLUSTER KEYSLOT` of Redis 7.0 answers.
+    /// Expected values are those of `CLUSTER KEYSLOT` in Redis 7.0.
     #[test]
     fn keys_lie_in_the_slots_that_redis_computes() {
         assert_eq!(slot_of("123456789"), 12739);

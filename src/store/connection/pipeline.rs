@@ -1,4 +1,4 @@
-//! Commands that are sent together to one server, and what must have happened before their answers count.
+//! Commands that are sent together to one server, with the script and the acknowledgements that they need.
 
 use std::time::Duration;
 
@@ -8,25 +8,25 @@ use redis::{
 };
 use tracing::{Span, field, info_span};
 
-use super::{Cause, StoreError, load};
+use super::{Cause, StoreError, load_scripts};
 
-/// How long replicas are waited for, a part of the deadline.
-const WAIT: Duration = Duration::from_millis(200);
+/// Time to wait for replicas, a part of the operation's deadline.
+const REPLICA_WAIT: Duration = Duration::from_millis(200);
 
 /// Commands for one server.
-pub(in crate::store) struct Call {
+pub(in crate::store) struct Pipeline {
     commands: redis::Pipeline,
-    /// What must be loaded where the server does not have it.
+    /// Script to load if the server lacks it.
     script: Option<Script>,
-    /// How many replicas must have what was written.
+    /// Number of replicas that must have the writes.
     wanted: u32,
 }
 
-impl Call {
-    /// These commands, of which some may run a script.
-    pub(super) fn of(commands: impl IntoIterator<Item = Cmd>, script: Option<&Script>) -> Self {
+impl Pipeline {
+    /// Creates a call of these commands, some of which may run `script`.
+    pub(super) fn new(commands: impl IntoIterator<Item = Cmd>, script: Option<&Script>) -> Self {
         let mut pipeline = redis::pipe();
-        // Each error by itself: taken together they would not tell where a key has gone.
+        // One result for each command: a common error would not show where a key has moved.
         pipeline.ignore_errors();
         for command in commands {
             pipeline.add_command(command);
@@ -38,24 +38,24 @@ impl Call {
         }
     }
 
-    /// One script.
+    /// Creates a call of one script.
     pub(in crate::store) fn script(script: &Script, keys: &[String], args: &[String]) -> Self {
-        Self::of([evaluation(script, keys, args)], Some(script))
+        Self::new([evalsha(script, keys, args)], Some(script))
     }
 
-    /// Waits for so many replicas. Not inside a script or a transaction, where it does not wait.
-    pub(in crate::store) fn acknowledged_by(mut self, wanted: u32) -> Self {
+    /// Adds a wait for `wanted` replicas. A `WAIT` inside a script or a transaction would not wait.
+    pub(in crate::store) fn wait_for_replicas(mut self, wanted: u32) -> Self {
         if wanted > 0 {
-            let millis = u64::try_from(WAIT.as_millis()).unwrap_or(u64::MAX);
+            let millis = u64::try_from(REPLICA_WAIT.as_millis()).unwrap_or(u64::MAX);
             self.commands.cmd("WAIT").arg(wanted).arg(millis);
         }
         self.wanted = wanted;
         self
     }
 
-    /// What stands in a trace for it, as OpenTelemetry's conventions for databases have it. Keys and values are left out: they
-    /// name people.
-    /// Only a request that has a trace has it: what is done in the background would be traces of one span.
+    /// Creates the span of the call, by OpenTelemetry's conventions for databases. Keys and values are left out,
+    /// because they name users. Only a request that is traced gets one: in the background each span would be a trace of
+    /// its own.
     pub(super) fn span(&self) -> Span {
         if Span::current().is_none() {
             return Span::none();
@@ -76,7 +76,7 @@ impl Call {
                 .and_then(|command| command.args_iter().next());
             let name = match (first, commands.next()) {
                 (Some(Arg::Simple(name)), None) => String::from_utf8_lossy(name).into_owned(),
-                // With a WAIT after it, or several of the same kind.
+                // A command followed by WAIT, or several of the same kind.
                 (Some(Arg::Simple(name)), Some(_)) => {
                     format!("PIPELINE {}", String::from_utf8_lossy(name))
                 }
@@ -88,9 +88,9 @@ impl Call {
         span
     }
 
-    /// Sends the commands, and loads the script and sends them again where the server does not have it. Returns an answer for
-    /// each.
-    pub(in crate::store) async fn make(
+    /// Sends the commands. If the server lacks the script, loads it and sends them again. Returns a reply for each
+    /// command.
+    pub(in crate::store) async fn execute(
         &self,
         connection: &mut MultiplexedConnection,
     ) -> Result<Vec<Value>, StoreError> {
@@ -98,7 +98,7 @@ impl Call {
             (Err(error), Some(script))
                 if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) =>
             {
-                load(connection, &[script]).await?;
+                load_scripts(connection, &[script]).await?;
                 self.send(connection).await?
             }
             (answers, _) => answers?,
@@ -121,16 +121,18 @@ impl Call {
     }
 }
 
-/// The command that runs a script.
-pub(in crate::store) fn evaluation(script: &Script, keys: &[String], args: &[String]) -> Cmd {
+/// Returns the command that runs a script.
+pub(in crate::store) fn evalsha(script: &Script, keys: &[String], args: &[String]) -> Cmd {
     let mut command = redis::cmd("EVALSHA");
     command.arg(script.get_hash());
     command.arg(keys.len()).arg(keys).arg(args);
     command
 }
 
-/// What the only command has answered.
-pub(in crate::store) fn read<T: FromRedisValue>(answers: Vec<Value>) -> Result<T, StoreError> {
+/// Parses the reply of the only command.
+pub(in crate::store) fn parse_reply<T: FromRedisValue>(
+    answers: Vec<Value>,
+) -> Result<T, StoreError> {
     let answer = answers.into_iter().next().unwrap_or(Value::Nil);
     Ok(redis::from_redis_value(answer).map_err(RedisError::from)?)
 }

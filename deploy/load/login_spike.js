@@ -1,4 +1,4 @@
-// A storm of logins beside people who are logged in: logins may be refused with 503, dashboards must not notice.
+// A spike of logins beside users who are logged in: logins may be refused with 503, dashboards must not slow down.
 import http from "k6/http";
 import { check } from "k6";
 import { base, dashboard, login, register } from "./portcullis.js";
@@ -7,8 +7,8 @@ const body = (username) => JSON.stringify({ username, password: "teal-otter-harb
 
 export const options = {
   scenarios: {
-    storm: { executor: "constant-vus", vus: 100, duration: "1m", exec: "storm" },
-    people: { executor: "constant-vus", vus: 5, duration: "1m", exec: "people" },
+    spike: { executor: "constant-vus", vus: 100, duration: "1m", exec: "spike" },
+    users: { executor: "constant-vus", vus: 5, duration: "1m", exec: "users" },
   },
   thresholds: {
     checks: ["rate==1"],
@@ -22,7 +22,7 @@ export function setup() {
   return { names, tokens: names.slice(0, 5).map(login) };
 }
 
-export function storm({ names }) {
+export function spike({ names }) {
   const answer = http.post(`${base}/login`, body(names[__ITER % names.length]), {
     headers: { "content-type": "application/json" },
     responseCallback: http.expectedStatuses(200, 503),
@@ -30,6 +30,6 @@ export function storm({ names }) {
   check(answer, { "a login is 200 or 503": (it) => it.status === 200 || it.status === 503 });
 }
 
-export function people({ tokens }) {
+export function users({ tokens }) {
   dashboard(tokens[__ITER % tokens.length]);
 }

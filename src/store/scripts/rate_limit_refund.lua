@@ -1,7 +1,7 @@
 #!lua
--- Gives a reserved attempt back.
--- KEYS  1 bucket  2 mark of the place, where it is to be known from now on
--- ARGV  1 interval (ms)  2 how long a place is known (ms)
+-- Refunds a reserved attempt.
+-- KEYS  1 bucket  2 mark of the network, if it becomes known
+-- ARGV  1 interval (ms)  2 lifetime of the mark (ms)
 if KEYS[2] then redis.call('SET', KEYS[2], '', 'PX', ARGV[2]) end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

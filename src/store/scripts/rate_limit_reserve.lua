@@ -1,8 +1,8 @@
 #!lua
--- Reserves one attempt in a bucket (GCRA: the bucket holds the date until which it is full).
--- KEYS  1 bucket of all  2 bucket of the place  3 mark of a place that is known    (2 and 3 or neither)
--- ARGV  1 how many at once  2 interval until one more (ms)
--- Returns {1, 1 if the bucket of the place was taken} or {0, the same, how long until one is allowed (ms)}.
+-- Reserves one attempt in a bucket (GCRA: the bucket holds the time at which it is empty).
+-- KEYS  1 common bucket  2 bucket of the network  3 mark of a known network    (2 and 3 or neither)
+-- ARGV  1 burst  2 interval of one attempt (ms)
+-- Returns {1, 1 if the bucket of the network was used} or {0, the same, time until one is allowed (ms)}.
 local place = KEYS[3] and redis.call('EXISTS', KEYS[3]) or 0
 local bucket = KEYS[1 + place]
 local time = redis.call('TIME')

@@ -1,25 +1,26 @@
 #!/usr/bin/env bash
-# Hands Redis over to another primary, so that nothing that was acknowledged is lost, whatever REDIS_ACK_REPLICAS is:
-# writes pause, the replicas catch up, one of them takes over. Portcullis answers 503 meanwhile, for some seconds.
+# Planned switchover of Redis to another primary without the loss of an acknowledged write, whatever REDIS_ACK_REPLICAS
+# is: writes pause, the replicas catch up, and one of them takes over. Portcullis answers 503 meanwhile, for some
+# seconds.
 #
-#   deploy/handover.sh sentinel HOST:PORT NAME    the primary that Sentinels call NAME, of which one listens there
-#   deploy/handover.sh cluster HOST:PORT          the replica of a Cluster that listens there takes over from its primary
+#   deploy/switchover.sh sentinel HOST:PORT NAME    the primary that Sentinels call NAME; one of them listens at HOST:PORT
+#   deploy/switchover.sh cluster HOST:PORT          the replica of a Cluster at HOST:PORT takes over from its primary
 #
-# REDISCLI_AUTH is the password, REDISCLI_OPTIONS what else redis-cli needs: --user admin --tls --cacert ca.crt.
-# SENTINELCLI_OPTIONS and SENTINELCLI_AUTH are the same for Sentinels, where they differ.
+# REDISCLI_AUTH is the password, REDISCLI_OPTIONS holds other options of redis-cli: --user admin --tls --cacert ca.crt.
+# SENTINELCLI_OPTIONS and SENTINELCLI_AUTH are the same for Sentinels, if they differ.
 set -euo pipefail
 
-# How long writes pause at most, in seconds; if it is not done by then, all stays as it was.
+# Maximum pause of writes, in seconds; if the switchover takes longer, nothing changes.
 pause=20
 
 die() {
-    echo "handover: $*" >&2
+    echo "switchover: $*" >&2
     exit 1
 }
 
-say() { echo "handover: $*"; }
+say() { echo "switchover: $*"; }
 
-# HOST:PORT, then words of a command.
+# ask HOST:PORT WORD…: the reply to a command.
 ask() {
     local at=$1
     shift
@@ -32,24 +33,24 @@ ask_sentinel() {
     REDISCLI_AUTH=${SENTINELCLI_AUTH-${REDISCLI_AUTH-}} redis-cli -h "${sentinel%:*}" -p "${sentinel##*:}" ${SENTINELCLI_OPTIONS:-} SENTINEL "$@" | tr -d '\r'
 }
 
-# The same for a command that answers OK. redis-cli succeeds also where the server refuses.
+# order HOST:PORT WORD…: the same for a command that must reply OK. redis-cli succeeds even if the server refuses.
 order() {
     local answer
     answer=$(ask "$@")
-    [ "$answer" = OK ] || die "$1 answers to ${*:2:2}: $answer"
+    [ "$answer" = OK ] || die "$1 replies to ${*:2:2}: $answer"
 }
 
-# How far the primary has written.
+# offset_of HOST:PORT: the primary's replication offset.
 offset_of() { ask "$1" INFO replication | sed -n 's/^master_repl_offset://p'; }
 
-# Whether every replica of the primary has all that was written up to an offset.
+# caught_up HOST:PORT OFFSET: succeeds if every replica of the primary has reached the offset.
 caught_up() {
     ask "$1" INFO replication | awk -F'[:,=]' -v wanted="$2" '
         /^slave[0-9]+:/ { for (i = 1; i < NF; i++) if ($i == "offset") { n++; if ($(i + 1) + 0 < wanted + 0) late = 1 } }
         END { exit !n || late }'
 }
 
-# Seconds, then a command that is tried until it succeeds.
+# within SECONDS COMMAND…: repeats the command until it succeeds; fails when the time is up.
 within() {
     local until=$((SECONDS + $1))
     shift
@@ -70,22 +71,22 @@ by_sentinels() {
     say "the primary is $old; writes pause for $pause s at most"
     order "$old" CLIENT PAUSE $((pause * 1000)) WRITE
     trap 'ask "$old" CLIENT UNPAUSE >/dev/null' EXIT
-    # Writes pause by now: beyond this there is nothing but pings.
-    within $((pause / 3)) caught_up "$old" "$(offset_of "$old")" || die "the replicas do not catch up; nothing was changed"
-    say "the replicas have all it has"
-    # They may have begun by themselves (INPROG): they cannot write to it either.
+    # Writes pause by now: beyond this offset there are only pings.
+    within $((pause / 3)) caught_up "$old" "$(offset_of "$old")" || die "the replicas do not catch up; nothing was changed, try again under less load"
+    say "the replicas have caught up"
+    # The Sentinels may have started a failover by themselves (INPROG): they cannot write to the old primary either.
     answer=$(ask_sentinel FAILOVER "$name")
     case $answer in OK | INPROG*) ;; *) die "the Sentinels refuse: $answer" ;; esac
-    within $((pause / 3)) moved || die "the Sentinels chose no other; nothing was changed"
+    within $((pause / 3)) moved || die "the Sentinels chose no other primary; nothing was changed"
     new=$(primary_of "$name")
-    # Before it takes writes again: whoever still speaks to it is refused.
+    # Before the old primary takes writes again, it becomes a replica: clients that still use it are refused.
     order "$old" REPLICAOF "${new%:*}" "${new##*:}"
     say "the primary is $new"
 }
 
 in_cluster() {
     ask "$1" INFO replication | grep -q '^role:slave' || die "$1 is no replica"
-    # It pauses the primary's writes and waits for its offset by itself.
+    # The command pauses the primary's writes and waits for its offset by itself.
     order "$1" CLUSTER FAILOVER
     is_primary() { ask "$1" INFO replication | grep -q '^role:master'; }
     within "$pause" is_primary "$1" || die "$1 has not taken over"

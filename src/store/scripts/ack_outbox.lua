@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
--- Clears entries that the feed has taken from the outbox, and removes the sessions that they have revoked.
+-- Removes entries that the feed has taken from the outbox, and deletes the sessions that they revoke.
 -- KEYS  1 outbox of the name  2 sessions of the user  3… records of the sessions named in ARGV, in their order
--- ARGV  1… pairs of an entry and the sid it revokes, or '' for an entry that names no session
+-- ARGV  1… pairs of an entry and the sid that it revokes, or '' for an entry that names no session
 local record = 3
 for i = 1, #ARGV, 2 do
   redis.call('SREM', KEYS[1], ARGV[i])

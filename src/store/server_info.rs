@@ -1,4 +1,4 @@
-//! What kind of server answers: whether it may be trusted with users and revocations at all.
+//! Inspection of a Redis server: role, version, eviction, persistence and the rights that a restart needs.
 
 use std::fmt;
 
@@ -7,53 +7,53 @@ use redis::{ErrorKind, RedisError, RedisResult, Value};
 
 use super::connection::{DEADLINE, Redis, StoreError, within};
 
-/// What the server says of itself.
+/// Properties that a server reports about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Inspection {
-    /// Whether it takes writes: a replica of another server does not.
+pub struct ServerInfo {
+    /// True for a server that takes writes; a replica of another server does not.
     pub is_primary: bool,
-    /// Its version, like `7.0.15`.
+    /// Version, such as `7.0.15`.
     pub version: String,
-    /// `maxmemory-policy`; `None` where `CONFIG` is not permitted and `INFO` does not tell.
+    /// `maxmemory-policy`; `None` if `INFO` does not show it and `CONFIG` is not permitted.
     pub eviction_policy: Option<String>,
-    /// Whether it keeps data over a restart: an append-only file, or at least snapshots.
+    /// Durability over a restart: an append-only file, or at least snapshots.
     pub persistence: Persistence,
-    /// How many replicas follow it.
+    /// Number of connected replicas.
     pub replicas: u32,
-    /// If the user `default` may run what scripts write, as reading an append-only file asks of it; `None` where this user of
-    /// ours may not ask.
+    /// True if the user `default` may run the commands of scripts, which loading an append-only file requires; `None`
+    /// if our user may not ask.
     pub default_user_may_write: Option<bool>,
-    /// If this server asks that of `default` at all.
+    /// True if this server checks the rights of `default` when it loads the file.
     checks_default_user: bool,
 }
 
-/// How a server keeps data over a restart.
+/// Durability of a server over a restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Persistence {
-    /// Every acknowledged write (`appendfsync always`).
+    /// Keeps every acknowledged write (`appendfsync always`).
     EveryWrite,
-    /// An append-only file that is written out about once a second.
+    /// Append-only file that is synced about once a second.
     EverySecond,
-    /// An append-only file that is written out when the system likes.
+    /// Append-only file that is synced when the operating system chooses.
     Unforced,
-    /// Not at all, or by snapshots only.
+    /// No persistence, or snapshots only.
     Poor,
-    /// The server does not let us ask.
+    /// Unknown: our user may not ask.
     Unknown,
 }
 
-/// Why a server is not used.
+/// Reason to reject a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Unfit {
-    /// It takes no writes.
+pub enum UnsupportedServer {
+    /// The server takes no writes.
     NotPrimary,
     /// Older than Redis 7.0, whose scripts and streams the store needs.
     TooOld(String),
-    /// It would forget users and revocations when it is full.
+    /// The server would evict users and revocations when its memory is full.
     Evicts(String),
 }
 
-impl fmt::Display for Unfit {
+impl fmt::Display for UnsupportedServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotPrimary => f.write_str("the server is not a primary"),
@@ -70,8 +70,8 @@ impl fmt::Display for Unfit {
     }
 }
 
-impl Inspection {
-    /// If the next restart would leave out what scripts wrote, as far as the rights of this user let it know.
+impl ServerInfo {
+    /// Returns true if the next restart would lose the writes of scripts, as far as our user may find out.
     #[must_use]
     pub fn will_lose_transactions(&self) -> bool {
         self.checks_default_user
@@ -79,43 +79,43 @@ impl Inspection {
             && self.persistence != Persistence::Poor
     }
 
-    /// Why this server must not be used, if it must not.
+    /// Returns the reason to reject this server, if there is one.
     #[must_use]
-    pub fn unfit(&self) -> Option<Unfit> {
+    pub fn unsupported_reason(&self) -> Option<UnsupportedServer> {
         let major = self
             .version
             .split('.')
             .next()
             .and_then(|major| major.parse::<u32>().ok());
         if major.is_none_or(|major| major < 7) {
-            return Some(Unfit::TooOld(self.version.clone()));
+            return Some(UnsupportedServer::TooOld(self.version.clone()));
         }
         if !self.is_primary {
-            return Some(Unfit::NotPrimary);
+            return Some(UnsupportedServer::NotPrimary);
         }
         let policy = self.eviction_policy.as_ref()?;
-        (policy != "noeviction").then(|| Unfit::Evicts(policy.clone()))
+        (policy != "noeviction").then(|| UnsupportedServer::Evicts(policy.clone()))
     }
 }
 
 impl Redis {
-    /// Asks the server what it is.
+    /// Inspects the primary of the feed.
     ///
     /// # Errors
-    /// Where it cannot be reached.
-    pub async fn inspect(&self) -> Result<Inspection, StoreError> {
+    /// If the server cannot be reached.
+    pub async fn inspect(&self) -> Result<ServerInfo, StoreError> {
         let primary = self.primary(&self.keys().feed()).await?;
         let mut connection = primary.connect().await?;
         within(DEADLINE, inspect(&mut connection)).await
     }
 }
 
-/// What is said of a server that will lose transactions; `check` and the log show it.
+/// Warning about a server that will lose transactions, shown by `check` and in the log.
 pub const WILL_LOSE_TRANSACTIONS: &str = "the user `default` may not write: a restart would leave out what scripts wrote (set `user default \
      off ~* &* +@all` in the users file and, now, ACL SETUSER default off ~* &* +@all)";
 
-/// Commands that scripts run, each with arguments that fit. All commands of a transaction are left out where one of them is
-/// not permitted.
+/// Commands that scripts run, each with valid arguments. If one of them is not permitted, Redis skips all commands of
+/// the transaction.
 const WRITES: [&[&str]; 8] = [
     &["SET", "k", "v"],
     &["DEL", "k"],
@@ -127,9 +127,9 @@ const WRITES: [&[&str]; 8] = [
     &["EXEC"],
 ];
 
-pub(super) async fn inspect(connection: &mut MultiplexedConnection) -> RedisResult<Inspection> {
-    // INFO shows the policy and whether there is an append-only file; how often it is written out only CONFIG tells, and
-    // a managed Redis often does not permit CONFIG: an error there is an answer too. One round trip for both.
+pub(super) async fn inspect(connection: &mut MultiplexedConnection) -> RedisResult<ServerInfo> {
+    // INFO shows the policy and whether there is an append-only file; only CONFIG shows how often the file is synced. A
+    // managed Redis often does not permit CONFIG, so an error there is a valid answer. One round trip for both.
     let mut ask = redis::pipe();
     ask.cmd("INFO")
         .arg("server")
@@ -166,7 +166,7 @@ pub(super) async fn inspect(connection: &mut MultiplexedConnection) -> RedisResu
         (Some("1"), None) => Persistence::Unknown,
         _ => Persistence::Poor,
     };
-    Ok(Inspection {
+    Ok(ServerInfo {
         is_primary: field("role:").as_deref() == Some("master"),
         version: field("redis_version:").unwrap_or_default(),
         eviction_policy: field("maxmemory_policy:"),
@@ -183,7 +183,8 @@ fn unanswered() -> RedisError {
     (ErrorKind::Client, "INFO was not answered").into()
 }
 
-/// Valkey reads its file without asking since 9.1 (tried with 9.1.2; Redis asks in 7.0.15 and 8.2.3).
+/// Returns true unless this is Valkey 9.1 or newer, which loads its file without a check of `default` (tried with
+/// 9.1.2; Redis checks in 7.0.15 and 8.2.3).
 fn checks_default_user(valkey: Option<&str>) -> bool {
     let Some(version) = valkey else { return true };
     let mut numbers = version.split('.').map(|number| number.parse().unwrap_or(0));
@@ -195,9 +196,9 @@ fn checks_default_user(valkey: Option<&str>) -> bool {
 mod tests {
     use super::*;
 
-    fn server(version: &str, policy: Option<&str>) -> Inspection {
+    fn server(version: &str, policy: Option<&str>) -> ServerInfo {
         let eviction_policy = policy.map(str::to_owned);
-        Inspection {
+        ServerInfo {
             is_primary: true,
             version: version.to_owned(),
             eviction_policy,
@@ -210,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_default_user_without_rights_matters_where_the_server_asks_for_them() {
-        let server = |may_write, valkey| Inspection {
+        let server = |may_write, valkey| ServerInfo {
             default_user_may_write: may_write,
             checks_default_user: checks_default_user(valkey),
             ..server("7.2.4", None)
@@ -223,17 +224,23 @@ mod tests {
     }
 
     #[test]
-    fn an_evicting_or_old_server_is_unfit() {
-        assert_eq!(server("7.0.15", Some("noeviction")).unfit(), None);
-        assert_eq!(server("8.2.1", None).unfit(), None);
+    fn an_evicting_or_old_server_is_unsupported() {
         assert_eq!(
-            server("7.2.0", Some("allkeys-lru")).unfit(),
-            Some(Unfit::Evicts("allkeys-lru".to_owned()))
+            server("7.0.15", Some("noeviction")).unsupported_reason(),
+            None
+        );
+        assert_eq!(server("8.2.1", None).unsupported_reason(), None);
+        assert_eq!(
+            server("7.2.0", Some("allkeys-lru")).unsupported_reason(),
+            Some(UnsupportedServer::Evicts("allkeys-lru".to_owned()))
         );
         assert_eq!(
-            server("6.2.6", Some("noeviction")).unfit(),
-            Some(Unfit::TooOld("6.2.6".to_owned()))
+            server("6.2.6", Some("noeviction")).unsupported_reason(),
+            Some(UnsupportedServer::TooOld("6.2.6".to_owned()))
         );
-        assert_eq!(server("", None).unfit(), Some(Unfit::TooOld(String::new())));
+        assert_eq!(
+            server("", None).unsupported_reason(),
+            Some(UnsupportedServer::TooOld(String::new()))
+        );
     }
 }
