@@ -23,7 +23,7 @@ struct Second {
 }
 
 impl LogLimiter {
-    /// Creates a limiter of [`MAX_LINES_PER_SECOND`] by this clock.
+    /// Creates a limiter of `MAX_LINES_PER_SECOND` by this clock.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
         Self {

@@ -377,14 +377,14 @@ impl Findings {
         &mut self,
         what: &'static str,
         name: &str,
-        expected: impl ToString,
-        found: impl ToString,
+        expected: impl fmt::Display,
+        found: impl fmt::Display,
     ) {
         self.0.push(Finding {
             what,
             name: name.to_owned(),
-            expected: expected.to_string(),
-            found: found.to_string(),
+            expected: format!("{expected}"),
+            found: format!("{found}"),
         });
     }
 }
