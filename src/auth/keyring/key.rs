@@ -195,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_of_key_that_is_made_is_read_again() {
+    fn every_kind_of_generated_key_can_be_parsed() {
         let kinds = [KeyKind::Ed25519, KeyKind::P256, KeyKind::Rsa];
         for (kind, algorithm) in kinds.into_iter().zip(["EdDSA", "ES256", "RS256"]) {
             let key = Key::from_pem(&kind.generate().unwrap()).unwrap();
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_of_a_known_kind_is_refused() {
+    fn unsupported_keys_are_rejected() {
         // RSA of 1024 bits, whole and well formed.
         let weak = include_str!("weak.pem");
         for text in [

@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_counts_for_two_seconds_after_a_beat_was_sent_and_only_in_its_history() {
+    fn a_read_counts_for_two_seconds_after_a_heartbeat_in_its_history() {
         let mut lease = Lease::default();
         assert!(!lease.holds(&history("a"), at(0)));
         lease.acknowledged(history("a"), at(1000));

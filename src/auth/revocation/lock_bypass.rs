@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lock_is_waited_for_until_the_settling_is_nearly_over() {
+    fn the_lock_is_not_bypassed_until_the_settling_is_nearly_over() {
         let mut bypass = LockBypass::default();
         let early = BYPASS_PERIOD + Duration::from_millis(1);
         assert!(!bypass.should_bypass(3, early, at(0)));

@@ -178,12 +178,12 @@ impl Revocations {
     ) -> JoinHandle<Result<T, ServiceError>> {
         let this = Arc::clone(self);
         let work = async move {
-            let told = async {
+            let published = async {
                 let (outcome, outbox) = decided.await?;
                 let window = this.publish(&task.username, &outbox).await?;
                 Ok((outcome, window))
             };
-            let why = match tokio::time::timeout(REDIS_BUDGET, told).await {
+            let why = match tokio::time::timeout(REDIS_BUDGET, published).await {
                 Ok(Ok((outcome, window))) => {
                     tokio::time::sleep(window).await;
                     return Ok(outcome);

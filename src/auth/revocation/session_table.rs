@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_added_is_found_and_nothing_else() {
+    fn only_added_sessions_are_found() {
         let list = SessionTable::new();
         let all: Vec<_> = (0..100_000).map(|_| entry(later(60))).collect();
         for entry in &all {
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn readers_see_what_was_published_while_writers_go_on() {
+    fn readers_see_published_entries_while_writers_go_on() {
         let list = SessionTable::new();
         let published = AtomicUsize::new(0);
         let all: Vec<_> = (0..50_000).map(|_| entry(later(60))).collect();

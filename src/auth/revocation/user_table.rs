@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_below_the_version_are_refused_and_others_stand() {
+    fn tokens_below_the_version_are_rejected_and_others_accepted() {
         let (table, alice, bob) = (UserTable::new(), UserId::new(), UserId::new());
         assert!(!table.refuses(alice, 1));
         table.insert(&entry(alice, 7), NOW);
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn an_older_entry_does_not_let_anything_back_in() {
+    fn an_older_entry_does_not_weaken_a_newer_one() {
         let (table, alice) = (UserTable::new(), UserId::new());
         table.insert(&entry(alice, 7), NOW);
         table.insert(&entry(alice, 3), NOW);

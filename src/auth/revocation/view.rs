@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_read_serves_all_who_wait_and_none_who_came_after_it_was_sent() {
+    async fn one_read_serves_every_request_that_it_is_young_enough_for() {
         let view = std::sync::Arc::new(View::new());
         let waiting: Vec<_> = [at(1000), at(1000), at(2000)]
             .into_iter()

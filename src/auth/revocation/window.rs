@@ -66,14 +66,14 @@ mod tests {
     }
 
     #[test]
-    fn a_view_answers_for_one_window_and_no_view_for_none() {
+    fn a_view_answers_for_one_window_and_a_missing_view_never() {
         assert!(is_fresh_at(Some(at(1000)), at(1050), W));
         assert!(!is_fresh_at(Some(at(1000)), at(1051), W));
         assert!(!is_fresh_at(None, at(10), W));
     }
 
     #[test]
-    fn a_window_of_zero_wants_a_read_sent_after_the_request_arrived() {
+    fn a_window_of_zero_requires_a_read_sent_after_the_request_arrived() {
         assert!(is_fresh_at(Some(at(1000)), at(1000), Duration::ZERO));
         assert!(!is_fresh_at(Some(at(1000)), at(1001), Duration::ZERO));
     }
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_is_announced_before_anything_counts_each_minute_and_after_a_loss() {
+    fn an_announcement_is_due_at_first_each_minute_and_after_a_loss() {
         let mut announcement = Announcement::default();
         assert!(announcement.is_due(at(0)));
         announcement.made(at(1000));
