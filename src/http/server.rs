@@ -21,8 +21,8 @@
 //! Deadlines use the runtime's clock, which wakes the task, and not [`Clock`](crate::domain::Clock). The runtime's clock
 //! stands still while the machine sleeps: a connection then lasts longer, and revocation does not depend on it.
 //!
-//! Path of a request: `Acceptor` accepts the connection and `ConnectionTable` counts it. `connection` serves it with
-//! `guarded_io` between socket and hyper, `ConnService` behind hyper, and `deadlines` beside hyper. They share an
+//! Path of a request: `acceptor` accepts the connection and `connection_table` counts it. `connection` serves it with
+//! `guarded_io` between socket and hyper, `conn_service` behind hyper, and `deadlines` beside hyper. They share an
 //! `Activity`.
 
 mod acceptor;

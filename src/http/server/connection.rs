@@ -129,7 +129,7 @@ pub(super) async fn serve<S, E>(
     }
 }
 
-/// Writes a response without a request that hyper has read: it reads a stand-in.
+/// Writes a response although hyper has read no request: hyper reads a stand-in instead.
 async fn write_rejection<S: AsyncWrite + Unpin>(
     stream: &mut S,
     reject: Reject,
