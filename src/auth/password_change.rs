@@ -86,7 +86,7 @@ impl Sessions {
             user: claims.sub,
             username: claims.username.clone(),
             sid: claims.sid,
-            number: successor.number,
+            number: successor.sequence,
         };
         let grant = Grant {
             user: claims.sub,

@@ -65,7 +65,7 @@ impl Sessions {
         successor: RotatedToken,
     ) -> Result<Refreshed, Failure> {
         let refresh = RefreshClaims {
-            number: successor.number,
+            number: successor.sequence,
             ..claims
         };
         let grant = Grant {
@@ -79,7 +79,7 @@ impl Sessions {
         };
         let session = self.hand_out(grant, &refresh, successor.expires).await?;
         Ok(session.map_or(Refreshed::Refused, |session| {
-            Refreshed::New(session, successor.how)
+            Refreshed::New(session, successor.kind)
         }))
     }
 }

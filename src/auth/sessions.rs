@@ -148,13 +148,13 @@ impl Sessions {
             roles,
             outbox,
             expires,
-            beyond,
+            evicted,
         } = self.redis.open_session(&open).await?
         else {
             return Ok(Login::Refused);
         };
         self.revocations.flush(&user.username, outbox).await?;
-        for sid in beyond {
+        for sid in evicted {
             self.revocations
                 .revoke_session_of(&user.username, sid, self.tokens.ttl())
                 .await?;
