@@ -88,7 +88,7 @@ impl Sessions {
             user: claims.sub,
             username: claims.username.clone(),
             sid: claims.sid,
-            number: successor.number,
+            number: successor.sequence,
         };
         let params = AccessTokenParams {
             user: claims.sub,

@@ -67,7 +67,7 @@ impl Sessions {
         successor: RotatedToken,
     ) -> Result<Refreshed, ServiceError> {
         let refresh = RefreshClaims {
-            number: successor.number,
+            number: successor.sequence,
             ..claims
         };
         let params = AccessTokenParams {
@@ -83,7 +83,7 @@ impl Sessions {
             .issue_tokens(params, &refresh, successor.expires)
             .await?;
         Ok(session.map_or(Refreshed::Refused, |session| {
-            Refreshed::New(session, successor.how)
+            Refreshed::New(session, successor.kind)
         }))
     }
 }

@@ -149,7 +149,7 @@ impl Sessions {
             roles,
             outbox,
             expires,
-            beyond,
+            evicted,
         } = self.redis.open_session(&open).await?
         else {
             return Ok(LoginOutcome::Rejected);
@@ -157,7 +157,7 @@ impl Sessions {
         self.revocations
             .publish_pending(&user.username, outbox)
             .await?;
-        for sid in beyond {
+        for sid in evicted {
             self.revocations
                 .revoke_session_of(&user.username, sid, self.tokens.ttl())
                 .await?;

@@ -50,9 +50,9 @@ pub enum RotationOutcome {
 #[derive(Debug)]
 pub struct RotatedToken {
     /// Kind of the rotation.
-    pub how: RotationKind,
+    pub kind: RotationKind,
     /// Sequence number in the session.
-    pub number: u64,
+    pub sequence: u64,
     /// Time of the rotation by Redis' clock.
     pub now: Timestamp,
     /// Version of the user.
@@ -115,7 +115,7 @@ impl Redis {
         }
         let rest = answer.split_off(2);
         let (outcome, outbox): (u8, Vec<String>) = read(Value::Array(answer))?;
-        let how = match outcome {
+        let kind = match outcome {
             0 => None,
             1 => Some(RotationKind::Rotated),
             2 => Some(RotationKind::Repeated),
@@ -128,9 +128,9 @@ impl Redis {
             }
             _ => return Err(StoreError::unexpected("rotate_session")),
         };
-        let outcome = match how {
+        let outcome = match kind {
             None => RotationOutcome::Refused,
-            Some(how) => RotationOutcome::Rotated(successor(how, rest)?),
+            Some(kind) => RotationOutcome::Rotated(successor(kind, rest)?),
         };
         Ok(RotateResponse {
             outcome,
@@ -139,12 +139,15 @@ impl Redis {
     }
 }
 
-pub(super) fn successor(how: RotationKind, answer: Vec<Value>) -> Result<RotatedToken, StoreError> {
-    let (number, now, version, roles, expires, ends): (u64, u64, u64, String, u64, u64) =
+pub(super) fn successor(
+    kind: RotationKind,
+    answer: Vec<Value>,
+) -> Result<RotatedToken, StoreError> {
+    let (sequence, now, version, roles, expires, ends): (u64, u64, u64, String, u64, u64) =
         read(Value::Array(answer))?;
     Ok(RotatedToken {
-        how,
-        number,
+        kind,
+        sequence,
         now: Timestamp::from_millis(now),
         version,
         roles: parse_roles(&roles).ok_or(StoreError::unexpected("roles"))?,

@@ -74,7 +74,7 @@ pub enum Opened {
         /// Expiry of the refresh token.
         expires: Timestamp,
         /// Sessions beyond the maximum for a user, to be revoked before the caller gets an answer.
-        beyond: Vec<SessionId>,
+        evicted: Vec<SessionId>,
     },
     /// The account has changed since it was read: new password, disabled, deleted, or registered again.
     AccountChanged,
@@ -147,16 +147,16 @@ impl Redis {
         if matches!(&answer, redis::Value::Array(parts) if parts.len() == 1) {
             return Ok(Opened::AccountChanged);
         }
-        let (_, now, version, roles, outbox, expires, beyond): OpenAnswer =
+        let (_, now, version, roles, outbox, expires, evicted): OpenAnswer =
             redis::from_redis_value(answer).map_err(|_| StoreError::unexpected("open_session"))?;
-        let beyond = beyond.iter().filter_map(|sid| sid.parse().ok());
+        let evicted = evicted.iter().filter_map(|sid| sid.parse().ok());
         Ok(Opened::Open {
             now: Timestamp::from_millis(now),
             version,
             roles: parse_roles(&roles).ok_or(StoreError::unexpected("roles"))?,
             outbox: Entry::parse_all(&outbox)?,
             expires: Timestamp::from_millis(expires),
-            beyond: beyond.collect(),
+            evicted: evicted.collect(),
         })
     }
 
