@@ -1,5 +1,5 @@
-//! Layering: the modules that each module may use, the places where external crates are let in, and the truth of the settings
-//! in `deploy/`.
+//! Layering: the modules that each module may use, the places where external crates are allowed, and settings in `deploy/` that
+//! the program must know.
 //!
 //! A layer may use itself and the layers before it. Telemetry stands between `auth`, which it measures, and `http`, which
 //! reports to it: no module that makes a decision depends on telemetry.
