@@ -1,4 +1,5 @@
-//! What administrators do to accounts, and what users do to their own, holds on every replica when it is answered.
+//! Administrator operations on accounts, and users' operations on their own account, hold on every replica when the request
+//! is answered.
 
 use serde_json::{Value, json};
 
@@ -6,7 +7,7 @@ use crate::harness::{
     Answer, Cluster, Dice, PASSWORD, Replica, User, Wire, patiently, report_zero, rounds,
 };
 
-/// Sends a request with a token; says it again while the answer is 503.
+/// Sends a request with a token; repeats the request while the answer is 503.
 async fn ask(
     user: &User,
     replica: &Replica,
@@ -46,7 +47,7 @@ async fn t20_what_an_administrator_ends_is_refused_by_all_replicas_the_moment_it
         }
         let at = &cluster.replicas[number % 3];
         let answer = ask(&root, at, method, &path, body).await;
-        // One that was answered 503 and said again finds nobody.
+        // A deletion that was answered 503 and repeated may find no account any more: 404.
         assert!(
             answer.status == status || method == "DELETE" && answer.status == 404,
             "{answer:?}"
@@ -56,7 +57,8 @@ async fn t20_what_an_administrator_ends_is_refused_by_all_replicas_the_moment_it
                 accepted += usize::from(token.dashboard_at(replica).await != 401);
             }
         }
-        // New roles leave the session open, and come with the refresh; everything else has ended it.
+        // A change of roles leaves the session open, and the new roles come with the refresh. Every other operation has ended
+        // the session.
         let trade = async || cluster.anonymous().refresh(&user.refresh_token).await;
         let refreshed = patiently(trade).await;
         if number % 4 == 1 {
@@ -328,7 +330,8 @@ async fn deleting_ones_account_needs_the_password_and_ends_everything() {
     }
 }
 
-/// A login of the old account, its deletion, and a stranger's registration of the name, at one moment and in any order.
+/// A login to the old account, the deletion of that account, and another client's registration of the name, all at one moment
+/// and in any order.
 #[tokio::test(flavor = "multi_thread")]
 async fn c9_nothing_of_a_deleted_account_opens_the_account_of_a_stranger_with_its_name() {
     const STRANGER: &str = "staple battery horse correct";

@@ -1,4 +1,4 @@
-//! The alerts and the Grafana dashboard: each alert fires when it should and only then, and what they ask for is there.
+//! Alerts and Grafana dashboard: each alert fires when it should and only then, and every metric that they query exists.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ fn dashboard() -> Value {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// What the dashboard's panels ask for.
+/// Expressions that the dashboard's panels query.
 fn asked() -> Vec<String> {
     let dashboard = dashboard();
     let panels = dashboard["panels"].as_array().unwrap();
@@ -30,7 +30,7 @@ fn asked() -> Vec<String> {
         .collect()
 }
 
-/// The metrics of ours that an expression names, without what a histogram appends.
+/// Names of Portcullis' own metrics in an expression, without the suffixes of a histogram.
 fn metrics(expression: &str) -> BTreeSet<String> {
     let words = expression.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_'));
     let ours =
@@ -93,7 +93,7 @@ fn alerts_and_the_dashboard_name_metrics_that_there_are() {
     }
     let unknown: Vec<_> = shown.difference(&known).collect();
     assert!(unknown.is_empty(), "the dashboard shows {unknown:?}");
-    // The label that the alerts and the dashboard pick failures by is the one that the program sets.
+    // The program sets the label by which the alerts and the dashboard select failures.
     let product = std::fs::read_to_string(repository("src/telemetry/metrics.rs")).unwrap();
     assert!(product.contains("\"http.response.status_class\"") && product.contains("\"5xx\""));
 }
@@ -109,7 +109,7 @@ fn every_expression_of_the_dashboard_is_one_that_prometheus_understands() {
             serde_json::json!({"record": format!("panel:{at}"), "expr": expr})
         })
         .collect();
-    // JSON is YAML.
+    // Every JSON text is valid YAML, so the rules file can be JSON.
     let file = folder.path().join("rules.yml");
     let groups = serde_json::json!({"groups": [{"name": "dashboard", "rules": rules}]});
     std::fs::write(&file, groups.to_string()).unwrap();

@@ -1,4 +1,4 @@
-//! How a token may be sent: in one `Authorization` header, as `Bearer`, and in no other way.
+//! A token is accepted in one `Authorization` header, as `Bearer`, and in no other way.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use crate::harness::{Cluster, PASSWORD, Wire};
 
 const PROTECTED: [(&str, &str); 3] = [("GET", "/dashboard"), ("GET", "/me"), ("POST", "/logout")];
 
-/// What comes of a request with these header lines and this query.
+/// Outcome of a request with these header lines and this query.
 async fn outcome(
     cluster: &Cluster,
     method: &str,
@@ -16,7 +16,7 @@ async fn outcome(
     let mut request =
         format!("{method} {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n").into_bytes();
     for field in fields {
-        // A header is bytes; each character stands for one.
+        // A header consists of bytes; each character stands for one byte.
         request.extend(field.chars().map(|c| u8::try_from(c).unwrap()));
         request.extend(b"\r\n");
     }
@@ -57,7 +57,7 @@ async fn a_request_without_a_bearer_token_is_401_and_told_what_to_send() {
             authorization(&format!("Bearer: {token}")),
             authorization(&format!("DPoP {token}")),
             authorization(&token),
-            // Other places than the one.
+            // Places other than the `Authorization` header.
             vec![format!("Cookie: token={token}; access_token={token}")],
             vec![format!("X-Authorization: Bearer {token}")],
             vec![format!("Proxy-Authorization: Bearer {token}")],
@@ -68,7 +68,7 @@ async fn a_request_without_a_bearer_token_is_401_and_told_what_to_send() {
                 (401, "missing_token"),
                 "{path} {fields:?}"
             );
-            // RFC 6750 §3.1: who sent no token is told no error.
+            // RFC 6750 §3.1: a client that sent no token is told no error.
             assert_eq!(challenge, r#"Bearer realm="portcullis""#);
         }
     }
@@ -95,7 +95,7 @@ async fn a_token_that_is_none_is_401_invalid_token() {
             format!("Bearer token={token}"),
             format!("Bearer {token}\u{e9}"),
             format!("Bearer \u{80}{token}"),
-            // Longer than any token of ours, up to what a header section may hold.
+            // Longer than any token that Portcullis issues, up to the limit of a header section.
             format!("Bearer {token}{}", "A".repeat(4097 - token.len())),
             format!("Bearer {}", "A".repeat(8_000)),
             format!("Bearer {}", ".".repeat(8_000)),
@@ -116,7 +116,7 @@ async fn a_token_that_is_none_is_401_invalid_token() {
     }
 }
 
-/// What hyper cannot parse gets its bare 400; the next bound is ours.
+/// A head that hyper cannot parse gets hyper's bare 400. The next limit is Portcullis' own.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_header_with_control_characters_or_beyond_the_bounds_reaches_no_route() {
     let cluster = Cluster::alone().await;
@@ -179,7 +179,7 @@ async fn t17_t18_a_request_that_sends_two_tokens_is_400() {
                 authorization(&good),
                 (400, "invalid_request"),
             ),
-            // In the query alone it is as good as not sent (RFC 6750 §2.3 is not supported).
+            // A token in the query alone counts as not sent (RFC 6750 §2.3 is not supported).
             (
                 format!("{path}?access_token={token}"),
                 vec![],
@@ -190,7 +190,7 @@ async fn t17_t18_a_request_that_sends_two_tokens_is_400() {
             assert_eq!((status, code.as_str()), expected, "{target:.30} {fields:?}");
         }
     }
-    // Nobody was logged out by any of that.
+    // None of these requests logged the user out.
     assert_eq!(user.dashboard_at(&cluster.replicas[0]).await, 200);
     assert_eq!(other.dashboard_at(&cluster.replicas[0]).await, 200);
 }
@@ -209,7 +209,7 @@ async fn t19_the_scheme_is_matched_without_regard_to_case() {
         .await;
         assert_eq!(status, 200, "{scheme}");
     }
-    // A query that is about something else does no harm.
+    // Unrelated query parameters do no harm.
     let fields = authorization(&format!("Bearer {token}"));
     let (status, ..) = outcome(
         &cluster,

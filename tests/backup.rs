@@ -1,4 +1,4 @@
-//! A backup of Redis, taken while it works, and what a restore brings back: the runbook's steps.
+//! Backup of a working Redis and the restore from it: the steps of the runbook.
 
 use crate::harness::tools::printed;
 use crate::harness::{Cluster, PASSWORD, User, patiently};
@@ -63,7 +63,7 @@ async fn a_restore_brings_back_what_the_backup_had_and_replicas_put_later_revoca
     assert_eq!(login("alice").await, 200, "an account of the backup");
     assert_eq!(login("carol").await, 401, "an account after it is lost");
 
-    // Not only in that replica's memory: a new one learns it from the feed.
+    // The revocation is not only in that replica's memory: a new replica learns it from the feed.
     let fresh = crate::harness::Replica::start(crate::harness::config(&cluster.redis.url())).await;
     fresh.ready().await;
     let at = fresh.anonymous();

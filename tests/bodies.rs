@@ -1,14 +1,14 @@
-//! Bodies that are not what an operation takes. They are refused as what they are, and nothing of them comes back.
+//! Bodies that an operation does not accept: each refusal names the right reason, and the answer repeats nothing of the body.
 
 use serde_json::json;
 
 use crate::harness::{Anonymous, Answer, Cluster, PASSWORD, Wire};
 
-/// What must not come back.
+/// Value that must not come back in an answer.
 const PLANTED: &str = "S3cret-Planted-Value";
 const PATHS: [&str; 2] = ["/register", "/login"];
 
-/// Checks that nothing of what was sent is in an answer.
+/// Checks that an answer contains nothing of the planted value.
 fn tells_nothing(answer: &Answer) {
     let all = format!("{:?} {}", answer.headers, answer.body).to_lowercase();
     assert!(!all.contains(&PLANTED.to_lowercase()), "{all}");
@@ -83,7 +83,7 @@ async fn b8_a_body_that_is_not_declared_as_json_in_utf_8_is_415() {
     }
 }
 
-/// Bodies that do not have the form of credentials, each with the planted value in it where there is room for one.
+/// Bodies that do not have the form of credentials, each with the planted value if the form has room for it.
 #[expect(clippy::too_many_lines, reason = "one line a case")]
 fn malformed() -> Vec<Vec<u8>> {
     let good = format!(r#"{{"username":"alice","password":"{PLANTED}"}}"#);
@@ -104,16 +104,16 @@ fn malformed() -> Vec<Vec<u8>> {
         r#"{"username":"alice","password":"S3cret-Planted-Value\x"}"#,
         "{\"username\":\"alice\",\"password\":\"S3cret-Planted-Value\n\"}",
         "username=alice&password=S3cret-Planted-Value",
-        // Numbers out of range, and what is no JSON at all.
+        // Numbers out of range, and text that is no JSON at all.
         r#"{"username":"alice","password":1e999}"#,
         r#"{"username":"alice","password":NaN}"#,
         r#"{"username":"alice","password":-Infinity}"#,
         r#"{"username":"alice","password":01}"#,
-        // Text that is no Unicode.
+        // Text that is not valid Unicode.
         r#"{"username":"alice","password":"S3cret-Planted-Value\ud800"}"#,
         r#"{"username":"alice","password":"S3cret-Planted-Value\udc00\ud800"}"#,
         r#"{"username":"alice","password":"S3cret-Planted-Value\u12"}"#,
-        // Other values than an object.
+        // Values other than an object.
         "null",
         "true",
         "1",
@@ -126,7 +126,7 @@ fn malformed() -> Vec<Vec<u8>> {
         r#"{"username":"alice"}"#,
         r#"{"password":"S3cret-Planted-Value"}"#,
         r#"{"Username":"alice","Password":"S3cret-Planted-Value"}"#,
-        // Members that are there twice.
+        // Duplicate members.
         r#"{"username":"a","username":"S3cret-Planted-Value","password":"S3cret-Planted-Value"}"#,
         r#"{"username":"alice","password":"S3cret-Planted-Value","password":"S3cret-Planted-Value"}"#,
         r#"{"username":"alice","password":"x","pass\u0077ord":"S3cret-Planted-Value"}"#,
@@ -134,7 +134,7 @@ fn malformed() -> Vec<Vec<u8>> {
     .iter()
     .map(|text| text.as_bytes().to_vec())
     .collect();
-    // Members that nobody asked for.
+    // Unknown members.
     for member in [
         "role",
         "roles",
@@ -149,7 +149,7 @@ fn malformed() -> Vec<Vec<u8>> {
         let text = format!(r#"{{"username":"alice","password":"{PLANTED}","{member}":"admin"}}"#);
         bodies.push(text.into_bytes());
     }
-    // Values of other types: bare poem takes numbers and booleans for texts, and repeats the rest in its answer.
+    // Values of other types: bare poem accepts numbers and booleans as strings, and repeats the other values in its answer.
     for value in [
         json!(1),
         json!(-1),
@@ -175,7 +175,7 @@ fn malformed() -> Vec<Vec<u8>> {
                 .into(),
         );
     }
-    // Text before and behind.
+    // Text before and after the JSON.
     for (before, behind) in [
         ("", "x"),
         ("", "{}"),
@@ -187,7 +187,7 @@ fn malformed() -> Vec<Vec<u8>> {
     ] {
         bodies.push(format!("{before}{good}{behind}").into_bytes());
     }
-    // Other encodings, with and without a mark.
+    // Other encodings, with and without a byte order mark.
     let units: Vec<u16> = good.encode_utf16().collect();
     let (le, be): (Vec<u8>, Vec<u8>) = (
         units.iter().flat_map(|unit| unit.to_le_bytes()).collect(),
@@ -199,7 +199,8 @@ fn malformed() -> Vec<Vec<u8>> {
         le,
         be,
     ]);
-    // Bytes that no UTF-8 text has: a lone continuation, an overlong form, a surrogate, beyond Unicode, cut short.
+    // Bytes that are not valid UTF-8: a lone continuation byte, an overlong form, a surrogate, a code point beyond Unicode, a
+    // truncated sequence.
     for bytes in [
         &b"\x80"[..],
         b"\xc0\xaf",
@@ -217,7 +218,7 @@ fn malformed() -> Vec<Vec<u8>> {
             .concat(),
         );
     }
-    // Nested deeper than a stack is deep.
+    // Nested more deeply than a parser's stack allows.
     for levels in [1, 127, 128, 200, 5_000] {
         let (open, close) = ("[".repeat(levels), "]".repeat(levels));
         bodies.push(format!(r#"{{"username":"alice","password":{open}{close}}}"#).into_bytes());
@@ -250,7 +251,7 @@ async fn b1_b2_b3_b4_b5_b11_a_body_of_another_form_is_400_and_nothing_of_it_come
         bodies.len(),
         PATHS.len()
     );
-    // None of them was half accepted.
+    // None of these requests was half accepted.
     assert_eq!(
         cluster.anonymous().register("alice", PASSWORD).await.status,
         201
@@ -272,7 +273,7 @@ async fn b10_a_million_levels_of_nesting_are_refused_without_being_read() {
     );
 }
 
-/// `body` in chunks of 1 KiB.
+/// Encodes `body` in chunks of 1 KiB.
 fn chunked(body: &str) -> String {
     let chunks = body.as_bytes().chunks(1024);
     let chunks = chunks.map(|chunk| {
@@ -285,7 +286,7 @@ fn chunked(body: &str) -> String {
     chunks.collect::<String>() + "0\r\n\r\n"
 }
 
-/// Bare poem reads whatever comes: one request with 300 MiB grew the process by as much. Its `SizeLimit` answers 411 to a
+/// Bare poem reads a body of any size: one request with 300 MiB grew the process by as much. Its `SizeLimit` answers 411 to a
 /// chunked body and to a plain `GET`.
 #[tokio::test(flavor = "multi_thread")]
 async fn b6_a_body_is_16_kib_at_most_declared_or_in_chunks() {
@@ -312,7 +313,7 @@ async fn b6_a_body_is_16_kib_at_most_declared_or_in_chunks() {
         (streamed(&body("carol", largest + 1)), 413),
         (declared(&body("carol", 200_000)), 413),
         (streamed(&body("carol", 200_000)), 413),
-        // Refused by what it says, without waiting for what does not come.
+        // The declared length alone causes the refusal: the server does not wait for a body that never comes.
         (format!("{head}Content-Length: 10737418240\r\n\r\n"), 413),
         (
             format!("{head}Content-Length: 9223372036854775807\r\n\r\n"),
@@ -368,7 +369,7 @@ async fn b7_a_body_where_none_is_asked_for_does_no_harm() {
         );
         bad[0].code();
     }
-    // A logout takes no body, so it asks nothing of one.
+    // A logout takes no body, so it demands nothing of one.
     let at: &Anonymous = &user.at;
     let headers = [
         ("authorization", &*format!("Bearer {}", user.token)),

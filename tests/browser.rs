@@ -1,4 +1,4 @@
-//! Swagger UI in a real browser: a newcomer tries the API out without leaving the page.
+//! Swagger UI in a real browser: a new user tries the API out without leaving the page.
 
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
@@ -23,7 +23,7 @@ const LOGOUT: &str = "#operations-Quickstart-logout";
 const USER: &str = "#logout:not([hidden]) #user";
 const MESSAGE: &str = "#message";
 
-/// Swagger UI, as somebody uses it.
+/// Swagger UI, driven as a user drives it.
 struct SwaggerUi(Browser);
 
 impl SwaggerUi {
@@ -35,13 +35,13 @@ impl SwaggerUi {
         self.press(".auth-btn-wrapper .btn-done").await;
     }
 
-    /// Presses a button by the keyboard: what loads above it may move it away from where a pointer would click.
+    /// Presses a button by the keyboard: content that loads above the button may move it away from the pointer.
     async fn press(&self, button: &str) {
         const ENTER: &str = "\u{E007}";
         self.0.fill(button, ENTER).await;
     }
 
-    /// Opens an operation that is closed.
+    /// Opens a closed operation.
     async fn open(&self, operation: &str) {
         self.press(&format!("{operation} .opblock-summary-control"))
             .await;
@@ -60,7 +60,7 @@ impl SwaggerUi {
         self.press("#login button").await;
     }
 
-    /// Logs out with the form of the page, and waits until the other is there.
+    /// Logs out with the form of the page, and waits until the log-in form is there.
     async fn log_out(&self) {
         self.press("#logout button").await;
         self.0.sees("#login:not([hidden]) button", "Log in").await;
@@ -72,7 +72,7 @@ impl SwaggerUi {
         token.as_str().unwrap().to_owned()
     }
 
-    /// Checks that the page has met no error, and that the browser has refused nothing that it wanted.
+    /// Checks that the page has met no error, and that the browser has blocked nothing that the page wanted.
     async fn has_no_fault(&self) {
         let complaints = self.0.complaints().await.concat();
         for word in ["Content Security Policy", "Refused", "Error:"] {
@@ -82,7 +82,7 @@ impl SwaggerUi {
 
     /// Executes an open operation, waits for this status and returns the body of the answer.
     async fn execute(&self, operation: &str, status: u16) -> Value {
-        // The answer before would look like this one.
+        // Clear the previous answer, which would look like this one.
         let clear = format!("document.querySelector('{operation} .btn-clear')?.click()");
         self.0.run(&clear).await;
         self.press(&format!("{operation} .execute")).await;
@@ -99,7 +99,7 @@ impl SwaggerUi {
         serde_json::from_str(text.as_str().unwrap()).unwrap()
     }
 
-    /// Executes an operation with that body.
+    /// Executes an operation with this body.
     async fn send(&self, operation: &str, body: &Value, status: u16) -> Value {
         self.open(operation).await;
         let field = format!("{operation} .body-param__text");
@@ -119,7 +119,7 @@ async fn the_journey_needs_execute_alone() {
     let cluster = Cluster::of(2).await;
     let page = docs_of(cluster.replicas[0].addr).await;
 
-    // What the page shows first.
+    // Operations that the page shows first.
     page.0.sees(".opblock-tag-section", "Quickstart").await;
     let shown = "return [...document.querySelectorAll('.opblock-summary-path')].slice(0, 5)
         .map(it => it.dataset.path)";
@@ -135,7 +135,7 @@ async fn the_journey_needs_execute_alone() {
     let dashboard = page.press_execute(DASHBOARD, 200).await;
     assert_eq!(dashboard["message"], "Welcome alice");
 
-    // Two more than were promised.
+    // Two operations more than the journey promises.
     page.0.sees(USER, "alice").await;
     assert_eq!(page.token().await, tokens["token"]);
     let refreshed = page.press_execute(REFRESH, 200).await;
@@ -182,7 +182,7 @@ async fn a_user_logs_in_on_the_page_by_name_and_password() {
     let refused = page.execute(DASHBOARD, 401).await;
     assert_eq!(refused["code"], "missing_token");
 
-    // A token under Authorize is shown like one of the form, and logged out like one.
+    // The page shows a token under Authorize like a token of the form, and logs it out in the same way.
     page.authorize(&user.token).await;
     page.0.sees(USER, "alice").await;
     page.execute(DASHBOARD, 200).await;
@@ -211,7 +211,7 @@ async fn the_page_logs_in_where_tokens_are_kept_in_a_cookie() {
     page.log_out().await;
     page.press_execute(DASHBOARD, 401).await;
 
-    // A pasted token would be sent in place of the cookie.
+    // Swagger UI would send a pasted token in place of the cookie.
     page.authorize(&user.token).await;
     page.press_execute(LOGIN, 200).await;
     assert_eq!(page.token().await, "");
@@ -317,7 +317,7 @@ async fn the_page_keeps_the_path_prefix_of_a_proxy() {
         }
         page.has_no_fault().await;
     }
-    // The document says the same to other programs.
+    // The document tells other programs the same.
     let document = cluster.anonymous().get("/openapi.json").await.json();
     assert_eq!(document["servers"], json!([{"url": "."}]));
 }
@@ -418,7 +418,7 @@ async fn the_api_can_be_tried_out_in_a_browser_and_no_request_leaves_the_server(
         "{requested:#?}"
     );
     for url in &requested {
-        // What the page has within itself is asked of nobody.
+        // The page requests its embedded resources from no server.
         assert!(url.starts_with(&ours) || url.starts_with("data:"), "{url}");
     }
     let complaints = browser.complaints().await;
@@ -434,7 +434,7 @@ async fn the_api_can_be_tried_out_in_a_browser_and_no_request_leaves_the_server(
         requested.len()
     );
 
-    // The proof that this browser reaches nobody else, and that the page may not either.
+    // This request proves that the browser reaches no other host, and that the page may not either.
     let escape = "return fetch('http://127.0.0.1:1/').then(() => 'reached', error => error.name)";
     assert_eq!(browser.run(escape).await, "TypeError");
     let complaints = browser.complaints().await.concat();
@@ -444,7 +444,7 @@ async fn the_api_can_be_tried_out_in_a_browser_and_no_request_leaves_the_server(
     );
 }
 
-/// Keeps a picture beside what the build makes.
+/// Saves a screenshot in the build's target folder.
 fn keep(png: &str) {
     let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"))
         .parent()

@@ -1,5 +1,5 @@
-//! Replicas that start while the machine is busy. Afterwards each serves as its sisters do: what a replica learned about its own
-//! speed during the start must not decide which logins it takes later.
+//! Replicas that start while the machine is busy. Afterwards each serves as the other replicas do: what a replica measured of
+//! its own speed during the start must not decide which logins it accepts later.
 
 use std::fs;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use crate::harness::{Dice, PASSWORD, Redis, SECRET};
 
 /// Replicas that start together.
 const REPLICAS: usize = 8;
-/// Clients that log in at one replica at the same time: fewer than it has lanes, so there is no reason to refuse any.
+/// Clients that log in at one replica at the same time: fewer than its lanes, so the replica has no reason to refuse any.
 const CLIENTS: usize = 4;
 /// Logins of each client at each replica.
 const LOGINS: usize = 3;
@@ -63,7 +63,7 @@ async fn replicas_started_with_a_fifth_of_a_core_refuse_no_login_afterwards() {
     let held_back = AtomicU64::new(0);
     let replicas = site
         .replicas(|replica| async {
-            // It stands still until the quota is in place.
+            // The replica is stopped until the quota is in place.
             replica.signal(Signal::STOP);
             let quota = Quota::of(replica.pid());
             replica.signal(Signal::CONT);
@@ -73,7 +73,7 @@ async fn replicas_started_with_a_fifth_of_a_core_refuse_no_login_afterwards() {
                     held_back.fetch_add(quota.lift(), Ordering::Relaxed);
                 }
                 Err(error) => {
-                    // Not everyone who runs the tests may create cgroups. Signals give the same share of a core.
+                    // Not every user who runs the tests may create cgroups. Signals give the same share of a core.
                     println!("no cgroup ({error}): the quota is kept by signals");
                     while replica.events("listening").is_empty() {
                         sleep(QUOTA).await;
@@ -88,12 +88,12 @@ async fn replicas_started_with_a_fifth_of_a_core_refuse_no_login_afterwards() {
         })
         .await;
     let held_back = held_back.into_inner();
-    // On a machine that is busy already no replica may get more than its quota.
+    // On a machine that is already busy, the quota may never hold a replica back, so the count is only printed.
     println!("the replicas were held back {held_back} times in all");
     site.assert_all_serve(&replicas).await;
 }
 
-/// A Redis with a user, and the settings of replicas over it.
+/// Redis with a user, and the settings of replicas that use it.
 struct Site {
     folder: TempDir,
     url: String,
@@ -115,7 +115,7 @@ impl Site {
         site
     }
 
-    /// Settings of a replica. The cost is the one that operators have, and the first of them.
+    /// Settings of a replica. The first one sets the hash cost to the value that operators have.
     fn settings(&self) -> [(&'static str, &str); 7] {
         [
             ("BCRYPT_COST", "12"),
@@ -128,7 +128,7 @@ impl Site {
         ]
     }
 
-    /// Starts all replicas at once and does something with each during its start. They are ready afterwards.
+    /// Starts all replicas at once and disturbs each during its start. All are ready when this returns.
     async fn replicas<F>(&self, disturb: impl Fn(Process) -> F) -> Vec<Process>
     where
         F: Future<Output = Process>,
@@ -173,7 +173,7 @@ impl Site {
     }
 }
 
-/// A process that takes as much of a core as it is given. It ends when this is dropped.
+/// Process that takes as much of a core as the system gives it. It ends when this value is dropped.
 struct BusyLoop(Child);
 
 impl BusyLoop {
@@ -191,20 +191,20 @@ impl Drop for BusyLoop {
     }
 }
 
-/// A cgroup that bounds the CPU time of one process. It is removed when this is dropped.
+/// Cgroup that bounds the CPU time of one process. It is removed when this value is dropped.
 struct Quota {
     group: PathBuf,
-    /// Where the process was before.
+    /// Cgroup of the process before the quota.
     before: PathBuf,
     pid: u32,
 }
 
 impl Quota {
-    /// Holds back the process from now on.
+    /// Limits the process from now on.
     fn of(pid: u32) -> std::io::Result<Self> {
         let groups = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
         let mounts = fs::read_to_string("/proc/mounts")?;
-        // Version 1 has a hierarchy for `cpu`, version 2 one for everything.
+        // Version 1 has a hierarchy for `cpu`, version 2 one hierarchy for everything.
         let own = groups.lines().find_map(|line| {
             let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
             let is_cpu = controllers.split(',').any(|it| it == "cpu");
@@ -241,7 +241,7 @@ impl Quota {
         Ok(quota)
     }
 
-    /// Gives back the whole machine. Returns how often the process was held back.
+    /// Lifts the limit. Returns how often the process was held back.
     fn lift(self) -> u64 {
         let held = fs::read_to_string(self.group.join("cgroup.procs")).unwrap();
         let pid = self.pid.to_string();

@@ -1,4 +1,4 @@
-//! Services that ask about tokens and revoke them (RFC 7662, RFC 7009), and what they are told there is (RFC 8414).
+//! Token introspection (RFC 7662), revocation (RFC 7009) and authorization server metadata (RFC 8414) for other services.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -86,7 +86,7 @@ async fn a_service_revokes_sessions_by_either_token_on_all_replicas() {
         }
         let refreshed = patiently(async || session.at.refresh(&session.refresh_token).await).await;
         assert_eq!(refreshed.status, 401);
-        // Once more, and for what is no token.
+        // Repeat the revocation, and revoke a text that is no token.
         assert_eq!(ask(&other, "/revoke", token).await.status, 200);
         assert_eq!(ask(&other, "/revoke", "nonsense").await.status, 200);
     }
@@ -164,7 +164,7 @@ async fn the_metadata_says_what_there_is_and_what_is_not() {
         "http://localhost:8080/revoke"
     );
     assert_eq!(there["grant_types_supported"], serde_json::json!([]));
-    // What it names is there.
+    // Every endpoint that the metadata names exists.
     for name in ["jwks_uri", "service_documentation"] {
         let path = text(&there, name).replace("http://localhost:8080", "");
         assert_eq!(with.anonymous().get(&path).await.status, 200, "{name}");

@@ -1,4 +1,4 @@
-//! The commands of the program as it is run: what they tell, and how they exit.
+//! The program's commands: their output and their exit codes.
 
 use crate::harness::program::{Desk, PLANTED, serve};
 use crate::harness::{Anonymous, REDIS_PASSWORD, Redis, Replica, SECRET, config, free_port};
@@ -14,7 +14,7 @@ async fn help_names_every_variable_and_shows_no_secret() {
     let ran = desk.run(&["--help"], &secrets).await;
     assert_eq!((ran.code, ran.err.as_str()), (0, ""));
     assert!(!ran.out.contains(PLANTED));
-    // Long lines are wrapped, also between a word and what belongs to it.
+    // Long lines are wrapped, also between a word and its description.
     let words = ran.out.split_whitespace().collect::<Vec<_>>().join(" ");
     let settings = portcullis::cli::definition();
     let mut named = 0;
@@ -169,7 +169,7 @@ async fn healthcheck_tells_whether_a_replica_is_ready() {
             .await;
         assert_eq!((ran.code, ran.out.as_str()), (0, "ready\n"), "{ran:?}");
     }
-    // There, but not ready: its Redis is not there.
+    // The replica runs but is not ready: it cannot reach its Redis.
     let lost = Replica::start(config("redis://127.0.0.1:1")).await;
     for address in [lost.management.to_string(), "127.0.0.1:1".to_owned()] {
         let ran = desk

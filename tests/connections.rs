@@ -1,5 +1,5 @@
-//! Connections of clients that are slow, greedy or ambiguous: bytes on sockets against a whole replica. What bare poem does
-//! with each is noted beside it.
+//! Connections of clients that are slow, greedy or ambiguous: bytes on sockets against a whole replica. A note at each test
+//! tells how bare poem behaves.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ fn codes(answers: &[Answer]) -> Vec<(u16, String)> {
         .collect()
 }
 
-/// How a slow client was treated.
+/// Treatment of a slow client by the server.
 struct Ending {
     case: &'static str,
     answers: Vec<Answer>,
@@ -48,7 +48,7 @@ async fn linger(addr: SocketAddr, case: &'static str, start: String, drip: &'sta
     }
 }
 
-/// Says hello to the dashboard every 100 ms, for as long as the slow ones are there.
+/// Requests the dashboard every 100 ms, for as long as the slow clients are connected.
 async fn ordinary_requests(cluster: &Cluster, token: &str) -> usize {
     let (at, begun) = (cluster.anonymous(), Instant::now());
     let mut answered = 0;
@@ -60,8 +60,8 @@ async fn ordinary_requests(cluster: &Cluster, token: &str) -> usize {
     answered
 }
 
-/// Asks for the largest page again and again and reads nothing; tells whether the server still holds the connection after
-/// 50 seconds, and after 66.
+/// Requests the largest page again and again and reads nothing; reports if the server still holds the connection after 50
+/// seconds, and after 66.
 async fn never_reads(addr: SocketAddr) -> (bool, bool) {
     let mut wire = Wire::to(addr).await;
     wire.send("GET /docs HTTP/1.1\r\nHost: a\r\n\r\n".repeat(400))
@@ -200,12 +200,12 @@ async fn b16_b17_slow_clients_are_sent_away_and_nobody_waits_for_them() {
     println!("{ordinary} ordinary requests meanwhile, all answered");
 }
 
-/// Bare poem keeps up to what hyper does: 100 fields, 400 KiB of them; 64 KiB of `Authorization` reach the handler.
+/// Bare poem has hyper's limits: 100 fields, 400 KiB of them; 64 KiB of `Authorization` reach the handler.
 #[tokio::test(flavor = "multi_thread")]
 async fn b13_b15_a_head_beyond_the_bounds_is_refused_and_is_the_last() {
     let cluster = Cluster::alone().await;
     let addr = cluster.replicas[0].addr;
-    // Two of the fields are ours; the next request follows at once, and must not be answered after a refusal.
+    // Two of the fields are the test's own. The next request follows at once, and must not be answered after a refusal.
     let with_fields = |count: usize| {
         let fields = "X: y\r\n".repeat(count - 2);
         format!("GET /dashboard HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{fields}\r\n{GET}")
@@ -246,7 +246,7 @@ async fn b13_b15_a_head_beyond_the_bounds_is_refused_and_is_the_last() {
     }
 }
 
-/// Bare poem reads all of it into memory.
+/// Bare poem reads the whole head into memory.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_sends_without_end_is_stopped_after_little() {
     const MOST: usize = 64 * 1024 * 1024;
@@ -276,14 +276,15 @@ async fn who_sends_without_end_is_stopped_after_little() {
         wire.send(head).await;
         let taken = wire.pour(&piece, MOST).await;
         println!("{what}: {taken} bytes taken until the end");
-        // What the two sockets hold, and what is read to let the client read the answer.
+        // The limit covers the buffers of the two sockets and the bytes that the server reads so that the client can read the
+        // answer.
         assert!(taken < MOST / 2, "{what}: {taken} bytes");
     }
     assert_eq!(cluster.anonymous().get("/dashboard").await.status, 401);
 }
 
-/// Whether a connection answers. It is idle once the server has noted so, which is a moment after the answer; whoever comes
-/// next must come after that, or the order of the two is anybody's.
+/// Returns true if a connection answers. The server marks a connection idle a moment after the answer. The next connection
+/// must come after that moment, or the order of the two is undefined.
 pub async fn answers(wire: &mut Wire) -> bool {
     wire.send(GET).await;
     let answer = wire.answer().await;
@@ -291,7 +292,7 @@ pub async fn answers(wire: &mut Wire) -> bool {
     answer.is_some_and(|answer| answer.status == 401)
 }
 
-/// Bare poem takes whatever comes, until there are no descriptors left.
+/// Bare poem accepts every connection, until no descriptors are left.
 #[tokio::test(flavor = "multi_thread")]
 async fn b18_at_the_cap_the_longest_idle_connection_makes_room() {
     let cluster = Cluster::with(1, |_, config| {
@@ -306,7 +307,7 @@ async fn b18_at_the_cap_the_longest_idle_connection_makes_room() {
         assert!(answers(&mut wire).await, "newcomer {number} is served");
         wires.push(wire);
     }
-    // Seven have come to four places: the first three have gone, in order.
+    // Seven connections have come to four places: the first three are closed, in order.
     for (number, wire) in wires.iter_mut().enumerate() {
         if number < 3 {
             assert!(
@@ -317,7 +318,7 @@ async fn b18_at_the_cap_the_longest_idle_connection_makes_room() {
             assert!(answers(wire).await, "{number} has been idle for less long");
         }
     }
-    // Who is at work is not idle, however long ago he came.
+    // A connection with a request in progress is not idle, however long ago it came.
     let mut at_work = wires.split_off(3);
     at_work[0]
         .send(format!("{HEAD}Content-Length: 2\r\n\r\n{{"))
@@ -332,7 +333,7 @@ async fn b18_at_the_cap_the_longest_idle_connection_makes_room() {
         Some("malformed_request".to_owned())
     );
 
-    // With nobody idle a newcomer waits, and is served once somebody has gone.
+    // If no connection is idle, a new one waits until another connection closes, and is then served.
     let mut busy = vec![
         at_work.remove(0),
         at_work.remove(1),

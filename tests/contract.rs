@@ -1,4 +1,5 @@
-//! The document is a contract: schemathesis reads it and sends what it allows and what it does not.
+//! The OpenAPI document is a contract: schemathesis reads it and sends requests that the document allows and requests that it
+//! forbids.
 
 use std::process::Stdio;
 
@@ -37,7 +38,7 @@ async fn b28_whatever_is_sent_is_answered_as_the_document_says() {
         .env("CLIENT", format!("{}:{}", CLIENT.0, CLIENT.1))
         .current_dir(folder.path())
         .stdin(Stdio::null());
-    // Always the same cases, unless many are asked for: those are others each time.
+    // The cases are always the same, unless the user asks for many rounds: those have other cases each time.
     if rounds(0, 1) == 0 {
         command.args(["--seed", "20261127"]);
     }

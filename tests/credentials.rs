@@ -1,4 +1,4 @@
-//! Names and passwords that a client might take for others, over the API. The numbers are those of the threats in
+//! Names and passwords that a client might mistake for others, over the API. The numbers are those of the threats in
 //! `docs/security.md`.
 
 use std::time::Duration;
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::harness::{Answer, Cluster, PASSWORD, Replica, config, patiently};
 
-/// What is registered with a password that is good enough, beside what must not open it.
+/// Password that is registered and is good enough, and a similar one that must not open the account.
 const PAIR: [&str; 2] = ["quokka lantern 71 umbrella", "quokka lantern 71 umbrellA"];
 
 async fn register(cluster: &Cluster, name: &str, password: &str) -> Answer {
@@ -99,7 +99,7 @@ async fn u4_u5_b24_a_name_reaches_no_key_but_its_own_and_no_header() {
     }
     let after: Vec<String> = cluster.redis.command(&["KEYS", "*"]).await;
     assert_eq!(before.len(), after.len(), "{after:?}");
-    // The strangest that may be: all of its keys are in one slot, which the name does not choose.
+    // The strangest valid name: all of its keys are in one slot, and the name does not choose that slot.
     let strange = "0.-_+@a.b@c";
     assert_eq!(register(&cluster, strange, PASSWORD).await.status, 201);
     assert_eq!(login(&cluster, strange, PASSWORD).await, 200);
@@ -282,11 +282,11 @@ async fn u16_a_login_brings_the_hash_to_the_present_cost_and_never_undoes_a_new_
     let new = stored(&cluster, "alice").await;
     assert!(new.contains("$06$"), "{new}");
 
-    // Logins with the old password, whose hash is to be renewed, beside a change of it.
+    // Logins with the old password, whose hash is outdated, race with a change of the password.
     let token = tokens["token"].as_str().unwrap().to_owned();
     store(&cluster, "alice", &old).await;
     let racing = async {
-        // Fewer than a user has sessions: that of the change is to stand.
+        // Fewer logins than a user may have sessions: the session of the change must survive.
         for _ in 0..8 {
             at.login("alice", PASSWORD).await;
         }

@@ -1,5 +1,5 @@
-//! Crowds of connections: one network cannot take the place of the others, and thousands that do nothing, or little, are sent
-//! away while everybody else is served.
+//! Large numbers of connections: one network cannot take the place of the others, and the server closes thousands of
+//! connections that do nothing, or little, while it serves all other clients.
 
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -34,7 +34,7 @@ async fn b18_a_network_has_its_share_of_connections_and_a_trusted_proxy_more() {
         assert!(answers(&mut wire).await, "newcomer {number} is served");
         wires.push(wire);
     }
-    // Five have come to three places: the first two have gone, and nobody else has.
+    // Five connections have come to three places: the first two are closed, and no others.
     for (number, wire) in wires.iter_mut().enumerate() {
         if number < 2 {
             let gone = wire.is_closed_within(Duration::from_secs(5)).await;
@@ -44,7 +44,8 @@ async fn b18_a_network_has_its_share_of_connections_and_a_trusted_proxy_more() {
         }
     }
     assert!(answers(&mut others).await, "another network makes no room");
-    // With all of its own at work a newcomer of that network is sent away, and one of another is served.
+    // If all connections of a network have a request in progress, the server rejects a new one of that network and serves one
+    // of another network.
     let mut at_work = wires.split_off(2);
     for wire in &mut at_work {
         wire.send(HALF).await;
@@ -65,7 +66,7 @@ async fn b18_a_network_has_its_share_of_connections_and_a_trusted_proxy_more() {
     for wire in &mut proxied {
         assert!(answers(wire).await);
     }
-    // Who has gone is not counted any more.
+    // A closed connection does not count any more.
     for wire in &mut at_work {
         wire.send("}").await;
         assert_eq!(wire.answer().await.map(|answer| answer.status), Some(400));
@@ -76,7 +77,7 @@ async fn b18_a_network_has_its_share_of_connections_and_a_trusted_proxy_more() {
     assert!(answers(&mut newcomer).await);
 }
 
-/// What a replica holds: descriptors, and memory in KiB.
+/// Resources of a replica: open descriptors, and memory in KiB.
 pub fn held(replica: &Process) -> (usize, usize) {
     let folder = format!("/proc/{}", replica.pid());
     let descriptors = std::fs::read_dir(format!("{folder}/fd")).unwrap().count();
@@ -86,7 +87,7 @@ pub fn held(replica: &Process) -> (usize, usize) {
     (descriptors, number.unwrap().parse().unwrap())
 }
 
-/// So many connections, each from one of a hundred addresses, so that no network has more than its share.
+/// Opens this number of connections, each from one of a hundred addresses, so that no network has more than its share.
 async fn crowd(addr: std::net::SocketAddr, size: usize) -> Vec<Wire> {
     let mut wires = Vec::new();
     for number in 0..size {
@@ -150,7 +151,7 @@ async fn b16_b18_thousands_of_slow_and_idle_connections_end_in_time_and_leave_no
     report_zero("ordinary requests that failed beside a crowd", asked);
     drop(endings);
 
-    // A connection without a request has the time of a head, and has gone without a word.
+    // A connection without a request has the time limit of a head, and is closed without an answer.
     let mut open = 0;
     for mut wire in idlers {
         open += usize::from(!wire.is_closed_within(Duration::from_secs(10)).await);
@@ -162,7 +163,7 @@ async fn b16_b18_thousands_of_slow_and_idle_connections_end_in_time_and_leave_no
         "{slow} slow ended by {latest:?}, {idle} idle too; descriptors and KiB: {before:?}, {most:?}, {after:?}"
     );
     assert!(after.0 <= before.0 + 8, "descriptors: {before:?} {after:?}");
-    // The allocator may keep a little of what it was lent.
+    // The allocator may keep a little of the memory that it was given.
     assert!(
         after.1 < before.1 + 24 * 1024,
         "memory: {before:?} {after:?}"

@@ -1,4 +1,4 @@
-//! What `deploy/` holds is accepted by the programs that it is for, and the load test passes against real replicas.
+//! The programs that `deploy/` is for accept its files, and the load test passes against real replicas.
 
 use std::process::Command;
 
@@ -127,7 +127,7 @@ async fn the_smoke_test_passes_against_real_replicas() {
             "--address",
             "127.0.0.1:0",
         ];
-        // Whether it is fast is not asked of a machine that runs other tests.
+        // The test sets a generous time limit: the machine runs other tests, so its speed is not judged.
         printed(
             k6.args(args)
                 .arg("-e")
@@ -158,10 +158,10 @@ fn the_image_makes_a_stand_in_for_every_target_that_the_manifest_names() {
     let paths: Vec<_> = paths.collect();
     assert!(paths.len() > 1, "{paths:?}");
     for path in paths {
-        // Without it cargo does not read the manifest, and nothing is built.
+        // Without the stand-in cargo does not read the manifest, and builds nothing.
         assert!(recipe.contains(&format!(": > {path} ")), "{path}");
     }
-    // The same holds for the members of the workspace, which are copied as they are.
+    // The members of the workspace need no stand-in: they are copied as they are.
     assert!(manifest.contains("members = [\"crates/*\"]"));
     assert!(recipe.contains("\nCOPY crates crates\n"));
     let sent = std::fs::read_to_string(repository(".dockerignore")).unwrap();

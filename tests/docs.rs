@@ -1,5 +1,5 @@
-//! Documentation: every link, anchor, path, `make` target, command, option, setting and metric that it names is there, and its
-//! sentences name their actors.
+//! Documentation: every link, anchor, path, `make` target, command, option, setting and metric that a page names exists, and
+//! its sentences name their actors.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
@@ -10,7 +10,7 @@ use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 use crate::harness::tools::repository;
 use crate::reference::{files, section};
 
-/// Longest README. Every further answer is a page in `docs/`.
+/// Maximum length of the README. Every further answer is a page in `docs/`.
 const MAX_README_LINES: usize = 250;
 
 /// Pages outside `docs/`.
@@ -138,7 +138,7 @@ impl Page {
     }
 }
 
-/// The anchor that GitHub gives a heading.
+/// Anchor that GitHub gives a heading.
 fn slug(heading: &str) -> String {
     let kept = heading.to_lowercase();
     let kept = kept
@@ -164,7 +164,7 @@ fn attributes(html: &str, names: &[&str]) -> Vec<String> {
     values
 }
 
-/// What the repository and the program have.
+/// Names that the repository and the program define.
 struct Tree {
     definition: clap::Command,
     settings: BTreeSet<String>,
@@ -175,7 +175,7 @@ struct Tree {
 
 impl Tree {
     fn read() -> Self {
-        // Settings become options of every command only then.
+        // Only `build` makes the settings options of every command.
         let mut definition = portcullis::cli::definition();
         definition.build();
         let mut settings = BTreeSet::new();
@@ -184,7 +184,7 @@ impl Tree {
                 continue;
             };
             let variable = variable.to_str().unwrap();
-            // A secret is a variable too, and the option takes a file only.
+            // A secret is a variable too, but its option takes only a file.
             settings.extend(variable.strip_suffix("_FILE").map(str::to_owned));
             settings.insert(variable.to_owned());
         }
@@ -210,7 +210,7 @@ impl Tree {
         }
     }
 
-    /// Everything that a page names and that is not there.
+    /// Returns every name in a page that does not exist.
     fn faults(&self, path: &str, text: &str) -> Vec<String> {
         let page = Page::parse(text);
         let folder = Path::new(path).parent().unwrap();
@@ -334,20 +334,20 @@ impl Tree {
     }
 }
 
-/// Whether one of the commands has an option of that name.
+/// Returns true if one of the commands has an option of this name.
 fn has_option(command: &clap::Command, option: &str) -> bool {
     let mut arguments = command.get_arguments();
     arguments.any(|it| it.get_long() == Some(option))
         || command.get_subcommands().any(|it| has_option(it, option))
 }
 
-/// A word of lower case and hyphens: a command or a target.
+/// Matches a word of lower case and hyphens: a command or a target.
 fn is_word(text: &str) -> bool {
     text.starts_with(|it: char| it.is_ascii_lowercase())
         && text.chars().all(|it| it.is_ascii_lowercase() || it == '-')
 }
 
-/// A name of at least three capitals, digits and underscores.
+/// Matches a name of at least three capitals, digits and underscores.
 fn is_capitals(text: &str) -> bool {
     let is_part = |it: char| it.is_ascii_uppercase() || it.is_ascii_digit() || it == '_';
     text.len() >= 3
@@ -355,7 +355,7 @@ fn is_capitals(text: &str) -> bool {
         && text.chars().all(is_part)
 }
 
-/// Commands of a shell line, without prompt, assignments and comment.
+/// Splits a shell line into commands, without prompt, assignments and comment.
 fn simple_commands(line: &str) -> Vec<Vec<&str>> {
     let mut commands = vec![Vec::new()];
     for word in line.split_whitespace() {
@@ -404,7 +404,7 @@ fn link_fault(path: &str, page: &Page, link: &str) -> Option<String> {
     (!is_there).then(no_anchor)
 }
 
-/// A relative path without `..`, unless it leaves the repository.
+/// Relative path without `..`; `None` if the path leaves the repository.
 fn normal(path: &Path) -> Option<PathBuf> {
     let mut normal = PathBuf::new();
     for part in path.components() {
@@ -531,7 +531,7 @@ fn the_readme_is_short() {
 fn sentences_name_their_actors() {
     let mut found = Vec::new();
     for (path, text) in pages() {
-        // The program's own texts: they change with `--help`.
+        // Texts of the program itself: they change with `--help`.
         let text = if path == "docs/reference/settings.md" {
             text.replace(section(&text, "settings"), "")
         } else {

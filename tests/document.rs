@@ -1,4 +1,4 @@
-//! The OpenAPI document: it is committed, it is what the code says, and a newcomer can work from it alone.
+//! The OpenAPI document is committed, agrees with the code, and is enough for a new client developer to work from.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use crate::harness::{Cluster, PASSWORD};
 
 const COMMITTED: &str = include_str!("../src/http/openapi.json");
 
-/// The list that clients may match on (DESIGN §11).
+/// Error codes that clients may match on (DESIGN §11).
 const CODES: [&str; 19] = [
     "malformed_request",
     "invalid_request",
@@ -35,7 +35,7 @@ fn document() -> Value {
     serde_json::from_str(COMMITTED).unwrap()
 }
 
-/// Every operation as (path, method, what the document says of it).
+/// Returns every operation as (path, method, its description in the document).
 fn operations(document: &Value) -> Vec<(String, String, Map<String, Value>)> {
     let paths = document["paths"].as_object().unwrap().iter();
     let operations = paths.flat_map(|(path, methods)| {
@@ -51,7 +51,7 @@ fn operations(document: &Value) -> Vec<(String, String, Map<String, Value>)> {
     operations.collect()
 }
 
-/// What a reference within the document points at, or the value itself.
+/// Resolves a reference within the document; returns any other value itself.
 fn resolved<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
     match value.get("$ref").and_then(Value::as_str) {
         Some(reference) => document
@@ -81,7 +81,7 @@ async fn the_committed_document_is_what_the_code_says_and_what_is_served() {
         printed == COMMITTED,
         "src/http/openapi.json is not what the code says: run `make openapi`"
     );
-    // Asking for the document is not starting a replica.
+    // Printing the document does not start a replica.
     assert_eq!(
         std::fs::read_dir(folder.path()).unwrap().count(),
         0,
@@ -143,7 +143,7 @@ fn every_operation_is_explained_to_a_newcomer() {
             for (kind, media) in content.into_iter().flatten() {
                 has_example(&document, media, &format!("{what} {status}"));
                 let is_problem = kind == "application/problem+json";
-                // Clients of OAuth are answered as they expect (RFC 6749 §5.2).
+                // OAuth clients get the answers that they expect (RFC 6749 §5.2).
                 let is_oauth = ["/introspect", "/revoke"]
                     .iter()
                     .any(|it| what.contains(it))
@@ -166,7 +166,7 @@ fn every_operation_is_explained_to_a_newcomer() {
     }
 }
 
-/// Checks that a medium has an example, of its own or in its schema, and that it has what the schema requires.
+/// Checks that a media type has an example, of its own or in its schema, and that the example has what the schema requires.
 fn has_example(document: &Value, media: &Value, what: &str) {
     let schema = resolved(document, &media["schema"]);
     let example = media.get("example").or_else(|| schema.get("example"));
@@ -218,7 +218,7 @@ async fn request_bodies_take_no_other_members_and_their_examples_work() {
         assert_eq!(body["required"], true, "{method} {path}");
         for (kind, media) in body["content"].as_object().unwrap() {
             let schema = resolved(&document, &media["schema"]);
-            // OAuth wants parameters that are not known to be ignored (RFC 6749 §3.2).
+            // OAuth requires servers to ignore unknown parameters (RFC 6749 §3.2).
             let strict = kind != "application/x-www-form-urlencoded";
             assert_eq!(
                 schema["additionalProperties"] == false,
@@ -361,7 +361,7 @@ fn every_reference_leads_somewhere_and_nothing_of_a_later_version_is_used() {
     let document = document();
     walk(&document, &document);
     assert_eq!(document["openapi"], "3.0.0");
-    // `summary` came with 3.1, and strict readers of 3.0 refuse it here.
+    // `summary` came with 3.1, and strict readers of 3.0 reject it here.
     let allowed = [
         "title",
         "description",

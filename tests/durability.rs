@@ -1,8 +1,9 @@
-//! Power cuts: what was acknowledged survives them, where Redis is set up as we tell operators to.
+//! Power cuts: every acknowledged operation survives them if Redis is set up as the documentation tells operators to.
 //!
-//! Killing a server proves nothing about this: what it has written stays in the system's cache and is read back. So each
-//! file is cut to the length that it had when it was last written out (`power_cut.c` notes that), before the server is
-//! started again. The replicas are stopped as well: what they remember they would put back, and hide the loss.
+//! Killing a server proves nothing about this: the data that it has written stays in the system's cache and is read back. So
+//! the test cuts each file to the length that it had when it was last written out (`power_cut.c` notes that length), before
+//! it starts the server again. The test stops the replicas as well: they would put back the revocations that they remember,
+//! and so hide the loss.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,7 +14,7 @@ use crate::harness::{
     Anonymous, Answer, Dice, PASSWORD, Redis, Replica, config, patiently, report_zero, rounds,
 };
 
-/// People who register, log in and log out until the power goes.
+/// Users who register, log in and log out until the power goes.
 const PEOPLE: usize = 24;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -44,12 +45,12 @@ async fn a_power_cut_loses_nothing_acknowledged_with_appendfsync_always_and_some
     panic!("ten power cuts with everysec lost nothing: this test would not notice a loss");
 }
 
-/// What was acknowledged before a power cut, and how much of it was lost.
+/// Acknowledged operations before a power cut, and how many of them were lost.
 #[derive(Debug)]
 struct PowerCut {
     registered: usize,
     registered_lost: usize,
-    /// Sessions whose end was acknowledged.
+    /// Sessions whose revocation was acknowledged.
     ended: usize,
     ended_lost: usize,
     #[expect(dead_code, reason = "printed")]
@@ -57,7 +58,7 @@ struct PowerCut {
 }
 
 impl PowerCut {
-    /// Cuts the power under load, at some moment, and looks what is left.
+    /// Cuts the power under load, at a random moment, and counts what is left.
     async fn with(appendfsync: &str, disk: &Disk, dice: &mut Dice) -> Self {
         disk.forget();
         let variables = disk.variables();
@@ -113,7 +114,7 @@ impl PowerCut {
     }
 }
 
-/// How many were lost. No other answer will do.
+/// Counts the lost operations; panics at any status other than these two.
 fn count(answers: &[Answer], [kept, lost]: [u16; 2]) -> usize {
     for answer in answers {
         assert!([kept, lost].contains(&answer.status), "{answer:?}");
@@ -121,32 +122,34 @@ fn count(answers: &[Answer], [kept, lost]: [u16; 2]) -> usize {
     answers.iter().filter(|it| it.status == lost).count()
 }
 
-/// A ready replica. One that is alone trusts what it finds at once: nobody is left who could put anything back.
+/// Starts a replica and waits until it is ready. A single replica trusts the feed that it finds at once: no other replica is
+/// left that could put entries back.
 async fn replica(redis: &Redis, alone: bool) -> Replica {
     let mut config = config(&redis.url());
     config.revocation.alone = alone;
-    // After dark nothing works.
+    // After the power cut every request fails, so logs would be noise.
     "off".clone_into(&mut config.telemetry.filter);
     let replica = Replica::start(config).await;
     replica.ready().await;
     replica
 }
 
-/// What one of the people was told had happened.
+/// Operations that the service acknowledged to one user.
 #[derive(Default)]
 struct Acknowledged {
     /// Names.
     registered: Vec<String>,
-    /// Tokens of sessions that have ended.
+    /// Tokens of revoked sessions.
     ended: Vec<String>,
 }
 
-/// Registers, logs in twice, and logs out, now one session and now all, again and again until it is dark.
+/// Registers, logs in twice, and logs out, from one session or from all, again and again until the power cut.
 async fn live(replica: &Replica, number: usize, dark: &AtomicBool) -> Acknowledged {
     let (at, mut told) = (replica.anonymous(), Acknowledged::default());
     for life in 0.. {
         let name = format!("user-{number}-{life}");
-        // Darkness comes at any moment: nobody is told anything any more, and what was not told may be or not be.
+        // The power cut comes at any moment. After it no client gets an answer, and an operation without an answer may or may
+        // not have happened.
         if dark.load(Ordering::Relaxed) {
             break;
         }

@@ -1,4 +1,4 @@
-//! Redis over TLS: one server, Sentinels, a Cluster; certificates that must not be taken; passwords that change.
+//! Redis over TLS: one server, Sentinels, a Cluster; certificates that a replica must not accept; passwords that change.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -159,7 +159,7 @@ async fn servers_that_sentinels_watch_are_reached_over_tls() {
     let (_replica, _) = files.server("good", &follows).await;
     let [certificate, key, ca] =
         ["good.crt", "good.key", "ca.crt"].map(|name| files.path(name).display().to_string());
-    // It speaks TLS only.
+    // The server speaks TLS only.
     let tls_port = free_port();
     let sentinel = format!(
         "port 0\ntls-port {tls_port}\ntls-replication yes\n\
@@ -240,7 +240,7 @@ async fn i26_a_password_that_is_changed_gives_503_and_when_it_is_right_again_all
     assert_eq!(again.dashboard_at(&replica).await, 200);
 }
 
-/// Registers, logs in, asks and logs out at a replica with these settings.
+/// Registers, logs in, asks for the dashboard and logs out at a replica with these settings.
 async fn journey(config: Config) {
     let replica = Replica::serve(config).await;
     let user = User::register(&replica, "alice").await;
@@ -249,7 +249,7 @@ async fn journey(config: Config) {
     assert_eq!(user.dashboard_at(&replica).await, 401);
 }
 
-/// `portcullis check` with these variables: its code, and what it says.
+/// Runs `portcullis check` with these variables; returns its exit code and its output.
 async fn check(variables: &[(&str, &str)]) -> (i32, String) {
     let folder = folder();
     let mut all = vec![("JWT_SECRET", SECRET)];
@@ -270,7 +270,7 @@ fn at(port: u16) -> String {
     format!("portcullis:{REDIS_PASSWORD}@127.0.0.1:{port}")
 }
 
-/// Certificates in a folder.
+/// Folder of certificates.
 struct Files {
     folder: TempDir,
 }
@@ -294,7 +294,8 @@ impl Files {
         std::fs::read_to_string(self.path(name)).unwrap()
     }
 
-    /// A server with that certificate, and its port for TLS; the other one is for whoever breaks things.
+    /// Starts a server with this certificate; returns it with its TLS port. The test itself breaks things through the plain
+    /// port.
     async fn server(&self, name: &str, more: &[&str]) -> (Redis, u16) {
         let port = std::iter::repeat_with(free_port)
             .find(|port| *port < 22_000)

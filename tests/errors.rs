@@ -1,4 +1,4 @@
-//! Whatever goes wrong between a request and a handler, a problem comes back: for every path and every method.
+//! Errors between a request and a handler are answered with a problem, whatever the cause: for every path and every method.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,8 @@ const METHODS: [&str; 9] = [
     "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW",
 ];
 
-/// Every path and the methods it knows: those of the document with `HEAD` beside `GET`, and the pages, which are not in it.
+/// Every path and the methods that it supports: those of the document, with `HEAD` beside `GET`, and the pages, which the
+/// document leaves out.
 async fn paths(at: &Anonymous) -> BTreeMap<String, BTreeSet<String>> {
     let document = at.get("/openapi.json").await.json();
     let documented = document["paths"].as_object().unwrap().iter();
@@ -33,15 +34,15 @@ async fn paths(at: &Anonymous) -> BTreeMap<String, BTreeSet<String>> {
     paths
 }
 
-/// Checks that this is the refusal of a method, and tells which methods it lists.
+/// Checks that an answer rejects the method; returns the methods that it lists.
 fn refused_method(answer: &Answer) -> BTreeSet<String> {
     assert_eq!(answer.status, 405, "{answer:?}");
     let allow = answer.header("allow").split(", ");
     allow.map(str::to_owned).collect()
 }
 
-/// Bare poem answers 405 as text and without `Allow`; the endpoints of poem-openapi for its page and its document answer
-/// any method with 200.
+/// Bare poem answers 405 as text and without `Allow`; the endpoints of poem-openapi for its page and its document answer any
+/// method with 200.
 #[tokio::test(flavor = "multi_thread")]
 async fn b12_every_path_refuses_the_methods_that_it_does_not_know_and_lists_those_that_it_does() {
     let cluster = Cluster::alone().await;
@@ -155,8 +156,7 @@ async fn an_unknown_path_is_404_whatever_the_method() {
     }
 }
 
-/// A rule that a proxy in front keeps for a path must not be got round by writing the path differently. Bare poem is
-/// right here.
+/// A client must not bypass a front proxy's rule for a path by writing the path differently. Bare poem is right here.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_path_that_is_written_differently_is_another_path() {
     let cluster = Cluster::alone().await;
@@ -215,16 +215,16 @@ async fn targets_of_unusual_form_reach_no_route_that_they_do_not_name() {
         assert_eq!(answers.len(), 1, "{line}");
         answers.into_iter().next().unwrap()
     };
-    // Absolute form is for proxies, but a server takes it too (RFC 9112 §3.2.2).
+    // The absolute form is for proxies, but a server accepts it too (RFC 9112 §3.2.2).
     let absolute = say("GET http://a/dashboard HTTP/1.1").await;
     assert_eq!(absolute.code(), "missing_token");
     for line in ["OPTIONS * HTTP/1.1", "GET dashboard HTTP/1.1"] {
         assert_eq!(say(line).await.code(), "not_found", "{line}");
     }
-    // Nobody is let through to anywhere.
+    // The server opens a tunnel for no client.
     let connect = say("CONNECT example.org:443 HTTP/1.1").await;
     assert!((400..500).contains(&connect.status), "{connect:?}");
-    // What hyper cannot parse gets its bare 400.
+    // A request line that hyper cannot parse gets hyper's bare 400.
     for line in [
         "GET /a b HTTP/1.1",
         "GET /\u{1} HTTP/1.1",
@@ -281,7 +281,7 @@ async fn b9_b25_b26_no_answer_may_be_stored_sniffed_or_read_by_another_origin() 
             ("origin", origin),
             ("authorization", bearer.as_str()),
             ("content-type", "application/json"),
-            // Whoever cannot read JSON gets it all the same, and no copy of what he asked for.
+            // A client that does not accept JSON gets JSON all the same, and no copy of its request.
             ("accept", "text/html"),
         ]
     };

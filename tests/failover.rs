@@ -1,5 +1,5 @@
-//! Redis with replicas whose primary fails, in every way that was thought of, while people log in, log out, register, change
-//! their passwords and ask for the dashboard.
+//! Failover of replicated Redis: the primary fails in every way that the authors know, while users log in, log out, register,
+//! change their passwords and ask for the dashboard.
 
 pub mod load;
 
@@ -11,18 +11,18 @@ use crate::harness::sentinel::{NAME, SERVERS, Watched};
 use crate::harness::tools::repository;
 use crate::harness::{Replica, Weather, acknowledged, report_zero, rounds};
 
-/// What happens to the primary.
+/// Fault of the primary.
 #[derive(Debug, Clone, Copy)]
 enum Event {
-    /// It is killed, and started again.
+    /// The primary is killed, and started again.
     Killed,
-    /// It stands still for longer than it takes to replace it, and goes on.
+    /// The primary is paused for longer than its replacement takes, and continues.
     Paused,
-    /// It is made a replica by hand, and a primary again.
+    /// The operator demotes the primary to a replica, and promotes it again.
     Demoted,
-    /// It cannot be reached by its replicas and the Sentinels, while the service still can.
+    /// The primary's replicas and the Sentinels cannot reach it, while the service still can.
     CutOff,
-    /// `SENTINEL FAILOVER`.
+    /// The operator runs `SENTINEL FAILOVER`.
     Replaced,
 }
 
@@ -85,7 +85,7 @@ async fn a_planned_handover_loses_nothing_also_where_half_of_the_replicas_acknow
     );
 }
 
-/// Lets every event happen, under load. Returns what it has cost.
+/// Runs every event under load. Returns the tally of losses.
 async fn fail_over(acknowledgements: u32) -> Toll {
     let mut watched = Watched::start().await;
     let replicas = Replica::serve_all(2, &acknowledged(&watched.url(), acknowledgements)).await;
@@ -141,7 +141,8 @@ async fn strike(watched: &mut Watched, event: Event) {
                 spare: Some("portcullis"),
                 ..Weather::default()
             });
-            // Who has spoken since then is known.
+            // The proxy learns which connections are the service's only from what they send; the pause gives each of them
+            // time to send.
             tokio::time::sleep(Duration::from_millis(500)).await;
             watched.proxies[primary].set(Weather {
                 black_hole: true,
@@ -156,6 +157,6 @@ async fn strike(watched: &mut Watched, event: Event) {
             let () = watched.ask(&["SENTINEL", "FAILOVER", NAME]).await.unwrap();
         }
     }
-    // Whoever is to replace it needs a moment to begin.
+    // The Sentinels need a moment to begin the failover.
     tokio::time::sleep(Duration::from_secs(2)).await;
 }

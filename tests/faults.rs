@@ -1,9 +1,9 @@
-//! Bad hours: each fault of the infrastructure, done to three replicas behind the balancer of `deploy/`. The answers
-//! meanwhile are the table of failures in `docs/operate/redis.md`; afterwards all is well again, and no replica was restarted
-//! for it.
+//! Fault injection: each fault of the infrastructure, done to three replicas behind the balancer of `deploy/`. The answers
+//! during a fault match the table of failures in `docs/operate/redis.md`. Afterwards every replica works again without a
+//! restart.
 //!
-//! Redis killed and paused under load is in `outage`, a paused or replaced primary in `lease` and `failover`, a Cluster in
-//! `sharding`, certificates in `encryption`, replicas that end in `rolling`.
+//! Other tests cover Redis that is killed or paused under load (`outage`), a paused or replaced primary (`lease` and
+//! `failover`), a Cluster (`sharding`), certificates (`encryption`), and replicas that end (`rolling`).
 
 mod bad_hour;
 mod people;
@@ -52,7 +52,7 @@ async fn i3_with_redis_in_a_black_hole_everything_is_503_in_time() {
     });
     let tally = people.ask_often(rounds(3, 20)).await;
     tally.check([503, 503, 503, 503, 503]);
-    // Within the grace: the fault is everybody's, and to leave would help nobody.
+    // Within the grace period every replica stays ready: all share the fault, so leaving the balancer would help no client.
     site.probed(200, 200).await;
     proxy.set(Weather::default());
     people.see_all_well(&site).await;
@@ -64,7 +64,7 @@ async fn i5_a_network_that_is_slow_and_uneven_costs_no_request() {
     let redis = Redis::start().await;
     let proxy = Proxy::to(redis.addr()).await;
     let site = Site::at(&proxy.url()).await;
-    // Up to 35 ms each way: more than the freshness window in all.
+    // Up to 35 ms each way: more than the freshness window for a round trip.
     proxy.set(Weather {
         delay: Duration::from_millis(35),
         ..Weather::default()
@@ -94,7 +94,7 @@ async fn i6_a_primary_that_was_demoted_is_believed_nothing_until_it_is_one_again
     let redis = Redis::start().await;
     let site = Site::at(&redis.url()).await;
     let people = People::of(&site).await;
-    // Of a primary that is not there, so that it keeps what it has.
+    // Redis becomes a replica of a primary that does not exist, so it keeps its data.
     let nobody = free_port().to_string();
     let () = redis.command(&["REPLICAOF", "127.0.0.1", &nobody]).await;
     site.wait("nobody believes it", async || people.look().await == 503)
@@ -160,7 +160,7 @@ async fn i12_a_full_disk_loses_nothing_that_was_acknowledged() {
     for (fsync, then) in [
         // Redis goes on, and refuses writes.
         ("everysec", [503, 503, 503, 200, 503]),
-        // Redis ends: it could not keep its word.
+        // Redis ends: it could not guarantee durability.
         ("always", [503, 503, 503, 503, 503]),
     ] {
         let bad = BadHour::new();
@@ -171,7 +171,7 @@ async fn i12_a_full_disk_loses_nothing_that_was_acknowledged() {
         let site = Site::at(&redis.url()).await;
         let people = People::of(&site).await;
         bad.begin("");
-        // The first write finds it out.
+        // The first write discovers the fault.
         site.wait("the disk is full", async || {
             site.anyone().register("carol", PASSWORD).await.status == 503
         })
@@ -201,7 +201,7 @@ async fn i13_more_requests_than_connections_to_a_slow_redis_are_200_or_503_and_t
     let bearer = format!("Bearer {}", people.reader.token);
     let headers = [("authorization", bearer.as_str())];
     let replica = people.reader.at.towards_addr(site.replicas[0].addr);
-    // It asks Redis, unlike the dashboard.
+    // `/me` asks Redis, unlike the dashboard.
     let ask = async || in_time(replica.send("GET", "/me", &headers, None)).await;
     let answers = join_all((0..500).map(|_| ask())).await;
     let count = |status| answers.iter().filter(|it| it.status == status).count();
@@ -225,7 +225,7 @@ async fn i19_a_replica_that_hangs_leaves_the_balancer_and_comes_back_with_what_i
     let people = People::of(&site).await;
     site.replicas[1].signal(Signal::STOP);
     let stopped = Instant::now();
-    // Whoever is with it now waits for it; newcomers need not.
+    // Clients that are connected to the paused replica wait for it; new clients need not.
     site.wait("the balancer misses it", async || {
         let asks = (0..6).map(|_| async {
             let newcomer = site.anyone();
@@ -276,7 +276,7 @@ async fn i20_i21_replicas_whose_clocks_are_off_or_jump_sign_and_verify_by_that_o
     let register = User::register_at(&site.anyone(), "alice").await;
     let mut asked = 0;
     for round in 0..rounds(30, 300) {
-        // From the second on they jump, forth and back, by hours.
+        // From the second round on the clocks jump, forth and back, by hours.
         if round > 0 {
             fast.begin(if round % 2 == 0 { "7200" } else { "-3600" });
             slow.begin(if round % 3 == 0 { "-86400" } else { "30" });
@@ -323,7 +323,7 @@ async fn i22_without_descriptors_idle_connections_make_room_and_nothing_spins() 
     }
     tokio::time::sleep(Duration::from_millis(500)).await;
     let (worked, begun) = (processor_time(pid), Instant::now());
-    // Newcomers are served, at the replica itself too.
+    // The balancer serves new clients, and so does the replica itself.
     let newcomer = || Anonymous::at(replica.addr);
     for anyone in [&newcomer as &dyn Fn() -> Anonymous, &|| site.anyone()] {
         for _ in 0..30 {
@@ -401,12 +401,12 @@ async fn i25_twenty_replicas_that_reconnect_at_once_are_ready_and_crowd_nobody_o
         println!(
             "round {round}: all serve {ready:.1?} after Redis was back, over {connected} connections"
         );
-        // One for the feed, and one or two for what was asked; never a pool full.
+        // One connection for the feed, and one or two for requests; never a full pool.
         assert!(connected <= CROWD * 5, "{connected} connections");
     }
 }
 
-/// What the threads of a process have used of the processors.
+/// Processor time that the threads of a process have used.
 fn processor_time(pid: u32) -> Duration {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     let nanos = threads.filter_map(|thread| {

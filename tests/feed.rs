@@ -1,4 +1,4 @@
-//! The feed under faults: windows of every length, slow networks, lost data, half-done revocations, a full Redis.
+//! Feed under faults: windows of every length, slow networks, lost data, half-done revocations, a full Redis.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +14,8 @@ use crate::harness::{
 
 const W0: Duration = Duration::ZERO;
 
-/// Logs out as often as asked, each time checked on all replicas at once when the answer has come. Returns how many checks
-/// were answered otherwise than by a refusal.
+/// Logs out this number of times, and checks each token on all replicas at once when the logout has answered. Returns the
+/// number of checks that were not answered with a refusal.
 async fn accepted_after_logout(replicas: &[Replica], logouts: usize) -> usize {
     let mut accepted = 0;
     for batch in 0..logouts.div_ceil(20) {
@@ -81,9 +81,9 @@ async fn rule_3_a_window_whose_announcement_was_lost_is_waited_for_all_the_same(
     })
     .await;
     cluster.redis.command::<()>(&["FLUSHALL"]).await;
-    // A second until everybody has noticed, and three to settle.
+    // One second until every replica has noticed the loss, and three to settle.
     tokio::time::sleep(Duration::from_millis(4500)).await;
-    // Somebody announces a short window, and the long one has been forgotten.
+    // A new replica announces a short window, and the feed has forgotten the long one.
     let newcomer = Replica::start(config(&cluster.redis.url())).await;
     newcomer.ready().await;
     cluster.replicas.push(newcomer);
@@ -184,7 +184,7 @@ async fn rule_6_and_7_what_a_flush_has_lost_is_put_back_by_twenty_replicas_witho
         follower.knows(lost).await;
     }
     redis.command::<()>(&["FLUSHALL"]).await;
-    // One append right after the flush: the last id has not gone backwards, only the count tells.
+    // One append right after the flush: the last ID has not gone backwards, so only the count shows the loss.
     let after = entry(Duration::from_mins(30));
     let entries = [Entry::Session(after)];
     let window = followers[3].store.append(&entries).await.unwrap();
@@ -220,7 +220,7 @@ async fn rule_6_and_7_what_a_flush_has_lost_is_put_back_by_twenty_replicas_witho
     report_zero("revoked sessions that a newcomer does not know", lost);
 }
 
-/// For how long the present history settles, as whoever first saw it has written down.
+/// Returns how long the present history settles, as the first replica that saw it has recorded.
 async fn settling(redis: &Redis) -> Duration {
     let ask = "local time = redis.call('TIME')
         local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -266,7 +266,8 @@ async fn rule_7_what_each_of_many_replicas_alone_knows_is_put_back_before_the_se
     for follower in &followers {
         follower.fresh().await;
     }
-    // Nobody asks, so nobody reads more often than once a second: what one appends at once the others do not know yet.
+    // No client asks, so no replica reads more often than once a second: the others do not know yet what one of them appends
+    // at once.
     for follower in &followers {
         follower.store.append(&[]).await.unwrap();
     }
@@ -288,7 +289,7 @@ async fn rule_7_what_each_of_many_replicas_alone_knows_is_put_back_before_the_se
     }
     redis.command::<()>(&["FLUSHALL"]).await;
     tokio::time::sleep(Duration::from_millis(1500)).await;
-    // The first that counts again must know them all already.
+    // The first follower that is fresh again must know all the revocations already.
     let first = followers.iter().map(|follower| Box::pin(follower.fresh()));
     let ((), first, _) = futures_util::future::select_all(first).await;
     for (_, sid) in &users {
@@ -303,7 +304,7 @@ async fn rule_5_an_entry_lives_longer_than_every_token_that_it_refuses() {
     tokio::time::sleep(Duration::from_millis(1100)).await;
     let newer = user.at.refresh(&user.refresh_token).await.json();
     let newer = newer["token"].as_str().unwrap();
-    // The older token logs out, and the newer one lives for longer.
+    // The older token logs out, and the newer token lives for longer.
     assert_eq!(user.at.logout(&user.token).await.status, 204);
     let everywhere = User::log_in(&user.at, "alice").await;
     let all = user.at.logout_everywhere(&everywhere.token).await;
@@ -322,10 +323,10 @@ async fn rule_5_an_entry_lives_longer_than_every_token_that_it_refuses() {
         panic!("{entries:?}");
     };
     assert!(session.starts_with("s:") && account.starts_with("u:"));
-    // The leeway of verification, and two minutes.
+    // Leeway of verification, and two minutes.
     let margin = 125;
     assert!(until(session) >= expires(newer) + margin, "{entries:?}");
-    // A token may live for a day at most, whatever the setting says now.
+    // A token may live for a day at most, whatever the setting is now.
     let day = expires(&everywhere.token) - 3600 + 24 * 3600;
     assert!(until(account) >= day + margin, "{entries:?}");
 }
@@ -340,7 +341,7 @@ async fn rule_6_a_feed_deleted_by_hand_is_found_out_and_put_back() {
     redis
         .command::<()>(&["DEL", "portcullis:{feed}:revocations"])
         .await;
-    // Somebody who has just started and knows nothing must not be sooner than those who know.
+    // A new follower that knows nothing must not become fresh sooner than those that know the revocations.
     let newcomer = Light::follow(&redis.url());
     newcomer.fresh().await;
     for sid in &revoked {
@@ -407,13 +408,13 @@ async fn i11_rule_6_and_7_a_truncated_append_only_file_loses_no_revocation_that_
     );
 }
 
-/// The append of a logout, from one session or from everywhere, is swallowed by the network after the user's script has run.
+/// Half-done logout, from one session or from everywhere: the network swallows the append after the user's script has run.
 struct HalfDone {
     redis: Redis,
     proxy: Proxy,
-    /// Behind the proxy.
+    /// Connected through the proxy.
     slow: Replica,
-    /// Beside it.
+    /// Connected directly.
     other: Replica,
     user: User,
 }
@@ -431,7 +432,7 @@ impl HalfDone {
         slow.ready().await;
         other.ready().await;
         let user = User::register(&slow, "alice").await;
-        // What only an append names.
+        // Keys that only an append names.
         proxy.set(Weather {
             swallow: vec!["{feed}:windows", "{feed}:stable_since"],
             ..Weather::default()
@@ -578,7 +579,7 @@ async fn rule_7_and_11_a_session_record_that_comes_back_by_hand_is_removed_again
         .command::<()>(&["HSET", &record, "user", "somebody"])
         .await;
     tokio::time::sleep(Duration::from_millis(1500)).await;
-    // The entry has expired; the next revocation trims the feed, and repairs what it trims.
+    // The entry has expired; the next revocation trims the feed, and repairs the records of the entries that it trims.
     let claims = claims("alice", UserId::new(), short.sid);
     let revocations = Arc::clone(&follower.revocations);
     revocations
@@ -613,7 +614,7 @@ async fn rule_12_after_logging_out_everywhere_no_earlier_token_is_accepted_and_v
         let sessions =
             futures_util::future::join_all((0..5).map(|_| User::log_in(&first.at, "alice"))).await;
         if round == 7 {
-            // A loss of data undoes the version; what the feed knows holds all the same.
+            // A loss of data undoes the version; the revocation that the feed knows holds all the same.
             let key = "portcullis:user:{2bd806c9}:alice";
             redis_set_back(&cluster.redis, key).await;
         }
@@ -665,11 +666,11 @@ async fn rule_14_without_redis_checks_answer_503_unless_staleness_was_chosen() {
         (503, "unavailable")
     );
     assert_eq!(user.dashboard_at(&cluster.replicas[1]).await, 200);
-    // A logout is not acknowledged, and refused here all the same.
+    // This replica does not acknowledge a logout, but refuses the token all the same.
     let at = user.at.towards(&cluster.replicas[1]);
     assert_eq!(at.logout(&user.token).await.status, 503);
     assert_eq!(at.dashboard(&user.token).await.status, 401);
-    // Never from a first view: a replica that starts without Redis has none.
+    // A replica never serves without a first view: one that starts without Redis has none.
     let mut config = config(&cluster.redis.url());
     config.revocation.stale_if_error = Duration::from_mins(10);
     let newcomer = Replica::start(config).await;

@@ -1,5 +1,5 @@
 //! Forged tokens over HTTP: each is 401 `invalid_token` on every protected route, costs Redis nothing, and makes the service
-//! ask nobody.
+//! contact no other host.
 
 use aws_lc_rs::hmac;
 use serde_json::json;
@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use crate::harness::mint::{opened, segment, signed, signed_by, with, with_another, without};
 use crate::harness::{Cluster, User};
 
-/// A sample of what `tokens` tries in full.
+/// Sample of the forgeries that `tokens` tries in full.
 fn forgeries(token: &str, listener: &str) -> Vec<String> {
     let (header, claims) = opened(token);
     let (h, c) = (header.to_string(), claims.to_string());
@@ -60,7 +60,7 @@ async fn t4_t5_t21_a_forged_token_is_401_on_every_route_and_the_service_asks_nob
     let forged = forgeries(&user.token, &listener.local_addr().unwrap().to_string());
 
     let (header, claims) = opened(&user.token);
-    // Another spelling, so that it is not the token that a replica knows.
+    // Different formatting of the same claims, so that the token is not the one that a replica has cached.
     let control = serde_json::to_string_pretty(&claims).unwrap();
     let control = signed(&header.to_string(), &control);
     assert_ne!(control, user.token);
@@ -96,7 +96,7 @@ async fn t4_t5_t21_a_forged_token_is_401_on_every_route_and_the_service_asks_nob
         "{refused} requests with {} forged tokens: 0 accepted",
         forged.len()
     );
-    // The feed reads by one script; whatever a forged token could cost would be another command.
+    // The feed reads by one script; any cost of a forged token would show as another command.
     for (command, calls) in cluster.redis.command_counts().await {
         let is_anothers = [
             "evalsha",
@@ -137,7 +137,7 @@ async fn t14_no_other_spelling_of_a_token_outlives_its_logout() {
     let cluster = Cluster::of(2).await;
     let user = cluster.user("alice").await;
     let (header, claims) = opened(&user.token);
-    // Even somebody with the key cannot write a token that the ended session accepts.
+    // Even an attacker with the key cannot write a token that the ended session accepts.
     let fresh = signed(
         &header.to_string(),
         &with(&claims, "jti", segment([7_u8; 16])),

@@ -1,4 +1,4 @@
-//! The fuzz targets, fed with their committed corpora and with changes of them. `make fuzz` looks for more.
+//! Fuzz targets, fed with their committed corpora and with mutations of them. `make fuzz` looks for more.
 
 pub mod targets;
 
@@ -43,7 +43,7 @@ fn every_target_has_a_corpus_and_a_guided_program() {
     }
 }
 
-/// Feeds a target with its corpus, and for some seconds with changes of it.
+/// Feeds a target with its corpus, and for some seconds with mutations of it.
 fn feed(name: &str) {
     let (_, target) = TARGETS.iter().find(|(it, _)| *it == name).unwrap();
     let corpus = corpus(name);
@@ -72,7 +72,7 @@ fn corpus(name: &str) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// An input with some changes: bytes that are others, are gone, come twice, or come from another input.
+/// Mutates an input: bytes are replaced, removed, repeated, or taken from another input.
 fn changed(corpus: &[Vec<u8>], dice: &mut Dice) -> Vec<u8> {
     let mut input = corpus[dice.below(corpus.len())].clone();
     for _ in 0..=dice.below(4) {

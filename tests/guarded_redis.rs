@@ -1,5 +1,5 @@
-//! The start scripts of `k8s/components/redis-sentinel`, with real servers and Sentinels on addresses of this machine: a primary
-//! that comes back with an empty disk does not make the others as empty, and one that leaves hands over first.
+//! Start scripts of `k8s/components/redis-sentinel`, with real servers and Sentinels on addresses of this machine. A primary
+//! that comes back with an empty disk does not empty its replicas, and a primary that leaves hands over first.
 
 use std::process::Stdio;
 
@@ -15,7 +15,7 @@ fn keys(host: &str) -> String {
     ask(host, "6379", &["DBSIZE"])
 }
 
-/// So many keys that all three have.
+/// Writes a number of keys, and waits until all three servers have them.
 fn fill(at: &str) {
     let script = format!("for i = 1, {KEYS} do redis.call('SET', 'key' .. i, 'x') end");
     ask(at, "6379", &["EVAL", &script, "0"]);
@@ -50,7 +50,7 @@ fn a_primary_that_comes_back_with_an_empty_disk_takes_nothing_from_the_others() 
     let next = primary(HOSTS[1]);
     assert_ne!(next, HOSTS[0]);
 
-    // One that leaves hands over before it goes.
+    // A primary that leaves hands over before it goes.
     pods.quiet();
     let left = pods.script("leave.sh").env("ME", &next).status().unwrap();
     assert!(left.success());
@@ -60,7 +60,7 @@ fn a_primary_that_comes_back_with_an_empty_disk_takes_nothing_from_the_others() 
     wait("all have all", || {
         HOSTS.iter().all(|host| keys(host) == KEYS.to_string())
     });
-    // One that is no primary just leaves.
+    // A server that is no primary just leaves.
     pods.quiet();
     let still = primary(HOSTS[0]);
     let other = HOSTS.iter().find(|host| **host != still).unwrap();
@@ -73,7 +73,7 @@ fn a_primary_that_comes_back_with_an_empty_disk_takes_nothing_from_the_others() 
     );
     assert_eq!(primary(HOSTS[0]), still);
 
-    // The counter-proof: started as it was configured, without a look at the others, it makes all of them empty.
+    // Control: a server that starts as configured, without asking the others, empties all of them.
     let number = HOSTS.iter().position(|host| *host == still).unwrap();
     pods.lose_disk(number);
     let volume = pods.volume(number);

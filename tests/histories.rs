@@ -1,5 +1,5 @@
-//! Recorded histories: many clients do what they like at three replicas, things go wrong, and what they were answered is
-//! held against the rules afterwards.
+//! Recorded histories: many clients send random requests to three replicas while faults happen, and the test then checks
+//! their answers against the rules.
 
 mod faults;
 mod history;
@@ -17,11 +17,11 @@ use self::faults::Faults;
 use self::history::{Operation, Outcome, Recorder, Session, What};
 use crate::harness::{Anonymous, Answer, Dice, Proxy, Redis, Replica, config, report_zero, rounds};
 
-/// People who do what they like at the same time.
+/// Clients that send random requests at the same time.
 const CLIENTS: usize = 48;
-/// Attempts to register before a name goes out of use; several people want each.
+/// Attempts to register a name before the name goes out of use; several clients want each name.
 const ATTEMPTS: usize = 5;
-/// How long replicas may take to agree when nothing goes wrong any more.
+/// Maximum time for the replicas to agree after the last fault.
 const AGREE: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -34,7 +34,7 @@ async fn c15_what_clients_of_three_replicas_were_answered_under_faults_is_what_o
         let proxy = Proxy::to(redis.addr()).await;
         let mut config = config(&proxy.url());
         config.revocation.window = Duration::from_millis(window);
-        // What goes wrong here is meant to; thousands of lines would hide what is found.
+        // The faults are intended; thousands of log lines would hide the findings.
         "off".clone_into(&mut config.telemetry.filter);
         replicas.push(Replica::start(config).await);
         proxies.push(proxy);
@@ -91,7 +91,7 @@ async fn c15_what_clients_of_three_replicas_were_answered_under_faults_is_what_o
     report_zero("violations in recorded histories", history.len());
 }
 
-/// How many operations of each kind had which outcome.
+/// Counts the operations of each kind by outcome.
 fn tally(history: &[Operation]) -> BTreeMap<(&'static str, Outcome), usize> {
     let mut tally = BTreeMap::new();
     for operation in history {
@@ -107,14 +107,14 @@ fn tally(history: &[Operation]) -> BTreeMap<(&'static str, Outcome), usize> {
     tally
 }
 
-/// What all clients share.
+/// State that all clients share.
 struct World {
     replicas: Vec<SocketAddr>,
     recorder: Recorder,
     known: Mutex<Known>,
 }
 
-/// What the clients know of each other.
+/// Knowledge that the clients share about each other.
 #[derive(Default)]
 struct Known {
     /// Attempts to register, each with a password of its own.
@@ -130,7 +130,7 @@ struct Opened {
 }
 
 impl World {
-    /// Does this and that until it is over.
+    /// Sends random requests until `over` is set.
     async fn live(&self, mut dice: Dice, over: &AtomicBool) {
         let client = Anonymous::at(self.replicas[0]);
         while !over.load(Ordering::Relaxed) {
@@ -157,7 +157,7 @@ impl World {
         }
     }
 
-    /// A session that was opened a short while ago, or any.
+    /// Returns a session that was opened a short while ago, or any session.
     fn some_session(&self, dice: &mut Dice) -> Option<Session> {
         let count = self.known.lock().unwrap().sessions.len();
         let recent = count.min(if dice.percent(80) { 30 } else { count });
@@ -203,7 +203,7 @@ impl World {
             if count == 0 {
                 return;
             }
-            // Mostly somebody who registered a short while ago, and mostly with success.
+            // Mostly a user who registered a short while ago, and mostly one whose registration succeeded.
             let pick = |dice: &mut Dice| {
                 let recent = count.min(if dice.percent(80) { 60 } else { count });
                 known.registrations[count - 1 - dice.below(recent)]
@@ -253,8 +253,8 @@ impl World {
         join_all(all.map(|replica| self.check(client, replica, session))).await
     }
 
-    /// Ends one session or all, says it again at another replica where the first did not know, as people do, and looks
-    /// whether it holds.
+    /// Revokes one session or all, repeats the request at another replica after an unknown outcome, as clients do, and checks
+    /// that the revocation holds.
     async fn end(&self, client: &Anonymous, what: What, dice: &mut Dice) {
         let (request, session) = match what {
             What::LogOutEverywhere { session } => (("DELETE", "/sessions"), session),
@@ -278,7 +278,7 @@ impl World {
         self.known.lock().unwrap().sessions[session].token.clone()
     }
 
-    /// Asks, and takes down what came of it. What was asked is told by `what`, from the answer where that is a success.
+    /// Sends a request and records its outcome. `what` names the operation, from the answer if that is a success.
     async fn ask(
         &self,
         client: &Anonymous,
@@ -316,7 +316,7 @@ impl World {
         outcome
     }
 
-    /// The sessions of which the replicas do not come to say the same when nothing goes wrong any more, and what they say.
+    /// Returns the sessions on which the replicas still disagree after the last fault, with the outcome at each replica.
     async fn disputed(&self) -> Vec<(Session, Vec<Outcome>)> {
         let client = Anonymous::at(self.replicas[0]);
         let sessions = self.known.lock().unwrap().sessions.len();
@@ -340,7 +340,7 @@ impl World {
     }
 }
 
-/// What goes with a request.
+/// Credentials or body of a request.
 enum Send<'a> {
     Token(&'a str),
     Body(&'a str),

@@ -1,5 +1,5 @@
-//! Clients that hang up, say things twice, or come all at once: nobody gets another's answer, and nothing is done twice. The
-//! numbers are those of the threats in `docs/security.md`.
+//! Clients that disconnect, repeat requests, or come all at once: no client gets the answer to another's request, and no
+//! operation is done twice. The numbers are those of the threats in `docs/security.md`.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::harness::{Anonymous, Cluster, Dice, PASSWORD, User, patiently, report_zero, rounds};
 
-/// People who ask at the same time.
+/// Clients that ask at the same time.
 const PEOPLE: usize = 100;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -31,7 +31,7 @@ async fn c12_who_hangs_up_leaves_nobody_the_answer_of_another() {
         let headers = [("authorization", bearer.as_str())];
         for _ in 0..each {
             let at = user.at.towards(&cluster.replicas[dice.below(3)]);
-            // Each of these asks Redis, on a connection of the pool that others use before and after.
+            // Each of these requests asks Redis, on a pooled connection that others use before and after.
             let path = ["/me", "/sessions", "/me", "/dashboard"][dice.below(4)];
             let asked = at.try_send("GET", path, &headers, None);
             let answer = if dice.percent(30) {

@@ -1,4 +1,4 @@
-//! The way of a user through the API, as the README shows it.
+//! Journey of a user through the API, as the README shows it.
 
 use serde_json::json;
 
@@ -67,7 +67,7 @@ async fn c1_of_32_registrations_of_one_name_at_one_instant_exactly_one_wins() {
             match attempt.await.unwrap() {
                 (201, password) => won.push(password),
                 (409, password) => lost.push(password),
-                // The machine stood still for longer than a deadline: nobody knows whether this one won.
+                // The machine stood still for longer than a deadline: the outcome of this operation is unknown.
                 (503, _) => unknown += 1,
                 (status, _) => panic!("{status}"),
             }

@@ -1,4 +1,4 @@
-//! Signing keys in a folder: rotation under load, what is taken away, what cannot be read, and who else verifies.
+//! Signing keys in a folder: rotation under load, removed keys, unreadable files, and other verifiers.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,7 +18,7 @@ use crate::harness::{
     Anonymous, Cluster, Redis, Replica, SECRET, User, config, patiently, report_zero, rounds,
 };
 
-/// People who ask while keys change.
+/// Users who send requests while keys change.
 const PEOPLE: usize = 16;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -44,7 +44,7 @@ async fn c16_two_rotations_under_load_refuse_nobody_and_a_removed_key_is_refused
             asked.fetch_add(1, Ordering::Relaxed);
             refused.fetch_add(usize::from(status != 200), Ordering::Relaxed);
             if count % 200 == 199 {
-                // A token of the key that signs now.
+                // Token of the key that signs now.
                 let at = user.at.towards(replica);
                 user = User::log_in(&at, &user.name).await;
             }
@@ -100,7 +100,7 @@ async fn a_change_from_a_secret_to_a_folder_logs_nobody_out() {
         config.tokens.key_folder = Some(path.to_owned());
         config
     };
-    // A folder that does not sign yet: the secret goes on.
+    // A folder that does not sign yet: the secret goes on signing.
     std::fs::create_dir_all(folder.path()).unwrap();
     folder.run(&["stage"]);
     let both = Replica::serve(with_both(&folder.path())).await;
@@ -108,7 +108,7 @@ async fn a_change_from_a_secret_to_a_folder_logs_nobody_out() {
     let at = alice.at.towards(&both);
     assert_eq!(signed_by(&User::log_in(&at, "alice").await.token), "HS256");
     folder.run(&["activate"]);
-    // Somebody else, and again and again: one has twenty sessions at most.
+    // The session must survive many logins, so another user logs in: a user has twenty sessions at most.
     User::register(&both, "bob").await;
     let bob = async {
         loop {
@@ -126,7 +126,7 @@ async fn a_change_from_a_secret_to_a_folder_logs_nobody_out() {
     assert_eq!(bob.dashboard_at(&both).await, 200, "the folder's tokens");
     let next = patiently(async || at.refresh(&alice.refresh_token).await).await;
     assert_eq!(next.status, 200);
-    // A secret for refresh tokens of their own, set later, ends no session either.
+    // A separate secret for refresh tokens, set later, ends no session either.
     let mut later = with_both(&folder.path());
     later.tokens.refresh_secrets = vec![Secret::new(
         "a-secret-of-their-own-9f8e7d6c5b4a3".to_owned(),
@@ -143,7 +143,7 @@ async fn a_folder_that_cannot_be_read_leaves_the_keys_and_one_that_is_swapped_re
     let (redis, folder, other) = (Redis::start().await, Folder::new(), Folder::new());
     folder.run(&["generate"]);
     other.run(&["generate", "--algorithm", "p256"]);
-    // As Kubernetes mounts a Secret: files that lead through a link, which is exchanged.
+    // The folder is mounted as Kubernetes mounts a Secret: the files lead through a symbolic link, which is exchanged.
     let mount = tempfile::tempdir().unwrap();
     let link = |to: &Folder| {
         let new = mount.path().join("..data_tmp");
@@ -278,10 +278,10 @@ async fn t2_a_public_key_is_no_secret_to_sign_with() {
     assert_eq!(alice.dashboard_at(&replica).await, 200);
 }
 
-/// A published example of a signed text, with the key that signed it.
+/// Published example of a signed text, with the key that signed it.
 struct Vector {
     token: &'static str,
-    /// What stands before the numbers of the key in PKCS#8, in hexadecimal, and the numbers, in base64url.
+    /// Bytes before the key's numbers in PKCS#8, in hexadecimal; the numbers themselves are in base64url.
     before: &'static str,
     secret: &'static str,
     public: &'static [&'static str],
@@ -319,7 +319,7 @@ impl Vector {
         let mut der: Vec<u8> = digits.map(byte).collect();
         der.extend(BASE64_URL_SAFE_NO_PAD.decode(self.secret).unwrap());
         if !self.public.is_empty() {
-            // The public key: 66 bits and nothing, an uncompressed point.
+            // Public key: a bit string of 66 bytes without unused bits, an uncompressed point.
             der.extend([0xa1, 0x44, 0x03, 0x42, 0x00, 0x04]);
             for number in self.public {
                 der.extend(BASE64_URL_SAFE_NO_PAD.decode(number).unwrap());
@@ -330,11 +330,11 @@ impl Vector {
     }
 }
 
-/// Other writings of a signature that some verifier has taken: without content, with the wrong encoding, with a part that is
-/// too large, too short or too long.
+/// Malformed variants of a signature that some verifier has accepted: without content, with the wrong encoding, with a part
+/// that is too large, too short or too long.
 fn other_signatures(signature: &str) -> Vec<String> {
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(signature).unwrap();
-    // The order of Ed25519's group, little-endian: what is signed with S is signed with S + L for who does not look.
+    // Order L of Ed25519's group, little-endian. A verifier that does not check the range accepts S + L in place of S.
     let order = [
         0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde,
         0x14, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
@@ -386,7 +386,7 @@ async fn t27_published_vectors_are_no_tokens_even_under_their_own_keys() {
         let user = User::register(&replica, "alice").await;
         let key = at.get(JWKS).await.json()["keys"][0].clone();
         assert_eq!(key["alg"], algorithm);
-        // The control: the vector is whole, and its signature is good under the key that the replica publishes.
+        // Control: the vector is intact, and its signature is valid under the key that the replica publishes.
         let jwk: jsonwebtoken::jwk::Jwk = serde_json::from_value(key).unwrap();
         let public = jsonwebtoken::DecodingKey::from_jwk(&jwk).unwrap();
         let (signed, signature) = vector.token.rsplit_once('.').unwrap();
@@ -484,7 +484,7 @@ fn the_keys_command_tells_what_it_does_and_what_it_will_not_do() {
         let mode = file.unwrap().metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
-    // A name that an operator has chosen, and that sorts after all dates.
+    // Name that an operator has chosen, and that sorts after all dates.
     let only = folder
         .run(&["list"])
         .split_whitespace()
@@ -496,7 +496,7 @@ fn the_keys_command_tells_what_it_does_and_what_it_will_not_do() {
     let said = folder.run(&["activate"]);
     assert!(said.starts_with("mine~20"), "{said}");
     folder.run(&["retire", "mine.pem"]);
-    // What would keep its reader waiting is not read.
+    // A reader must not open a pipe: the read would block.
     let pipe = folder.path().join("pipe.pem");
     assert!(
         Command::new("mkfifo")
@@ -542,7 +542,7 @@ async fn settings_of_keys_that_do_not_fit_are_mistakes() {
 
 const JWKS: &str = "/.well-known/jwks.json";
 
-/// A folder of keys, and the command that changes it.
+/// Folder of keys, and the command that changes it.
 struct Folder(TempDir);
 
 impl Folder {
@@ -576,14 +576,14 @@ impl Folder {
     }
 }
 
-/// The folder alone signs.
+/// Configures the folder as the only source of signing keys.
 fn signs_with(config: &mut Config, folder: &Path) {
     config.tokens.signing = None;
     config.tokens.key_folder = Some(folder.to_owned());
     config.tokens.refresh_secrets = vec![Secret::new(SECRET.to_owned())];
 }
 
-/// Waits until all replicas have taken the folder over.
+/// Waits until all replicas have loaded the changed folder.
 async fn taken_over(cluster: &Cluster, has: impl AsyncFn(&Anonymous) -> bool) {
     for replica in &cluster.replicas {
         let at = replica.anonymous();
@@ -601,21 +601,21 @@ async fn at_least(at: &Anonymous, keys: usize) -> bool {
     at.get(JWKS).await.json()["keys"].as_array().unwrap().len() >= keys
 }
 
-/// What the header of a token says.
+/// Returns the algorithm in a token's header.
 fn signed_by(token: &str) -> String {
     let header = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap());
     let header: Value = serde_json::from_slice(&header.unwrap()).unwrap();
     header["alg"].as_str().unwrap().to_owned()
 }
 
-/// Python's PyJWT: the name in each token, or that it is refused.
+/// Command for Python's PyJWT: prints the name in each token, or that it is refused.
 fn pyjwt() -> Command {
     let mut python = tool("python3");
     python.arg(repository("tests/keys/verify.py"));
     python
 }
 
-/// Node's jose.
+/// Command for Node's jose.
 fn jose() -> Command {
     let mut node = crate::harness::installed("node", "nodejs");
     node.arg(repository("tests/keys/verify.mjs"));

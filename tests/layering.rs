@@ -1,13 +1,14 @@
-//! The order of the house: what may know what, where the outside world is let in, and that what `deploy/` says is true.
+//! Layering: the modules that each module may use, the places where external crates are allowed, and settings in `deploy/` that
+//! the program must know.
 //!
-//! A layer may use those before it and itself. Telemetry stands between `auth`, which it measures, and `http`, which reports
-//! to it: nothing that decides anything depends on what is told about it.
+//! A layer may use itself and the layers before it. Telemetry stands between `auth`, which it measures, and `http`, which
+//! reports to it: no module that makes a decision depends on telemetry.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// From the ground up; each may use what stands before it.
+/// Layers from the ground up; each may use the layers before it.
 const LAYERS: [&str; 9] = [
     "domain",
     "config",
@@ -20,8 +21,8 @@ const LAYERS: [&str; 9] = [
     "main",
 ];
 
-/// What is used in one part of the house only: the beginning of a path, where it may stand, and why there is more than one
-/// place where there is.
+/// Paths that only one part of the code uses: the beginning of the path, and the places where it is allowed. If there is more
+/// than one place, a comment gives the reason.
 const CONFINED: [(&[&str], &[&str]); 9] = [
     (&["poem", "poem_openapi"], &["http/", "app.rs"]),
     (&["redis", "deadpool_redis"], &["store/"]),
@@ -32,8 +33,8 @@ const CONFINED: [(&[&str], &[&str]); 9] = [
     ),
     (&["dotenvy", "std::env", "env"], &["config.rs", "config/"]),
     (&["std::time::SystemTime", "SystemTime"], &["domain/"]),
-    // Deadlines of connections are counted by the runtime, which has to wake up for them. Its clock stands still while the
-    // machine sleeps; nothing about revocation depends on it.
+    // The runtime counts the deadlines of connections, since it has to wake up for them. Its clock stands still while the
+    // machine sleeps; nothing about revocation depends on that clock.
     (
         &["std::time::Instant", "tokio::time::Instant", "Instant"],
         &["domain/", "http/server.rs", "http/server/"],
@@ -50,10 +51,10 @@ const CONFINED: [(&[&str], &[&str]); 9] = [
     ),
 ];
 
-/// Where a replica finds its own program, to start it once more: not the environment.
+/// Function by which a replica finds its own program, to start it once more; it does not read the environment.
 const OWN_PROGRAM: &str = "std::env::current_exe";
 
-/// What pure code does without: a runtime, and the outside world.
+/// Paths that pure code must not use: a runtime, and the outside world.
 const IMPURE: [&str; 7] = [
     "tokio",
     "std::fs",
@@ -64,7 +65,7 @@ const IMPURE: [&str; 7] = [
     "std::env",
 ];
 
-/// All that one sees on entering.
+/// Entries of the repository's root folder.
 const ENTRIES: [&str; 14] = [
     "CHANGELOG.md",
     "CONTRIBUTING.md",
@@ -181,7 +182,7 @@ fn what_is_confined_to_one_place_stands_nowhere_else() {
             );
         }
         if name.starts_with("domain/") {
-            // What is tested with is not what is used.
+            // Test code may be impure.
             let code = code(&file);
             let used = self::paths(code.split("#[cfg(test)]").next().unwrap());
             for path in &used {
@@ -190,7 +191,7 @@ fn what_is_confined_to_one_place_stands_nowhere_else() {
             }
         }
     }
-    // A rule about what is used nowhere would be a misspelt one.
+    // Every rule must match some use; a rule that matches none is misspelt.
     assert_eq!(seen.len(), CONFINED.len(), "{seen:?}");
 }
 
@@ -296,7 +297,7 @@ fn every_setting_that_deploy_uses_is_one_of_the_program() {
             if settings.contains(variable.as_str()) {
                 ours.insert(variable);
             } else if !others.contains(&variable.as_str()) && !variable.starts_with("OTEL_") {
-                // The SDK of telemetry reads the standard variables itself.
+                // The telemetry SDK reads the standard variables itself.
                 unknown.insert(format!("{variable} in {}", file.display()));
             }
         }
@@ -337,21 +338,21 @@ fn the_code_is_told_from_comments_and_texts() {
     assert!(begins("std::env::var", "std::env") && !begins("std::envy", "std::env"));
 }
 
-/// The layer of a file: its first folder, or its own name.
+/// Returns the layer of a file: its first folder, or its own name.
 fn layer(file: &Path) -> &str {
     let first = file.iter().next().unwrap().to_str().unwrap();
     first.strip_suffix(".rs").unwrap_or(first)
 }
 
 fn rank(layer: &str) -> Option<usize> {
-    // The map of the house names everything and uses nothing.
+    // The library's root names every module and uses none.
     if layer == "lib" {
         return Some(LAYERS.len());
     }
     LAYERS.iter().position(|it| *it == layer)
 }
 
-/// The layers that a file names, from the root of the crate down.
+/// Returns the layers that a file names, from the root of the crate down.
 fn layers_used(file: &Path) -> BTreeSet<String> {
     let depth = file.iter().count() - usize::from(file.ends_with("mod.rs"));
     let paths = paths(&code(file));
@@ -360,7 +361,7 @@ fn layers_used(file: &Path) -> BTreeSet<String> {
         let supers = parts.clone().take_while(|it| *it == "super").count();
         let rest = match parts.clone().next()? {
             "crate" | "portcullis" => parts.nth(1)?,
-            // From a module up to the root, or from the tests within it.
+            // The path goes up from a module to the root, or from the tests within the module.
             "super" if supers >= depth => parts.nth(supers)?,
             _ => return None,
         };
@@ -369,13 +370,13 @@ fn layers_used(file: &Path) -> BTreeSet<String> {
     used.collect()
 }
 
-/// Whether a path is `start` or leads on from it.
+/// Returns true if a path is `start` or continues it.
 fn begins(path: &str, start: &str) -> bool {
     path.strip_prefix(start)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
-/// Every path of more than one part in a code, those of grouped imports one by one.
+/// Returns every path of more than one part in Rust code, with grouped imports split up.
 fn paths(code: &str) -> BTreeSet<String> {
     let mut paths = BTreeSet::new();
     let mut groups: Vec<String> = Vec::new();
@@ -385,7 +386,7 @@ fn paths(code: &str) -> BTreeSet<String> {
     while let Some(next) = rest.chars().next() {
         let word: String = rest.chars().take_while(|it| is_word(*it)).collect();
         if !word.is_empty() {
-            // `x.redis::<T>` is a method, and a path begins anew after every other word.
+            // `x.redis::<T>` is a method call. A new path begins after every other word.
             let begins_anew = !path.ends_with("::");
             if begins_anew {
                 path = groups.last().cloned().unwrap_or_default();
@@ -410,7 +411,7 @@ fn paths(code: &str) -> BTreeSet<String> {
         }
         match next {
             '{' if path.ends_with("::") => groups.push(path.clone()),
-            // An ordinary block groups nothing, but has an end too.
+            // An ordinary block groups no paths, but its end must match too.
             '{' => groups.push(String::new()),
             '}' => drop(groups.pop()),
             _ => {}
@@ -430,7 +431,7 @@ fn is_word(it: char) -> bool {
     it.is_alphanumeric() || it == '_'
 }
 
-/// The code of a file of `src/`, without comments and texts.
+/// Returns the code of a file of `src/`, without comments and string literals.
 fn code(file: &Path) -> String {
     strip(&fs::read_to_string(root("src").join(file)).unwrap())
 }
@@ -466,10 +467,10 @@ fn strip(text: &str) -> String {
     code
 }
 
-/// Single characters that would look like the beginning of a text, or of no end.
+/// Character literals that look like the beginning of a string, or like a literal without an end.
 const QUOTED: [&str; 3] = ["'\"'", r"'\''", r"'\\'"];
 
-/// Where a text in quotation marks ends.
+/// Returns the position at which a string literal ends.
 fn end_of_text(text: &str) -> usize {
     let mut escaped = false;
     for (at, it) in text.char_indices().skip(1) {
@@ -483,7 +484,7 @@ fn end_of_text(text: &str) -> usize {
     text.len()
 }
 
-/// The Rust files of `src/`, by their paths within.
+/// Returns the Rust files of `src/`, by their paths within it.
 fn sources() -> Vec<PathBuf> {
     let src = root("src");
     let files = walk(&src).into_iter();
@@ -499,7 +500,7 @@ fn root(entry: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(entry)
 }
 
-/// All files in a folder, which need not exist.
+/// Returns all files in a folder, which need not exist.
 fn walk(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten() {
@@ -518,7 +519,7 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
         .filter(|word| !word.is_empty())
 }
 
-/// Whether a word is written as variables are.
+/// Returns true if a word has the form of an environment variable.
 fn is_variable(word: &str) -> bool {
     let mut letters = word.chars();
     letters.next().is_some_and(|it| it.is_ascii_uppercase())
@@ -526,7 +527,7 @@ fn is_variable(word: &str) -> bool {
         && letters.all(|it| it.is_ascii_uppercase() || it.is_ascii_digit() || it == '_')
 }
 
-/// The environment variables that a script, a Dockerfile or a manifest reads or sets.
+/// Returns the environment variables that a script, a Dockerfile or a manifest reads or sets.
 fn variables(text: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for line in text.lines() {

@@ -1,5 +1,5 @@
-//! Primaries that were replaced and do not know it: what a replica without a lease takes from them, and what one with a lease
-//! does not.
+//! Replaced primaries that do not know of their replacement: a replica without a lease accepts stale answers from them, and
+//! one with a lease does not.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::harness::mint::opened;
 use crate::harness::sentinel::Watched;
 use crate::harness::{Redis, Replica, User, acknowledged, patiently, report_zero, rounds};
 
-/// Questions to a primary that lie in its socket while it stands still.
+/// Queries in the socket of a paused primary.
 const QUESTIONS: usize = 20;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -74,7 +74,7 @@ async fn rule_9_a_newcomer_does_not_count_while_another_may_hold_a_lease_on_the_
         let user = User::register(&settled, "alice").await;
         tokio::time::sleep(Duration::from_millis(300)).await;
 
-        // A failover that one of the replicas has not heard of: it goes on acknowledging the old primary.
+        // One of the servers does not learn of the failover, and goes on acknowledging the old primary.
         let () = promoted.command(&["REPLICAOF", "NO", "ONE"]).await;
         let newcomer = Replica::start(acknowledged(&promoted.url(), 1)).await;
         let (enough, started) = (AtomicBool::new(false), Instant::now());
@@ -124,7 +124,7 @@ async fn rule_8_a_logout_at_the_new_primary_waits_for_leases_on_the_old_one() {
         let entries = [session_entry(&user)];
         let store = store_of(&acknowledged(&promoted.url(), 1));
 
-        // The failover is complete at once; only the old primary and who holds a lease on it do not know.
+        // The failover is complete at once; only the old primary and the replica that holds a lease on it do not know.
         let () = promoted.command(&["REPLICAOF", "NO", "ONE"]).await;
         follow(&hesitant, &promoted).await;
         linked(&hesitant).await;
@@ -179,7 +179,7 @@ async fn a_hundred_followers_that_reconnect_at_once_miss_no_deadline() {
         "checks that missed their deadline after 100 followers were cut off",
         answers,
     );
-    // Ten seconds after the last request all read once a second.
+    // Ten seconds after the last request every follower reads once a second.
     let cpu = async || {
         let info: String = redis.command(&["INFO", "cpu"]).await;
         let field = |name: &str| {
@@ -201,7 +201,7 @@ async fn a_hundred_followers_that_reconnect_at_once_miss_no_deadline() {
     assert!(idle < busy / 2.0 && idle < 0.25, "{idle} after {busy}");
 }
 
-/// Replicas that say often that they are there.
+/// Replication options: a sync starts at once, and the primary pings its replicas every second.
 const REPLICATION: [&str; 8] = [
     "--masteruser",
     "replica",
@@ -213,7 +213,7 @@ const REPLICATION: [&str; 8] = [
     "1",
 ];
 
-/// A primary and its two replicas, of which one is to be promoted.
+/// Primary and its two replicas, one of which is to be promoted.
 struct Trio {
     first: Redis,
     promoted: Redis,
@@ -244,7 +244,7 @@ async fn follow(server: &Redis, primary: &Redis) {
     let () = server.command(&["REPLICAOF", "127.0.0.1", &port]).await;
 }
 
-/// What revokes the session of a user.
+/// Creates the feed entry that revokes the session of a user.
 fn session_entry(user: &User) -> Entry {
     let (_, claims) = opened(&user.token);
     Entry::Session(SessionEntry {
@@ -265,7 +265,7 @@ async fn linked(server: &Redis) {
     panic!("a replica does not find its primary");
 }
 
-/// Connections that were opened before the server stands still.
+/// Connections that are opened before the server is paused.
 struct QuestionsInSocket(Vec<redis::aio::MultiplexedConnection>);
 
 impl QuestionsInSocket {
@@ -280,7 +280,8 @@ impl QuestionsInSocket {
         Self(connections)
     }
 
-    /// Asks now. Resolves with how many answers show a primary whose replicas lag by a second at most.
+    /// Sends the queries at once. Resolves with the number of answers that show a primary whose replicas lag by at most a
+    /// second.
     fn ask(self) -> impl Future<Output = usize> {
         let asked = self.0.into_iter().map(|mut connection| {
             tokio::spawn(async move {

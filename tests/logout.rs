@@ -1,4 +1,5 @@
-//! Once a logout has answered, no replica accepts the token; and checking a token costs no Redis round trip.
+//! Logout holds on every replica once it is answered: no replica accepts the token. A check of a token costs no Redis round
+//! trip.
 
 use crate::harness::{Cluster, User, report_zero, rounds};
 
@@ -49,8 +50,8 @@ async fn a_thousand_dashboard_requests_cost_no_redis_command_but_the_feeds_own_r
     }
     let took = begun.elapsed();
     let counts = cluster.redis.command_counts().await;
-    // What the read script runs, what the inspection, the announcement and the canary run every few seconds, and what this test
-    // itself runs.
+    // Commands of the read script; of the server inspection, the announcement and the canary, which run every few seconds;
+    // and of this test itself.
     let feed = [
         "acl|dryrun",
         "role",
@@ -83,7 +84,7 @@ async fn a_thousand_dashboard_requests_cost_no_redis_command_but_the_feeds_own_r
         .find(|(command, _)| command == "evalsha")
         .map_or(0, |(_, calls)| *calls);
     println!("1000 dashboard requests in {took:?}: {reads} reads of the feed, nothing else");
-    // Three reads a window of 50 ms, however many requests.
+    // Three reads for each window of 50 ms, whatever the number of requests.
     assert!(
         reads as f64 <= took.as_secs_f64() * 60.0 * 1.5 + 5.0,
         "{reads} reads in {took:?}"

@@ -1,4 +1,4 @@
-//! People who go on while Redis fails, and what they find afterwards.
+//! Users who go on while Redis fails, and a check of their acknowledged operations afterwards.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,25 +11,25 @@ use tokio::task::JoinSet;
 
 use crate::harness::{Anonymous, Answer, Dice, PASSWORD, Replica, User};
 
-/// People who log in and out.
+/// Users who log in and out.
 const VISITORS: usize = 12;
 
-/// People who register and change their passwords.
+/// Users who register and change their passwords.
 const NEWCOMERS: usize = 3;
 
-/// Another password that is good enough.
+/// Second password that is good enough.
 const OTHER: &str = "a staple of correct horses";
 
-/// What the events have cost.
+/// Tally of the events' effects.
 #[derive(Debug, Default, Clone)]
 pub struct Toll {
-    /// Logouts that were acknowledged.
+    /// Acknowledged logouts.
     pub logouts: usize,
     /// Checks of tokens after their logout had answered.
     pub checks: usize,
-    /// How many of those accepted the token.
+    /// Checks that accepted the token.
     pub accepted: usize,
-    /// Tokens that are accepted when all is well again.
+    /// Tokens that are accepted when Redis works again.
     pub forgotten_logouts: usize,
     pub registrations: usize,
     pub lost_registrations: usize,
@@ -37,7 +37,7 @@ pub struct Toll {
     pub lost_passwords: usize,
 }
 
-/// The load.
+/// Load on the service.
 pub struct Load {
     shared: Arc<Shared>,
     people: JoinSet<()>,
@@ -49,17 +49,18 @@ struct Shared {
     enough: AtomicBool,
     toll: Mutex<Toll>,
     revoked: Mutex<Vec<String>>,
-    /// Who was told that his account exists, and the passwords that may be his now: the last one that was acknowledged, and
-    /// those of which he has heard nothing.
+    /// Users whose registration was acknowledged, each with the passwords that may be valid now: the last acknowledged one,
+    /// and those whose change got no answer.
     accounts: Mutex<HashMap<String, Vec<&'static str>>>,
     changed: AtomicUsize,
-    /// When each replica last accepted the token that stands, and the longest time that one did not.
+    /// Time when each replica last accepted the token of the session that stays open, and, in `outage`, the longest time that
+    /// a replica did not accept it.
     seen: Mutex<Vec<Instant>>,
     outage: Mutex<Duration>,
 }
 
 impl Load {
-    /// Begins.
+    /// Starts the load on these replicas.
     pub async fn on(replicas: &[Replica]) -> Self {
         let standing = User::register(&replicas[0], "standing").await;
         User::register(&replicas[0], "another").await;
@@ -91,24 +92,24 @@ impl Load {
         Self { shared, people }
     }
 
-    /// From here on outages count.
+    /// Counts outages from now on.
     pub fn mark(&self) {
         self.shared.seen.lock().unwrap().fill(Instant::now());
         *self.shared.outage.lock().unwrap() = Duration::ZERO;
     }
 
-    /// The longest time since the mark that a replica did not accept a token that stands.
+    /// Longest time since the mark that a replica did not accept the token of the open session.
     pub fn outage(&self) -> Duration {
         *self.shared.outage.lock().unwrap()
     }
 
-    /// Waits until every replica accepts a token that stands, and logs somebody in.
+    /// Waits until every replica accepts the token of the open session and a login.
     pub async fn recovered(&self) {
         for at in &self.shared.replicas {
             let well = async {
                 loop {
                     let dashboard = at.dashboard(&self.shared.standing.token).await.status;
-                    // Somebody else: one has twenty sessions at most, and that of the token is to stand.
+                    // Log another user in: a user has twenty sessions at most, and the session of the token must stay open.
                     if dashboard == 200 && at.login("another", PASSWORD).await.status == 200 {
                         return;
                     }
@@ -120,7 +121,7 @@ impl Load {
         }
     }
 
-    /// Stops everybody, and looks what is there of what was acknowledged.
+    /// Stops the load, and counts which acknowledged operations are lost.
     pub async fn finish(mut self) -> Toll {
         self.shared.enough.store(true, Ordering::Relaxed);
         while let Some(person) = self.people.join_next().await {
@@ -157,7 +158,7 @@ impl Load {
     }
 }
 
-/// Logs in at one replica and out at another, and asks all at once when the logout has answered.
+/// Logs in at one replica and out at another, and checks the token at all replicas as soon as the logout has answered.
 async fn visit(shared: Arc<Shared>, name: String, mut dice: Dice) {
     let replicas = shared.replicas.len();
     while !shared.enough.load(Ordering::Relaxed) {
@@ -198,7 +199,7 @@ fn count(toll: &mut Toll, answers: &[Answer]) {
     }
 }
 
-/// Presents tokens that were logged out at any time before.
+/// Sends tokens that were logged out at any time before.
 async fn try_old_tokens(shared: Arc<Shared>, mut dice: Dice) {
     while !shared.enough.load(Ordering::Relaxed) {
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -207,7 +208,7 @@ async fn try_old_tokens(shared: Arc<Shared>, mut dice: Dice) {
             if revoked.is_empty() {
                 continue;
             }
-            // Of the latest ones there is most to be learned.
+            // The latest tokens are the most likely to show a loss.
             let back = dice.below(revoked.len().min(200)) + 1;
             revoked[revoked.len() - back].clone()
         };
@@ -217,7 +218,7 @@ async fn try_old_tokens(shared: Arc<Shared>, mut dice: Dice) {
     }
 }
 
-/// Registers somebody, and changes his password.
+/// Registers a user, and changes the user's password.
 async fn come(shared: Arc<Shared>, number: usize, mut dice: Dice) {
     for count in 0.. {
         if shared.enough.load(Ordering::Relaxed) {
@@ -251,7 +252,8 @@ async fn come(shared: Arc<Shared>, number: usize, mut dice: Dice) {
     }
 }
 
-/// Watches how long a replica does not accept a token that stands. It must never say that it does not.
+/// Measures how long a replica does not accept the token of the open session. The replica must never answer that the token is
+/// invalid.
 async fn watch(shared: Arc<Shared>, number: usize) {
     while !shared.enough.load(Ordering::Relaxed) {
         tokio::time::sleep(Duration::from_millis(20)).await;

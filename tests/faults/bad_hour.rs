@@ -1,4 +1,4 @@
-//! What the system does in a bad hour, switched on and off.
+//! System faults that a preloaded library injects, switched on and off.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use crate::harness::tools::compile;
 
-/// A file that says how bad it is, for the program into which `bad_hour.c` is preloaded.
+/// File that describes the current fault to the program into which `bad_hour.c` is preloaded.
 pub struct BadHour {
     folder: TempDir,
 }
@@ -28,7 +28,7 @@ impl BadHour {
         self.folder.path().join("now")
     }
 
-    /// The variables of a program that has this bad hour.
+    /// Environment variables of a program that has this fault.
     pub fn preloaded(&self, kind: &'static str) -> [(&'static str, String); 2] {
         let text = |path: PathBuf| path.display().to_string();
         [
@@ -38,7 +38,7 @@ impl BadHour {
     }
 
     pub fn begin(&self, how: &str) {
-        // In one step: whoever looks at it sees a whole one.
+        // The rename is atomic: a reader always sees a whole file.
         let next = self.folder.path().join("next");
         std::fs::write(&next, how).unwrap();
         std::fs::rename(next, self.file()).unwrap();

@@ -1,4 +1,4 @@
-//! People who do everything while something is wrong, and what they are answered.
+//! Users who do every operation during a fault, and the answers that they get.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -8,13 +8,14 @@ use futures_util::future::join_all;
 use crate::harness::site::{REPLICAS, Site};
 use crate::harness::{Answer, PASSWORD, User, patiently};
 
-/// No request may take longer: several times the deadline of a request (1 s for Redis in all), since all share one machine.
+/// Maximum time of a request: several times the deadline of a request (1 s for Redis in all), since all processes share one
+/// machine.
 const TOO_LONG: Duration = Duration::from_secs(6);
 
-/// A status for each of what people do: register, log in, refresh, look at the dashboard, log out.
+/// Status of each operation of a user: register, log in, refresh, ask for the dashboard, log out.
 pub type Statuses = [u16; 5];
 
-/// People who are logged in before the bad hour begins.
+/// Users who are logged in before the fault begins.
 pub struct People {
     pub reader: User,
     leaver: User,
@@ -32,14 +33,14 @@ impl People {
         }
     }
 
-    /// The status of the reader's dashboard.
+    /// Returns the status of the reader's dashboard.
     pub async fn look(&self) -> u16 {
         self.reader.at.dashboard(&self.reader.token).await.status
     }
 
-    /// Does everything so many times; each time as many people as replicas at once.
+    /// Does every operation this number of times; each time one user for each replica, all at once.
     pub async fn ask_often(&self, times: usize) -> Tally {
-        // Views of the revocations may be fresh for a window more.
+        // Views of the revocations may stay fresh for one more window.
         tokio::time::sleep(Duration::from_millis(300)).await;
         let mut tally = Tally::default();
         for time in 0..times {
@@ -52,7 +53,7 @@ impl People {
         tally
     }
 
-    /// Does everything; logs out only where that was not tried before, since it cannot be tried twice.
+    /// Does every operation; logs out only if `leaves` is true, since the one logout cannot be tried twice.
     async fn ask(&self, leaves: bool) -> (Vec<(usize, u16)>, Duration) {
         let at = &self.reader.at;
         let mut seen = Vec::new();
@@ -77,8 +78,8 @@ impl People {
         (seen, longest)
     }
 
-    /// Waits until all is well, and looks whether nothing that was acknowledged is lost: those who were there are there, and
-    /// whoever logged out, or tried to and was told 503, is not let in once he has said it again.
+    /// Waits until all replicas are ready, and checks that no acknowledged operation is lost: users who were logged in still
+    /// are. A user whose logout was answered 204, or 503 and then repeated, is refused.
     pub async fn see_all_well(&self, site: &Site) {
         site.all_ready().await;
         let again = User::log_in(&self.reader.at, "reader").await;
@@ -95,7 +96,7 @@ impl People {
     }
 }
 
-/// What people were answered in a bad hour.
+/// Answers that users got during a fault.
 #[derive(Default)]
 pub struct Tally {
     statuses: Vec<(usize, u16)>,
@@ -118,7 +119,7 @@ impl Tally {
     }
 }
 
-/// An answer, which must come: nobody is left waiting.
+/// Awaits an answer, which must come in time: no client is left waiting.
 pub async fn in_time(answer: impl Future<Output = Answer>) -> Answer {
     tokio::time::timeout(TOO_LONG * 2, answer)
         .await

@@ -1,7 +1,7 @@
-//! What is fed with any bytes: each target must take them without a panic, and what it says of them must hold.
+//! Fuzz targets: each must take any bytes without a panic, and its result must hold.
 //!
-//! The suite feeds them with the committed corpus and changes of it; `make fuzz` lets libFuzzer look for more, guided by
-//! what is reached.
+//! The suite feeds them with the committed corpus and mutations of it; `make fuzz` lets libFuzzer look for more, guided by
+//! coverage.
 
 use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
@@ -26,7 +26,7 @@ use portcullis::domain::{
 use portcullis::store::Entry;
 use tokio::runtime::Runtime;
 
-/// What takes any bytes.
+/// Function that takes any bytes.
 type Target = fn(&[u8]);
 
 /// All targets by their names.
@@ -38,7 +38,7 @@ pub const TARGETS: [(&str, Target); 5] = [
     ("tokens", tokens),
 ];
 
-/// The greatest cost that is computed here; a greater one takes long and shows nothing else.
+/// Maximum cost that is computed here; a greater one takes long and shows nothing else.
 const GREATEST_COST: u32 = 5;
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
@@ -46,7 +46,7 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     builder.worker_threads(1).enable_all().build().unwrap()
 });
 
-/// A password, a zero byte, a stored hash: the service and the crate `bcrypt` say the same of them.
+/// A password, a zero byte, a stored hash: the service and the crate `bcrypt` agree on them.
 pub fn hashes(data: &[u8]) {
     static PASSWORDS: LazyLock<Passwords> = LazyLock::new(|| {
         let config = PasswordConfig {
@@ -97,13 +97,13 @@ fn is_valid_by_the_crate(password: &Password, stored: &PasswordHash) -> bool {
                 .encode(hmac::sign(&key, password))
                 .into_bytes()
         }
-        // No pepper is known here.
+        // No pepper is configured here.
         Scheme::Prehashed { pepper: Some(_) } => return false,
     };
     bcrypt::verify(input, stored.bcrypt()).unwrap_or(false)
 }
 
-/// No bytes are a token: nobody here has the key.
+/// No bytes are a valid token: no fuzzer has the key.
 pub fn tokens(data: &[u8]) {
     static VERIFIERS: LazyLock<(Tokens, RefreshTokens)> = LazyLock::new(|| {
         let secret = Secret::generate();
@@ -127,7 +127,7 @@ pub fn tokens(data: &[u8]) {
     );
 }
 
-/// Whatever stands in Redis is taken or refused, and what is taken is written as it was.
+/// Any record in Redis is either accepted or rejected, and an accepted record is written back unchanged.
 pub fn records(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     if let Ok(entry) = text.parse::<Entry>() {
@@ -150,7 +150,7 @@ pub fn records(data: &[u8]) {
     }
 }
 
-/// The number of a setting, and a value for it. Settings that name files are left out: what they name would be read.
+/// Number of a setting, and a value for it. Settings that name files are left out: the program would read those files.
 pub fn settings(data: &[u8]) {
     static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| {
         let command = Settings::augment_args(clap::Command::new("fuzz"));
@@ -180,7 +180,7 @@ pub fn settings(data: &[u8]) {
     }
 }
 
-/// What a client sends: it is answered well, or not at all.
+/// Bytes that a client sends: the server answers them with a proper response, or not at all.
 pub fn requests(data: &[u8]) {
     static SERVER: LazyLock<SocketAddr> = LazyLock::new(|| {
         let config = config();
@@ -195,7 +195,7 @@ pub fn requests(data: &[u8]) {
     stream
         .set_read_timeout(Some(Duration::from_secs(30)))
         .unwrap();
-    // It may have answered and closed before it has read all.
+    // The server may have answered and closed before it has read all.
     stream.write_all(data).ok();
     stream.shutdown(Shutdown::Write).ok();
     let mut answer = Vec::new();
@@ -212,7 +212,7 @@ pub fn requests(data: &[u8]) {
     assert!(!text.starts_with("HTTP/1.1 500"), "{text}");
 }
 
-/// A replica whose Redis is not there: what needs it answers 503.
+/// Settings of a replica without a Redis: every request that needs Redis is answered 503.
 fn config() -> Config {
     let command = Settings::augment_args(clap::Command::new("fuzz"));
     let arguments = [

@@ -1,6 +1,6 @@
-//! Faults between replicas and Redis, one after another, in an order that the dice choose.
+//! Faults between replicas and Redis, one after another, in random order.
 //!
-//! Only such under which the promises hold: nothing that Redis has acknowledged is lost, but for the feed, which the
+//! Only faults under which the guarantees hold: Redis loses no data that it has acknowledged, except for the feed, which the
 //! replicas remember as well and put back.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,30 +8,30 @@ use std::time::Duration;
 
 use crate::harness::{Dice, Proxy, Redis, Weather};
 
-/// What goes wrong.
+/// Fault between the replicas and Redis.
 #[derive(Debug, Clone, Copy)]
 enum Fault {
     /// The connections of one replica are closed.
     Cut,
-    /// Nothing comes through between one replica and Redis.
+    /// No data passes between one replica and Redis.
     Silence,
     /// One replica cannot connect.
     Refuse,
-    /// One replica's network is slow.
+    /// The network of one replica is slow.
     Delay,
-    /// Redis stands still.
+    /// Redis is paused.
     Pause,
-    /// Redis has forgotten the scripts.
+    /// Redis has lost its script cache.
     ForgetScripts,
     /// Redis is killed and started again.
     Restart,
-    /// Somebody deletes the feed.
+    /// The feed is deleted.
     LoseFeed,
 }
 
 use Fault::{Cut, Delay, ForgetScripts, LoseFeed, Pause, Refuse, Restart, Silence};
 
-/// Each happens as often as it stands here, before any happens again.
+/// Faults of one round: each happens as often as it is listed here, before the next round begins.
 const ROUND: [Fault; 13] = [
     Cut,
     Cut,
@@ -48,18 +48,18 @@ const ROUND: [Fault; 13] = [
     LoseFeed,
 ];
 
-/// How long the replicas have to put the feed back, before anything else goes wrong: what none of them could put back in
-/// time is not promised.
+/// Time for the replicas to put the feed back before the next fault. Entries that no replica could put back in time are not
+/// guaranteed.
 const MENDING: Duration = Duration::from_secs(4);
 
-/// One proxy before each replica, and the Redis behind them.
+/// One proxy in front of Redis for each replica, and the Redis behind them.
 pub struct Faults {
     pub redis: Redis,
     pub proxies: Vec<Proxy>,
 }
 
 impl Faults {
-    /// Lets things go wrong, at least one whole round, until it is enough; then all is well again. Returns how many did.
+    /// Injects faults, at least one whole round, until `enough` is set; then all is well again. Returns the number of faults.
     pub async fn run(&mut self, mut dice: Dice, enough: &AtomicBool) -> usize {
         let mut number = 0;
         loop {
@@ -86,7 +86,7 @@ impl Faults {
                     ..Weather::default()
                 };
                 under(proxy, weather, dice.millis(50, 900)).await;
-                // What was on its way is lost for good.
+                // Data in transit is lost for good.
                 proxy.cut();
             }
             Refuse => {
@@ -125,7 +125,7 @@ impl Faults {
     }
 }
 
-/// Lets a weather last for a while.
+/// Applies network faults for a while.
 async fn under(proxy: &Proxy, weather: Weather, lasting: Duration) {
     proxy.set(weather);
     tokio::time::sleep(lasting).await;

@@ -1,20 +1,20 @@
-//! What happened: operations, each with when it was invoked, when it was answered, and how.
+//! History of operations, each with its invocation, its answer and its outcome.
 
 use std::fmt;
 use std::sync::Mutex;
 use std::time::Instant;
 
-/// A session that somebody opened, by the order in which logins were answered.
+/// Session of a user, numbered by the order in which logins were answered.
 pub type Session = usize;
 
-/// What somebody asked for. Names and passwords are numbers here.
+/// Operation that a client asked for. Names and passwords are numbers here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum What {
     Register {
         name: usize,
         password: usize,
     },
-    /// The session is known where the login succeeded.
+    /// The session is known if the login succeeded.
     LogIn {
         name: usize,
         password: usize,
@@ -26,19 +26,19 @@ pub enum What {
     LogOut {
         session: Session,
     },
-    /// With the token of that session.
+    /// The request carries the token of this session.
     LogOutEverywhere {
         session: Session,
     },
 }
 
-/// How it was answered.
+/// Outcome of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
     Done,
-    /// By 401 or 409.
+    /// Answered with 401 or 409.
     Refused,
-    /// By 503, or not at all: it may have happened, or may yet happen.
+    /// Answered with 503, or not at all: the operation may have happened, or may yet happen.
     Unknown,
 }
 
@@ -53,7 +53,7 @@ pub struct Operation {
 }
 
 impl Operation {
-    /// Until when it may have its effect.
+    /// Latest time at which the operation may take effect.
     pub fn over(&self) -> u64 {
         match self.outcome {
             Outcome::Unknown => u64::MAX,
@@ -61,7 +61,7 @@ impl Operation {
         }
     }
 
-    /// Whether it has, or may have, an effect.
+    /// Returns true if the operation has, or may have, an effect.
     pub fn may_count(&self) -> bool {
         self.outcome != Outcome::Refused
     }
@@ -78,7 +78,7 @@ impl fmt::Debug for Operation {
     }
 }
 
-/// Takes down what happens.
+/// Recorder of operations.
 pub struct Recorder {
     begun: Instant,
     operations: Mutex<Vec<Operation>>,

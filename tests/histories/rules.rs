@@ -1,44 +1,47 @@
-//! The rules that a history must keep: what the service promises, one operation after another, whatever runs beside it.
+//! Rules that a history must keep: the service's guarantees for one operation after another, whatever runs concurrently.
 //!
-//! An operation takes effect at some moment between its invocation and its answer; one whose outcome is unknown takes effect
-//! at any moment after its invocation, or never. So an operation that was invoked after another one was answered comes after
-//! it, and of two that overlap either may be first.
+//! An operation takes effect at some moment between its invocation and its answer. If its outcome is unknown, it takes effect
+//! at any moment after its invocation, or never. So an operation that was invoked after the answer of another comes after
+//! that other, and of two that overlap either may be first.
 //!
 //! A logout revokes its session. A logout from everywhere revokes all sessions of the account that were open when it took
-//! effect: surely those whose login had been answered before it was invoked, perhaps those that were opened beside it.
+//! effect: certainly those whose login had been answered before it was invoked, possibly those that were opened concurrently.
 //!
-//! A user has so many sessions at most, and the oldest makes room: a session may also end because that many were opened after it.
+//! A user has a limited number of sessions, and a new login evicts the oldest: a session may also end because `MOST_SESSIONS`
+//! others were opened after it.
 
 use std::collections::HashMap;
 
 use super::history::{Operation, Outcome, Session, What};
 
-/// Sessions that a user has at one time.
+/// Maximum number of sessions that a user has at one time.
 const MOST_SESSIONS: usize = 20;
 
-/// What a history must not show.
+/// Violation of the rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Violation {
-    /// A revoked session stays revoked: the revocation was answered before this was invoked, and this accepts the session.
+    /// A revoked session stays revoked: the revocation was answered before this operation was invoked, and this operation
+    /// accepts the session.
     RevokedAndAccepted,
-    /// A view never goes back: this replica has refused the session before this was invoked, and accepts it now. It holds
-    /// also where the revocation itself was answered 503 and may go either way elsewhere.
+    /// A view never goes back: this replica has refused the session before this operation was invoked, and accepts the
+    /// session now. The rule also holds if the revocation itself was answered 503 and may have either outcome at other
+    /// replicas.
     RefusedAndAcceptedAgain,
-    /// Nothing that could have revoked the session was invoked before this refusal was answered.
+    /// No operation that could have revoked the session was invoked before this refusal was answered.
     RefusedWithoutReason,
-    /// Whoever holds a token may log out with it, again and again; it is answered 204 or 503.
+    /// A client with a token may log out with it again and again; the answer is always 204 or 503.
     LogoutRefused,
     /// A registration is unique, and this is the second of the name.
     RegisteredTwice,
     /// No registration that could have taken the name was invoked before this refusal was answered.
     TakenByNobody,
-    /// This login succeeded with a password that the name was not registered with.
+    /// This login succeeded with a password other than the one that the name was registered with.
     WrongPasswordAccepted,
-    /// The account was registered with this password before this login was invoked, and nothing raced it.
+    /// The account was registered with this password before this login was invoked, and no operation raced with the login.
     RightPasswordRefused,
 }
 
-/// All violations in a history, each with the operation that shows it.
+/// Returns all violations in a history, each with the operation that shows it.
 pub fn violations(history: &[Operation]) -> Vec<(Violation, Operation)> {
     let mut names: HashMap<usize, Name<'_>> = HashMap::new();
     let mut opened: HashMap<Session, &Operation> = HashMap::new();
@@ -76,12 +79,12 @@ pub fn violations(history: &[Operation]) -> Vec<(Violation, Operation)> {
     found
 }
 
-/// What happened to a name.
+/// Operations on a name.
 #[derive(Default)]
 struct Name<'a> {
     registrations: Vec<&'a Operation>,
     logins: Vec<&'a Operation>,
-    /// Logouts from everywhere, with whatever session.
+    /// Logouts from everywhere, with any session.
     everywhere: Vec<&'a Operation>,
 }
 
@@ -119,7 +122,7 @@ fn look_at_session(login: &Operation, uses: &[&Operation], name: &Name<'_>, foun
     for refusal in checks.iter().filter(|it| it.outcome == Outcome::Refused) {
         let first = refused_at.entry(refusal.replica).or_insert(u64::MAX);
         *first = refusal.answered.min(*first);
-        // A session that is opened after a logout from everywhere was answered has nothing to do with that.
+        // A session that is opened after the answer of a logout from everywhere is not affected by that logout.
         let perhaps = name
             .everywhere
             .iter()
@@ -128,7 +131,7 @@ fn look_at_session(login: &Operation, uses: &[&Operation], name: &Name<'_>, foun
         let newer = name.logins.iter().filter(|it| {
             it.may_count() && it.over() > login.invoked && it.invoked < refusal.answered
         });
-        // This login is one of them.
+        // The count includes this login.
         let has_made_room = newer.count() > MOST_SESSIONS;
         if !has_made_room && !reasons.any(|it| it.invoked < refusal.answered) {
             found.push((Violation::RefusedWithoutReason, **refusal));
@@ -162,7 +165,7 @@ fn look_at_name(name: &Name<'_>, found: &mut Found) {
         }
     }
 
-    // The password that the name has: of the registration that succeeded; else of the first login that did.
+    // Password of the name: the one of the successful registration, or else of the first successful login.
     let mut let_in: Vec<_> = logins().filter(|it| it.outcome == Outcome::Done).collect();
     let_in.sort_by_key(|it| it.answered);
     let Some(evidence) = registered.or(let_in.first().copied()) else {
@@ -181,7 +184,7 @@ fn look_at_name(name: &Name<'_>, found: &mut Found) {
     let known = known.map(|it| it.answered).min().unwrap_or(u64::MAX);
     let refused = logins().filter(|it| it.outcome == Outcome::Refused);
     for login in refused.filter(|it| password_of(it) == password && it.invoked > known) {
-        // A login that a logout from everywhere overtakes opens nothing.
+        // A login that a concurrent logout from everywhere overtakes opens no session.
         let mut everywhere = name.everywhere.iter().filter(|it| it.may_count());
         if !everywhere.any(|it| it.invoked < login.answered && it.over() > login.invoked) {
             found.push((Violation::RightPasswordRefused, *login));
@@ -214,7 +217,7 @@ mod tests {
         }
     }
 
-    /// An operation at replica 0.
+    /// Creates an operation at replica 0.
     fn op(what: What, invoked: u64, answered: u64, outcome: Outcome) -> Operation {
         Operation {
             what,
@@ -232,7 +235,7 @@ mod tests {
         }
     }
 
-    /// What is found in a history that begins with a registration and two logins.
+    /// Returns the violations in a history that begins with a registration and two logins.
     fn found(rest: &[Operation]) -> Vec<Violation> {
         let mut history = vec![
             op(REGISTER, 0, 1, Done),
@@ -282,7 +285,7 @@ mod tests {
         let other = What::Check { session: 2 };
         let bad = [op(EVERYWHERE, 10, 20, Done), op(other, 21, 22, Done)];
         assert_eq!(found(&bad), [RevokedAndAccepted]);
-        // Opened beside it, and so perhaps after it.
+        // The login is concurrent with the logout, and so perhaps after it.
         let login = op(log_in(1, Some(3)), 9, 11, Done);
         let beside = What::Check { session: 3 };
         for outcome in [Done, Refused] {
@@ -339,7 +342,7 @@ mod tests {
 
     #[test]
     fn a_session_that_made_room_is_refused_and_one_that_need_not_have_is_found() {
-        // Beside the first session there is one more already.
+        // Beside the first session there is already one more.
         let newer = |count| (0..count).map(|number| op(log_in(1, Some(10 + number)), 4, 5, Done));
         let refused = op(CHECK, 6, 7, Refused);
         let enough = newer(MOST_SESSIONS - 1)
@@ -382,7 +385,7 @@ mod tests {
             name: 1,
             password: 2,
         };
-        // One of the two took the name; which one, the first login tells.
+        // One of the two registrations took the name; the first login shows which one.
         let two = [
             op(REGISTER, 0, 1, Unknown),
             op(other, 0, 1, Unknown),

@@ -1,7 +1,7 @@
-//! The hot path in pieces.
+//! Benchmark of the pieces of the hot path.
 //!
-//! `cargo bench --bench hot_path` tells how long each takes. `hot_path count PIECE` does one of them often enough for
-//! callgrind to count its instructions, which `tests/bench/instructions.py` compares with what they were.
+//! `cargo bench --bench hot_path` prints the time that each piece takes. `hot_path count PIECE` runs one piece often enough
+//! for callgrind to count its instructions; `tests/bench/instructions.py` compares the count with the recorded one.
 
 #![expect(
     clippy::expect_used,
@@ -22,7 +22,7 @@ use self::pieces::{COUNTED, PIECES, Work};
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// How often a piece is done before it is counted, and how often then.
+/// Runs of a piece before the count begins, and runs that are counted.
 const WARM_UP: usize = 20;
 const COUNTED_TIMES: usize = 100;
 
@@ -46,7 +46,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// What callgrind counts, by this name.
+/// Batch of runs that callgrind counts; callgrind finds the batch by the name of this function.
 #[inline(never)]
 fn measured_batch(work: &mut Work) {
     for _ in 0..COUNTED_TIMES {
@@ -63,7 +63,7 @@ fn piece(bencher: Bencher<'_, '_>, name: &str) {
     bencher.bench_local(prepare());
 }
 
-/// Hashes of cost 10, so many at a time in one thread.
+/// Hashes of cost 10, computed in this number of lanes at a time in one thread.
 #[divan::bench(args = 1..=MAX_LANES, sample_count = 10)]
 fn hashes(bencher: Bencher<'_, '_>, lanes: usize) {
     let bencher = bencher.counter(ItemsCount::new(lanes));

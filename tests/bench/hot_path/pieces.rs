@@ -1,4 +1,4 @@
-//! The pieces of a request that are measured, each as something that can be done again and again in one thread.
+//! Measured pieces of a request, each as a function that can run again and again in one thread.
 
 use std::hint::black_box;
 use std::io;
@@ -25,13 +25,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 
-/// One of them, ready to be done.
+/// One piece, ready to run.
 pub(super) type Work = Box<dyn FnMut()>;
 
-/// The name of one, and how it is prepared.
+/// Name of a piece, and the function that prepares it.
 type Piece = (&'static str, fn() -> Work);
 
-/// All of them.
+/// All pieces.
 pub(super) const PIECES: [Piece; 11] = [
     ("dashboard", || {
         over_http("GET /dashboard", Bearer::Good, 200)
@@ -48,7 +48,7 @@ pub(super) const PIECES: [Piece; 11] = [
     ("throttle", throttle),
 ];
 
-/// Those that depend on nothing but this program, so that the instructions they take can be counted.
+/// Pieces that depend on this program alone, so that their instructions can be counted.
 pub(super) const COUNTED: [&str; 7] = [
     "dashboard",
     "refusal",
@@ -68,8 +68,8 @@ enum Bearer {
     None,
 }
 
-/// One request on a connection that is kept, from its first byte to the last of its answer: client, server and all between
-/// them in this thread.
+/// One request on a kept-alive connection, from its first byte to the last byte of the answer. The client, the server and
+/// everything between them run in this thread.
 fn over_http(line: &str, bearer: Bearer, status: u16) -> Work {
     let site = Site::start();
     let mut client = site.connect();
@@ -101,18 +101,18 @@ fn over_http(line: &str, bearer: Bearer, status: u16) -> Work {
     })
 }
 
-/// An answer to what no route sees.
+/// Answer to a request that reaches no route.
 fn problem() -> Work {
     Box::new(|| drop(black_box(reject(StatusCode::REQUEST_TIMEOUT))))
 }
 
-/// A token that was verified before.
+/// Token that was verified before.
 fn known_token() -> Work {
     let (tokens, token) = desk(None, Duration::from_hours(1), Clock::machine().now());
     Box::new(move || assert!(black_box(tokens.verify(&token)).is_ok(), "it is good"))
 }
 
-/// A token that nobody has verified before: one that has expired, which is found out last and never remembered.
+/// Token that was never verified before: an expired one. The expiry check comes last, and its result is never cached.
 fn new_token(kind: Option<KeyKind>) -> Work {
     let (tokens, token) = desk(
         kind,
@@ -122,7 +122,7 @@ fn new_token(kind: Option<KeyKind>) -> Work {
     Box::new(move || assert!(black_box(tokens.verify(&token)).is_err(), "it is old"))
 }
 
-/// Sessions that are not among so many that were revoked, a hundred of them.
+/// A hundred sessions that are not on a denylist of this size.
 fn denylist(held: usize) -> Work {
     let denylist = Denylist::default();
     let now = Clock::machine().now();
@@ -144,7 +144,7 @@ fn denylist(held: usize) -> Work {
     })
 }
 
-/// The same each time, and spread like a random one (a step of SplitMix64).
+/// Session ID of this number: the same in each run, and distributed like a random one (a step of SplitMix64).
 fn session(number: usize) -> SessionId {
     let half = |number: usize| {
         let mut bits = (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -155,7 +155,7 @@ fn session(number: usize) -> SessionId {
     SessionId::from_bits(half(2 * number + 1) << 64 | half(2 * number + 2))
 }
 
-/// What an attempt at a password costs before and after its hash: the throttles ask Redis.
+/// Cost of a password attempt before and after its hash: the rate limits ask Redis.
 fn throttle() -> Work {
     let server = Server::start();
     let runtime = runtime();
@@ -179,7 +179,8 @@ fn throttle() -> Work {
     })
 }
 
-/// A replica in this thread, with a Redis of its own. Its views live as long as they may, so that it reads seldom.
+/// Replica in this thread, with a Redis of its own. Its views stay fresh for as long as the settings allow, so that it reads
+/// seldom.
 struct Site {
     runtime: Runtime,
     address: SocketAddr,
@@ -212,13 +213,13 @@ impl Site {
             .expect("a connection")
     }
 
-    /// Whoever calls this keeps the whole site, its Redis too.
+    /// Runs work on the site's runtime. The caller keeps the whole site alive, its Redis too.
     fn run<T>(&self, work: impl Future<Output = T>) -> T {
         self.runtime.block_on(work)
     }
 }
 
-/// A token of somebody who has just registered, once the replica can give one.
+/// Access token of a user who has just registered, once the replica can issue one.
 async fn token(client: &mut TcpStream) -> String {
     let body = format!(r#"{{"username":"alice","password":"{PASSWORD}"}}"#);
     let mut answer = vec![0; 16 * 1024];
@@ -240,7 +241,7 @@ async fn token(client: &mut TcpStream) -> String {
     panic!("nobody logs in");
 }
 
-/// Sends a request and reads its answer; returns the length of that.
+/// Sends a request and reads its answer; returns the length of the answer.
 async fn ask(client: &mut TcpStream, request: &[u8], answer: &mut [u8]) -> usize {
     client.write_all(request).await.expect("written");
     let mut read = 0;
@@ -259,7 +260,7 @@ async fn ask(client: &mut TcpStream, request: &[u8], answer: &mut [u8]) -> usize
     }
 }
 
-/// A token, and what verifies it.
+/// Token, and the verifier for it.
 fn desk(kind: Option<KeyKind>, ttl: Duration, issued: Timestamp) -> (Tokens, String) {
     let folder = TempDir::new().expect("a folder");
     let keys = match kind {
@@ -323,7 +324,7 @@ fn runtime() -> Runtime {
         .expect("a runtime")
 }
 
-/// A `redis-server` that ends with it.
+/// A `redis-server` that ends when this value is dropped.
 struct Server {
     child: Child,
     port: u16,

@@ -1,4 +1,4 @@
-//! The fuzz targets, for programs that are guided by what an input reaches. `make fuzz` builds and runs them.
+//! Fuzz targets for coverage-guided programs. `make fuzz` builds and runs them.
 
 #[path = "../../targets.rs"]
 pub mod targets;

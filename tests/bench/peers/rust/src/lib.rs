@@ -1,5 +1,5 @@
-//! What the peers in Rust share: accounts and a denylist in Redis, tokens by jsonwebtoken, passwords by bcrypt on the threads
-//! for blocking work, all as their documentation shows it.
+//! Common parts of the Rust peers: accounts and a denylist in Redis, tokens by jsonwebtoken, passwords by bcrypt on the
+//! threads for blocking work, all as their documentation shows it.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,14 +10,14 @@ use serde::{Deserialize, Serialize};
 
 const HOUR: u64 = 3600;
 
-/// What a client sends to register and to log in.
+/// Credentials that a client sends to register and to log in.
 #[derive(Deserialize)]
 pub struct Credentials {
     pub username: String,
     pub password: String,
 }
 
-/// What a token says.
+/// Claims of a token.
 #[derive(Serialize, Deserialize)]
 pub struct Claims {
     pub username: String,
@@ -25,7 +25,7 @@ pub struct Claims {
     pub exp: u64,
 }
 
-/// The answer of a dashboard.
+/// Answer of a dashboard.
 #[derive(Serialize)]
 pub struct Welcome {
     pub message: String,
@@ -47,7 +47,7 @@ impl Welcome {
     }
 }
 
-/// What every worker shares.
+/// State that all workers share.
 #[derive(Clone)]
 pub struct Site {
     redis: ConnectionManager,
@@ -58,10 +58,10 @@ pub struct Site {
 }
 
 impl Site {
-    /// From the environment.
+    /// Opens the state from the environment.
     ///
     /// # Panics
-    /// Where a variable or Redis is missing.
+    /// If a variable or Redis is missing.
     pub async fn open() -> Self {
         let client = redis::Client::open(variable("REDIS_URL")).expect("REDIS_URL");
         let secret = variable("JWT_SECRET");
@@ -74,7 +74,7 @@ impl Site {
         }
     }
 
-    /// Whether the name was free.
+    /// Registers a user; returns false if the name was taken.
     pub async fn register(&self, user: Credentials) -> redis::RedisResult<bool> {
         let cost = self.cost;
         let hash = blocking(move || bcrypt::hash(user.password, cost).expect("a hash")).await;
@@ -82,7 +82,7 @@ impl Site {
         self.redis.clone().set_nx(key, hash).await
     }
 
-    /// A token, where name and password are right.
+    /// Returns a token if name and password are right.
     pub async fn log_in(&self, user: Credentials) -> redis::RedisResult<Option<String>> {
         let key = format!("rust:{}", user.username);
         let Some(hash): Option<String> = self.redis.clone().get(key).await? else {
@@ -99,7 +99,7 @@ impl Site {
         Ok(right.then(token))
     }
 
-    /// What a good token says that is not on the denylist.
+    /// Returns the claims of a valid token that is not on the denylist.
     pub async fn authenticate(&self, header: Option<&str>) -> redis::RedisResult<Option<Claims>> {
         let token = header.and_then(|header| header.strip_prefix("Bearer "));
         let claims =
@@ -111,17 +111,17 @@ impl Site {
         Ok((!denied).then_some(claims))
     }
 
-    /// Denies a token for as long as it would be good.
+    /// Denies a token until it expires.
     pub async fn log_out(&self, claims: &Claims) -> redis::RedisResult<()> {
         let left = claims.exp.saturating_sub(now()).max(1);
         self.redis.clone().set_ex(denied(claims), 1, left).await
     }
 }
 
-/// The address to listen on.
+/// Returns the address to listen on.
 ///
 /// # Panics
-/// Where `PORT` is missing.
+/// If `PORT` is missing.
 #[must_use]
 pub fn address() -> String {
     format!("127.0.0.1:{}", variable("PORT"))

@@ -1,4 +1,4 @@
-//! A peer to measure beside: actix-web, with a denylist in Redis that is asked about each request.
+//! Peer for comparison: actix-web, which asks a denylist in Redis about each request.
 
 use std::pin::Pin;
 

@@ -1,4 +1,4 @@
-//! A peer to measure beside: axum, with a denylist in Redis that is asked about each request.
+//! Peer for comparison: axum, which asks a denylist in Redis about each request.
 
 use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;

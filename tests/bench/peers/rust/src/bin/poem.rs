@@ -1,4 +1,4 @@
-//! The limit of the framework that Portcullis is built with: bare poem, which answers a dashboard to everybody.
+//! Upper limit of the framework that Portcullis is built with: bare poem, which answers a dashboard to every client.
 
 use poem::listener::TcpListener;
 use poem::web::Json;

@@ -1,4 +1,4 @@
-//! Takes what is sent to it by gRPC, throws it away, and says that all is well.
+//! Receives gRPC messages, discards them and answers each with success.
 
 use portcullis_bench_peers::address;
 
@@ -11,7 +11,7 @@ async fn main() -> std::io::Result<()> {
     }
 }
 
-/// Serves one connection until it ends, however it does.
+/// Serves one connection until it ends, for whatever reason.
 async fn take(stream: tokio::net::TcpStream) -> Result<(), h2::Error> {
     let mut connection = h2::server::handshake(stream).await?;
     while let Some(call) = connection.accept().await {
@@ -31,7 +31,7 @@ async fn swallow(
     }
     let head = http::Response::builder().header("content-type", "application/grpc");
     let mut answer = reply.send_response(head.body(()).expect("a head"), false)?;
-    // A message of no bytes: everything was taken.
+    // An empty message tells the sender that everything was accepted.
     answer.send_data(bytes::Bytes::from_static(&[0; 5]), false)?;
     let mut end = http::HeaderMap::new();
     end.insert("grpc-status", http::HeaderValue::from_static("0"));
