@@ -90,7 +90,7 @@ pub struct Replica {
     pub paused_until: Time,
     pub slow_until: Time,
     pub cut_off_until: Time,
-    /// End of the last time of trouble.
+    /// Time at which the last pause, disconnection or slow phase ends.
     pub trouble_until: Time,
     pub lines: BTreeMap<u64, Doing>,
     pub denied: Denied,

@@ -16,7 +16,7 @@ const PAST: usize = 6;
 pub struct Server {
     pub up: bool,
     pub paused_until: Time,
-    /// End of the last time of trouble.
+    /// Time at which the last pause ends.
     pub trouble_until: Time,
     pub primary: bool,
     /// Primary of this server, and the number of the connection to it.

@@ -94,7 +94,7 @@ impl<T> Lanes<T> {
         self.entries.len()
     }
 
-    /// Whether another computation can be started.
+    /// Returns true if another computation can be started.
     #[must_use]
     pub fn has_free_lane(&self) -> bool {
         self.busy() < self.capacity
