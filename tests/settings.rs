@@ -294,7 +294,7 @@ async fn off_loopback_redis_and_the_key_must_be_named_and_hashes_must_cost() {
         ];
         assert_eq!(desk.check(&cheap).await.mistakes(), ["BCRYPT_COST"]);
     }
-    // On loopback a replica provides both itself.
+    // On loopback a replica starts its own Redis and generates its own key.
     for listen in ["127.0.0.1:0", "127.9.9.9:0", "[::1]:0"] {
         let ran = desk
             .check(&[("LISTEN", listen), ("BCRYPT_COST", "4")])
