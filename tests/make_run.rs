@@ -1,4 +1,4 @@
-//! `make run`, as a newcomer uses it: one command, a cluster, Ctrl-C, and nothing is left.
+//! `make run`, as a new user runs it: one command, a cluster, Ctrl-C, and nothing is left.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::harness::{Anonymous, PASSWORD, User, installed};
 
-/// A cluster that was started by `make run`. Whatever it started is ended with the test.
+/// A cluster that `make run` has started. All its processes end with the test.
 struct Run {
     make: Child,
     port: u16,
@@ -18,7 +18,7 @@ struct Run {
 }
 
 impl Run {
-    /// Types `make run`. The program under test is given, so that nothing is built.
+    /// Runs `make run` with the program under test, so that nothing is built.
     fn start(port: u16, variables: &[(&str, &str)]) -> Self {
         installed("haproxy", "haproxy");
         let folder = tempfile::tempdir().unwrap();
@@ -46,7 +46,7 @@ impl Run {
         std::fs::read_to_string(self.folder.path().join("output")).unwrap()
     }
 
-    /// Waits until it says that the cluster is up.
+    /// Waits until `make run` reports that the cluster is up.
     async fn up(&mut self) {
         for _ in 0..1200 {
             if self.output().contains("Ctrl-C stops all of it") {
@@ -62,12 +62,12 @@ impl Run {
         panic!("it does not come up: {}", self.output());
     }
 
-    /// As a terminal does it: the signal goes to the whole group in the foreground.
+    /// Sends the signal to the whole foreground group, as a terminal does.
     fn press_ctrl_c(&self) {
         rustix::process::kill_process_group(pid(&self.make), Signal::INT).unwrap();
     }
 
-    /// Waits until `make` has ended, and tells whether it was content.
+    /// Waits until `make` has ended; returns true if it was successful.
     async fn ended(&mut self) -> bool {
         for _ in 0..1200 {
             if let Some(status) = self.make.try_wait().unwrap() {
@@ -78,12 +78,12 @@ impl Run {
         panic!("it does not end: {}", self.output());
     }
 
-    /// Somebody who speaks to the balancer (0) or to a replica (1, 2, 3).
+    /// Client of the load balancer (0) or of a replica (1, 2, 3).
     fn at(&self, number: u16) -> Anonymous {
         Anonymous::at(SocketAddr::from(([127, 0, 0, 1], self.port + number)))
     }
 
-    /// Fails if any process that knows the data folder is alive, or any port is taken.
+    /// Fails if a process that mentions the data folder is alive, or if any port is taken.
     fn nothing_is_left(&self) {
         let left = processes_that_know(self.folder.path());
         assert!(left.is_empty(), "left behind: {left:?}; {}", self.output());
@@ -109,14 +109,14 @@ fn pid(child: &Child) -> Pid {
     Pid::from_raw(child.id().cast_signed()).unwrap()
 }
 
-/// The balancer's, the replicas', their management's and Redis'.
+/// Ports of the load balancer, of the replicas, of their management addresses and of Redis.
 fn ports(first: u16) -> Vec<u16> {
     let mut ports: Vec<_> = (first..=first + 3).collect();
     ports.extend([first + 1001, first + 1002, first + 1003, first + 2000]);
     ports
 }
 
-/// A port from which all ports of a cluster are free.
+/// Finds a first port such that all ports of a cluster are free.
 fn free_ports() -> u16 {
     let candidates = (0..200)
         .map(|number| 20_000 + u16::try_from(std::process::id() % 500).unwrap() * 20 + number * 5);
@@ -128,7 +128,7 @@ fn free_ports() -> u16 {
     candidates.into_iter().find(free).expect("free ports")
 }
 
-/// Command lines of living processes in whose command line or environment the folder stands.
+/// Command lines of living processes that mention the folder in their command line or environment.
 fn processes_that_know(folder: &Path) -> Vec<String> {
     let needle = folder.to_str().unwrap().to_owned();
     let mut found = Vec::new();
@@ -149,7 +149,7 @@ fn processes_that_know(folder: &Path) -> Vec<String> {
     found
 }
 
-/// The process in whose environment this stands.
+/// Process ID of the process whose environment contains `variable`.
 fn process_with(variable: &str) -> i32 {
     let folders = std::fs::read_dir("/proc").unwrap().flatten();
     let has_it = |folder: &std::fs::DirEntry| {
@@ -198,7 +198,7 @@ async fn make_run_gives_a_cluster_and_ctrl_c_leaves_nothing() {
         );
     }
 
-    // A setting of the environment has reached the replica that made the hash.
+    // A setting of the environment has reached the replica that computed the hash.
     let redis = redis::Client::open(format!("redis://127.0.0.1:{}", run.port + 2000)).unwrap();
     let mut connection = redis.get_multiplexed_async_connection().await.unwrap();
     let mut read = redis::cmd("HGET");

@@ -1,4 +1,5 @@
-//! The Kubernetes manifests: every overlay renders, keeps to the schemas, and says nothing that only a cluster would find out.
+//! The Kubernetes manifests: every overlay renders, satisfies the schemas, and contains no mistake that only a cluster would
+//! reveal.
 
 use std::path::Path;
 use std::process::Command;
@@ -15,12 +16,12 @@ const OVERLAYS: [&str; 5] = [
     "k8s/overlays/production",
     "k8s/overlays/all-components",
 ];
-/// Kinds that are no part of Kubernetes itself, and so of its schemas.
+/// Kinds that are no part of Kubernetes itself, and so have no schema here.
 const FOREIGN: [&str; 4] = ["Gateway", "HTTPRoute", "PodMonitor", "PrometheusRule"];
-/// The newest Kubernetes that these manifests were applied to.
+/// Newest Kubernetes version to which these manifests were applied.
 const VERSION: &str = "1.36";
 
-/// What an overlay renders to.
+/// Resources to which an overlay renders.
 struct Rendered {
     name: &'static str,
     resources: Vec<Value>,
@@ -71,7 +72,7 @@ impl Rendered {
         &pod(self.server())["containers"][0]
     }
 
-    /// The settings that the server gets from its ConfigMap, which it must name by its hashed name.
+    /// Settings that the server gets from its ConfigMap, which it must reference by its hashed name.
     fn settings(&self) -> Vec<(String, String)> {
         let name = &self.container()["envFrom"][0]["configMapRef"]["name"];
         let maps = self.of_kind("ConfigMap");
@@ -92,7 +93,7 @@ fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-/// Whether everything that the selector wants is among the labels.
+/// Returns true if the labels contain everything that the selector requires.
 fn selects(selector: &Value, labels: &Value) -> bool {
     let wanted = selector.as_object().unwrap();
     !wanted.is_empty() && wanted.iter().all(|(name, value)| labels[name] == *value)
@@ -126,7 +127,7 @@ fn every_overlay_keeps_strictly_to_the_schemas_of_kubernetes() {
 
 #[test]
 fn every_overlay_renders_the_same_with_the_oldest_kustomize_that_is_supported() {
-    // Where kubectl is missing both are the same program, and there is nothing to compare.
+    // If kubectl is missing, both renderings come from the same program and the comparison is empty.
     let folder = tempfile::tempdir().unwrap();
     for name in OVERLAYS {
         let here = render(name, folder.path());
@@ -342,7 +343,7 @@ fn pods_keep_to_the_restricted_standard_and_more() {
                     Value::Null,
                     "throttling ages the view"
                 );
-                // Keys and passwords are files.
+                // Keys and passwords are mounted as files.
                 let secret = |it: &&Value| it["valueFrom"]["secretKeyRef"].is_object();
                 assert!(!list(&container["env"]).iter().any(|it| secret(&it)));
             }

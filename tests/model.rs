@@ -1,14 +1,16 @@
 //! A model of the revocation protocol, explored by seeded random schedules.
 //!
-//! Several replicas with windows and clocks of their own, one Redis or a primary with two copies; messages are late or lost,
-//! replicas and primaries stand still, die and come back, primaries lose their last writes and are replaced, keys are
-//! deleted. The promise, and what excuses a loss, stands in [`judge`]. The replicas decide with the product's own code: how
-//! pages are read, when a view answers, how long a logout waits, when a window is announced, whose turn it is to put lost
-//! entries back, and the denylist itself. Modelled are Redis and its scripts ([`redis`]), the order of the follower's steps
+//!
+//! The model has several replicas with their own windows and clocks, and one Redis or a primary with two copies. Messages are
+//! late or lost; replicas and primaries pause, die and come back; primaries lose their last writes and are replaced; keys are
+//! deleted. [`judge`] states the guarantee, and the losses that are excused. The replicas decide with the product's own code:
+//! how to read pages, when a view answers, how long a logout waits, when to announce a window, which replica puts lost entries
+//! back, and the denylist itself. Modelled are Redis and its scripts ([`redis`]), the order of the feed consumer's steps
 //! ([`replica`]) and the lease.
 //!
-//! The same rules with one of them broken ([`flaw`]) must be found out: a model that finds nothing wrong with anything
-//! proves nothing.
+//!
+//! The model must also detect each mutation of the protocol, which breaks one rule ([`flaw`]): a model that never finds
+//! anything wrong proves nothing.
 
 mod clock;
 mod flaw;
@@ -35,7 +37,7 @@ fn run(schedule: &Schedule, flaw: Option<Flaw>, traced: bool) -> World {
     world
 }
 
-/// Leaves out what the violation does not need.
+/// Removes the incidents that the violation does not need.
 fn shrink(mut schedule: Schedule, flaw: Option<Flaw>) -> Schedule {
     let mut index = 0;
     while index < schedule.incidents.len() {
@@ -50,7 +52,7 @@ fn shrink(mut schedule: Schedule, flaw: Option<Flaw>) -> Schedule {
     schedule
 }
 
-/// What happened, in words: the violation, the schedule, and what Redis and the replicas did.
+/// Report of a violation: the violation, the schedule, and the actions of Redis and the replicas.
 fn tell(schedule: &Schedule, flaw: Option<Flaw>) -> String {
     let schedule = shrink(schedule.clone(), flaw);
     let world = run(&schedule, flaw, true);
@@ -98,7 +100,7 @@ fn the_same_seed_makes_the_same_execution() {
     }
 }
 
-/// Finds the first schedule that betrays a flaw.
+/// Finds the first schedule that reveals a mutation.
 fn found_out(flaw: Flaw, within: u64) {
     let schedules = (0..).map(Schedule::from_seed);
     let mut concerned = schedules.filter(|schedule| concerns(flaw, schedule));

@@ -1,5 +1,5 @@
-//! Redis dies and comes back, again and again, under load: nothing that was acknowledged is lost, everybody is answered in
-//! time, and no replica has to be restarted.
+//! Redis dies and comes back repeatedly under load: no acknowledged change is lost, every client is answered in time, and no
+//! replica has to be restarted.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -16,10 +16,10 @@ use crate::harness::{
 
 const REPLICAS: usize = 3;
 const PEOPLE: usize = 24;
-/// How long people wait before they try again: much less patient than `Retry-After` asks them to be.
+/// Delay before clients try again: much shorter than `Retry-After` asks for.
 const PAUSE: Duration = Duration::from_millis(50);
-/// No answer may take longer: several times the deadline of a request (1 s for Redis in all, the window, a cheap hash), since
-/// the load, the replicas and Redis share one machine.
+/// Greatest duration of a response: several times the deadline of a request (1 s for Redis in all, the window, a cheap hash),
+/// because the load, the replicas and Redis share one machine.
 const TOO_LONG: Duration = Duration::from_secs(6);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -60,23 +60,23 @@ async fn i4_redis_paused_under_load_loses_nothing_that_was_acknowledged() {
     done.check(&cluster).await;
 }
 
-/// People who register, log in, look at the dashboard, log out and begin anew under another name, for as long as it lasts.
+/// Clients that register, log in, request the dashboard, log out and start again under another name, until the load ends.
 struct Load {
     stop: Arc<AtomicBool>,
     done: Arc<Mutex<Done>>,
     people: Vec<JoinHandle<()>>,
 }
 
-/// What has been answered.
+/// Record of the responses.
 #[derive(Debug, Default)]
 struct Done {
     /// Names whose registration was acknowledged.
     registered: Vec<String>,
     /// Tokens whose logout was acknowledged.
     out: Vec<String>,
-    /// Tokens that nobody has asked to log out.
+    /// Tokens for which no client has requested a logout.
     standing: Vec<String>,
-    /// Whole visits, from the registration to the logout.
+    /// Number of whole visits, from the registration to the logout.
     visits: usize,
     answers: BTreeMap<(&'static str, u16), usize>,
     slowest: BTreeMap<&'static str, Duration>,
@@ -103,13 +103,13 @@ impl Load {
         }
     }
 
-    /// Waits until as many more visits were successful from beginning to end.
+    /// Waits until `visits` more visits were successful from beginning to end.
     async fn more(&self, visits: usize) {
         let goal = self.now(|done| done.visits) + visits;
         self.until("visits", |done| done.visits >= goal).await;
     }
 
-    /// Waits until as many more answers were 503.
+    /// Waits until `answers` more responses had the status 503.
     async fn failed(&self, answers: usize) {
         let failures = |done: &Done| {
             let failed = done
@@ -141,7 +141,7 @@ impl Load {
         look(&self.done.lock().unwrap())
     }
 
-    /// Lets everybody finish what he is about.
+    /// Waits until every client has finished its visit.
     async fn end(self) -> Done {
         self.stop.store(true, Ordering::Relaxed);
         for person in self.people {
@@ -164,7 +164,7 @@ impl Done {
         println!("slowest {:.0?}", self.slowest);
     }
 
-    /// All that was acknowledged is there, on every replica; and all were answered in time.
+    /// Checks that every replica has all acknowledged changes, and that every request was answered in time.
     async fn check(&self, cluster: &Cluster) {
         let (mut lost, mut accepted, mut refused) = (0, 0, 0);
         let doors: Vec<_> = cluster.replicas.iter().map(Replica::anonymous).collect();
@@ -235,7 +235,7 @@ impl Person {
         }
     }
 
-    /// One visit; `None` where something could not be done.
+    /// Makes one visit; returns `None` if a step failed.
     async fn visit(&self, name: &str) -> Option<()> {
         self.ask("register", name, 201).await?;
         self.note(|done| done.registered.push(name.to_owned()));
@@ -247,12 +247,12 @@ impl Person {
                 seen = None;
             }
         }
-        // Some stay: a token that nobody logs out is not refused either.
+        // Some clients stay logged in: a token without a logout must not be refused either.
         if name.ends_with('7') {
             self.note(|done| done.standing.push(token));
             return seen;
         }
-        // Saying it again until it is acknowledged is what a client is told to do.
+        // Our documentation tells clients to repeat a logout until it is acknowledged.
         while self.ask("logout", &token, 204).await.is_none() {
             tokio::time::sleep(PAUSE).await;
         }
@@ -266,7 +266,7 @@ impl Person {
         seen
     }
 
-    /// Asks the next replica for something, with a name or a token. The answer is the one that is expected, or 503: `None`.
+    /// Sends a request to the next replica, with a name or a token. The response has the expected status, or 503: `None`.
     async fn ask(&self, what: &'static str, with: &str, expected: u16) -> Option<Answer> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let door = &self.doors[turn % self.doors.len()];
@@ -284,7 +284,7 @@ impl Person {
             *slowest = took.max(*slowest);
         });
         if answer.status == 503 {
-            // Checks that it is a problem, and that it says when to come again.
+            // Checks that the response is a problem with `Retry-After`.
             let code = answer.code();
             assert!(code == "unavailable" || code == "overloaded", "{code}");
             return None;

@@ -1,5 +1,5 @@
-//! Log output: a reader that is slow, stuck or gone and a disk that is full stop no request, no shutdown and no command, and
-//! what could not be written is told.
+//! Log output: a reader that is slow, stuck or gone and a full disk stop no request, no shutdown and no command. The log
+//! reports the number of lines that could not be written.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, ErrorKind, PipeReader, Read, Write};
@@ -23,11 +23,11 @@ use crate::harness::{
 };
 
 const SECRET: (&str, &str) = ("JWT_SECRET", KEY);
-/// What an empty pipe takes.
+/// Capacity of an empty pipe, in bytes.
 const PIPE_CAPACITY: usize = 65_536;
 const CLIENTS: usize = 16;
 
-/// A replica whose standard output is for the test to read, or not.
+/// Replica whose standard output the test may read or leave unread.
 struct Replica {
     child: Child,
     pid: Pid,
@@ -63,7 +63,7 @@ impl Replica {
             anyone: Anonymous::at(listen.parse().unwrap()),
             probes: Anonymous::at(management.parse().unwrap()),
             child: {
-                // Its few words must not fill a pipe of their own.
+                // The few lines on standard error must not fill a pipe of their own.
                 let mut errors = child.stderr.take().unwrap();
                 tokio::spawn(async move {
                     tokio::io::copy(&mut errors, &mut tokio::io::sink())
@@ -84,7 +84,7 @@ impl Replica {
         replica
     }
 
-    /// Wrong logins of many clients at once. Each must be answered.
+    /// Sends wrong logins of many clients at once. Each must be answered.
     async fn wrong_logins(&self, each: usize) -> u64 {
         let clients = (0..CLIENTS).map(async |client| {
             let name = format!("nobody-{client}");
@@ -99,8 +99,8 @@ impl Replica {
         (CLIENTS * each) as u64
     }
 
-    /// Logins for one name, of which nearly all are refused without a hash: the cheapest audit lines there are, and as long as
-    /// can be. Returns how many left such a line.
+    /// Sends logins for one name, of which nearly all are refused without a hash: these produce audit lines at the lowest cost,
+    /// each as long as possible. Returns the number of logins that produced such a line.
     async fn guesses(&self, each: usize) -> u64 {
         let (id, body) = ("i".repeat(64), json!({"username": "root", "password": "?"}));
         let headers = [("content-type", "application/json"), ("x-request-id", &id)];
@@ -116,7 +116,7 @@ impl Replica {
         join_all(clients).await.into_iter().sum()
     }
 
-    /// The sum of all series whose name and labels contain all of these.
+    /// Sum of all series whose name and labels contain all of these.
     async fn metric(&self, parts: &[&str]) -> u64 {
         let text = in_time(self.probes.get("/metrics")).await.body;
         let series = text.lines().filter(|line| !line.starts_with('#'));
@@ -176,14 +176,14 @@ async fn wait(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
         .unwrap_or_else(|_| panic!("never: {what}"));
 }
 
-/// A pipe that takes nothing more, until what is in it is read.
+/// Creates a pipe that is full until the test reads it.
 fn full_pipe() -> (PipeReader, Stdio) {
     let (reader, mut writer) = std::io::pipe().unwrap();
     writer.write_all(&vec![b'\n'; PIPE_CAPACITY]).unwrap();
     (reader, writer.into())
 }
 
-/// Reads a pipe to its end, in a thread of its own; each line that is not empty comes through the channel.
+/// Reads a pipe to its end, in a thread; each line that is not empty comes through the channel.
 fn read_lines(pipe: impl Read + Send + 'static) -> mpsc::Receiver<String> {
     let (sender, lines) = mpsc::channel();
     std::thread::spawn(move || {
@@ -197,7 +197,7 @@ fn read_lines(pipe: impl Read + Send + 'static) -> mpsc::Receiver<String> {
     lines
 }
 
-/// Collects lines until one of that event comes.
+/// Collects lines until a line of that event comes.
 fn lines_until(lines: &mpsc::Receiver<String>, event: &str) -> Vec<Value> {
     let mut found = Vec::new();
     loop {
@@ -211,7 +211,7 @@ fn lines_until(lines: &mpsc::Receiver<String>, event: &str) -> Vec<Value> {
     }
 }
 
-/// The lines of a file, each whole.
+/// Lines of a file, each of which must be whole.
 fn lines_of(path: &Path) -> Vec<Value> {
     let text = fs::read_to_string(path).unwrap();
     assert!(text.is_empty() || text.ends_with('\n'), "half a line");
@@ -222,7 +222,7 @@ fn count(lines: &[Value], event: &str) -> u64 {
     lines.iter().filter(|line| line["event"] == event).count() as u64
 }
 
-/// The program on a disk of 64 KiB, mounted at `disk` in its folder, in a mount namespace that ends with it.
+/// Command that runs the program on a disk of 64 KiB, mounted at `disk` in its folder, in a mount namespace that ends with it.
 fn on_small_disk(folder: &Path, variables: &[(&str, &str)], then: &str) -> Command {
     let script = format!("mount -t tmpfs -o size=64k none disk && exec {then}");
     fs::create_dir(folder.join("disk")).unwrap();
@@ -238,7 +238,7 @@ fn on_small_disk(folder: &Path, variables: &[(&str, &str)], then: &str) -> Comma
     command
 }
 
-/// That disk, seen from outside.
+/// Path of that disk, seen from outside.
 struct Disk(PathBuf);
 
 impl Disk {
@@ -253,7 +253,7 @@ impl Disk {
         self.0.join(name)
     }
 
-    /// Takes all the room there is.
+    /// Fills the disk.
     fn fill(&self) {
         let mut filler = File::create(self.file("filler")).unwrap();
         for piece in [4096, 1] {
@@ -289,7 +289,7 @@ async fn a_pipe_that_is_not_read_stops_no_request_and_what_was_dropped_is_told()
     let user = User::register_at(&replica.anyone, "alice").await;
     let mut logins = replica.wrong_logins(5).await;
     replica.serves(&user).await;
-    // Lines in the queue that are no audit lines: of requests that fail, and of the feed.
+    // These produce lines in the queue that are no audit lines: of failed requests, and of the feed.
     redis.kill();
     for _ in 0..20 {
         let failed = in_time(replica.anyone.login("nobody", "a wrong password")).await;
@@ -313,7 +313,7 @@ async fn a_pipe_that_is_not_read_stops_no_request_and_what_was_dropped_is_told()
     println!("{logins} refused logins; dropped: {audit} audit lines, {other} others");
     assert!(other > 0, "audit lines are dropped last");
 
-    // It is read again.
+    // The test reads the pipe again.
     let lines = read_lines(reader);
     let mut log = lines_until(&lines, "log_lines_dropped");
     let told = log.pop().unwrap();
@@ -417,7 +417,7 @@ async fn costs_no_login_and_no_line(
     };
     let mut replica = Replica::start(start, &redis).await;
     let user = User::register_at(&replica.anyone, "alice").await;
-    // A tenth of what the logins write.
+    // The reader takes a tenth of the bytes that the logins write.
     let (slow, stop) = mpsc::channel::<()>();
     let reading = std::thread::spawn(move || {
         let (mut piece, mut read) = ([0; 1024], Vec::new());
@@ -428,7 +428,7 @@ async fn costs_no_login_and_no_line(
         reader.read_to_end(&mut read).unwrap();
         read
     });
-    // As many sessions as a user can have: one more would end another.
+    // A user gets no more than the greatest number of sessions: one more would end another.
     let clients = (0..CLIENTS).map(async |client| {
         for number in 0..each {
             let name = format!("user-{client}-{}", number / 20);
@@ -559,7 +559,7 @@ async fn the_audit_log_has_every_event_whatever_standard_output_takes_and_throug
         first + second + 1
     );
     assert!(old.iter().chain(&new).all(|line| line["event"] == "audit"));
-    // What was asked for after the rotation is in the new file.
+    // The requests after the rotation are logged in the new file.
     assert!(count(&new, "audit") > second);
     assert_eq!(new.last().unwrap()["by"], "operator");
     let mode = fs::metadata(&path).unwrap().permissions().mode();
@@ -595,7 +595,7 @@ async fn an_audit_log_that_cannot_be_opened_is_a_mistake_in_the_settings() {
     assert!(!good.exists(), "a check leaves nothing behind");
 }
 
-/// Runs a command with these outputs.
+/// Exit code of a command that runs with these outputs.
 async fn exit_code(
     desk: &Desk,
     redis: &Redis,
@@ -684,7 +684,7 @@ async fn a_command_whose_output_cannot_be_written_says_so_by_its_exit_code() {
             let code = exit_code(&desk, &redis, arguments, output(), output()).await;
             assert_eq!(code, Some(74), "{arguments:?}");
         }
-        // Made, although it could not be shown.
+        // The user was created, although the command could not print it.
         let shown = exit_code(
             &desk,
             &redis,

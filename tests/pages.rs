@@ -8,7 +8,7 @@ use crate::harness::{Anonymous, Answer, Cluster, PASSWORD, patiently};
 
 const APP: &str = "https://app.example.com";
 
-/// The name of the cookie, of which browsers make sure that it is this host's and came over TLS.
+/// Name of the cookie. Its prefix makes browsers ensure that it comes from this host and over TLS.
 const COOKIE: &str = "__Host-portcullis";
 
 async fn with_cookies() -> Cluster {
@@ -65,7 +65,7 @@ async fn pages_of_other_origins_are_answered_only_where_they_are_named() {
             .header("access-control-allow-origin"),
         ""
     );
-    // Also what goes wrong may be seen by the page that asked.
+    // The page that sent the request may read errors too.
     let headers = [("origin", APP)];
     let refused = open
         .anonymous()
@@ -115,14 +115,14 @@ async fn every_answer_has_the_headers_that_keep_browsers_from_harm() {
     }
 }
 
-/// A browser on a page of the service's own origin.
+/// Browser on a page of the service's own origin.
 struct Browser {
     at: Anonymous,
     jar: BTreeMap<String, String>,
 }
 
 impl Browser {
-    /// On a page of this origin, where alice has registered and logs in. What the login has answered comes with it.
+    /// Opens a page of this origin, where alice registers and logs in. Returns the browser and the response to the login.
     async fn logged_in(cluster: &Cluster) -> (Self, Answer) {
         let at = cluster.anonymous();
         let registered = patiently(async || at.register("alice", PASSWORD).await).await;
@@ -240,7 +240,7 @@ async fn a_cookie_follows_its_session_through_a_new_password_to_its_end() {
         .await;
     assert_eq!((kept.status, browser.jar.len()), (204, 1));
 
-    // Its own session, by name.
+    // The browser revokes its own session, by ID.
     let listed = browser
         .send("GET", "/sessions", "same-origin", None)
         .await
@@ -278,7 +278,7 @@ async fn a_page_of_another_site_cannot_act_with_the_cookie_of_a_user() {
             assert_eq!(answer.code(), "forbidden", "{site} {method} {path}");
         }
     }
-    // An old browser names the page's origin instead.
+    // An old browser sends the page's origin instead.
     let cookie = format!("{COOKIE}={}", browser.jar[COOKIE]);
     for (origin, status) in [
         (Some("https://evil.example"), 403),
@@ -314,7 +314,7 @@ async fn cookies_count_only_where_they_are_switched_on_and_programs_get_their_to
     assert!(user.token.len() > 100, "a program has no cookies");
     let login = on.anonymous().login("alice", PASSWORD).await;
     assert_eq!(login.header("set-cookie"), "");
-    // Two of one name are none.
+    // Two cookies of the same name count as none.
     let value = format!("{}~{}", user.token, user.refresh_token);
     let once = format!("{COOKIE}={value}");
     let headers = [("cookie", once.as_str()), ("sec-fetch-site", "same-origin")];

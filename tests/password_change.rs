@@ -1,4 +1,5 @@
-//! Changing a password: whoever knows the old one, or holds a token from before, is out when that is answered.
+//! Changing a password: once the change is answered, a client that knows only the old password, or holds a token from before,
+//! has no access.
 
 use futures_util::future::join_all;
 use serde_json::json;
@@ -54,7 +55,7 @@ async fn a_changed_password_ends_all_sessions_but_this_one_which_goes_on_with_ne
             "invalid_credentials"
         );
         assert_eq!(at.login(&this.name, NEW).await.status, 200);
-        // A client that never heard of it converges with the token it has.
+        // A client that missed the response reaches the same state with the token that it has.
         let again = at.refresh(&this.refresh_token).await;
         assert_eq!(
             text(&again, "refresh_token"),
@@ -104,7 +105,7 @@ async fn c7_c8_a_login_rehash_or_refresh_that_races_a_password_change_opens_noth
     for round in 0..rounds {
         let at = cluster.replicas[dice.below(3)].anonymous();
         let thief = patiently(async || at.login("alice", &password).await).await;
-        // A hash from elsewhere, which a good login renews.
+        // A foreign hash, which a successful login replaces.
         let foreign = bcrypt::hash(&password, 4).unwrap();
         store(&cluster, "alice", &foreign).await;
         let (later, next) = (dice.below(60), format!("{NEW}-{round}"));
@@ -124,11 +125,11 @@ async fn c7_c8_a_login_rehash_or_refresh_that_races_a_password_change_opens_noth
                 assert_eq!(refreshed.status, 401);
             }
         }
-        // A renewed hash of the old password would be back with it.
+        // A renewed hash of the old password would have restored that password.
         assert_eq!(at.login("alice", &password).await.status, 401);
         token = text(&changed, "token");
         assert_eq!(everywhere(&cluster, &token).await, [200; 3]);
-        // The session that the change kept goes on.
+        // The session that the change kept is still valid.
         let traded = text(&changed, "refresh_token");
         let kept = patiently(async || at.refresh(&traded).await).await;
         assert_eq!(kept.status, 200, "{kept:?}");

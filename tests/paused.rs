@@ -1,5 +1,5 @@
-//! Replicas that are stopped and continued at random: a process that was not running has answered nobody, and what it knew
-//! before is too old to answer from.
+//! Replicas that are stopped and continued at random: a process that is stopped answers no request, and its view from before is
+//! too old to answer from.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use crate::harness::process::{Process, folder};
 use crate::harness::{Answer, Dice, PASSWORD, Proxy, Redis, SECRET, Weather, report_zero, rounds};
 
-/// People who log in and out at the same time.
+/// Number of clients that log in and out at the same time.
 const PEOPLE: usize = 12;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -23,11 +23,11 @@ async fn no_replica_accepts_a_token_after_its_logout_answered_with_all_stopped_a
 #[tokio::test(flavor = "multi_thread")]
 async fn rule_2_a_stopped_replica_that_finds_an_old_answer_waiting_does_not_take_it_for_a_new_one()
 {
-    // On a slow network nearly every stop meets a read that is under way; its answer waits until the replica goes on.
+    // On a slow network nearly every stop interrupts a read; the read's answer waits until the replica continues.
     pausing("50ms", Duration::from_millis(20), rounds(120, 1_200)).await;
 }
 
-/// Logs out again and again while three replicas, each a process, are stopped and continued.
+/// Logs out repeatedly while three replicas, each a process, are stopped and continued.
 async fn pausing(window: &str, delay: Duration, logouts: usize) {
     let mut dice = Dice::new();
     let (folder, redis) = (folder(), Redis::start().await);
@@ -77,7 +77,7 @@ async fn pausing(window: &str, delay: Duration, logouts: usize) {
     );
 }
 
-/// What checks were answered that were sent after the logout had answered.
+/// Responses to checks that were sent after the logout had been answered.
 #[derive(Debug, Default)]
 struct Seen {
     refused: usize,
@@ -85,7 +85,7 @@ struct Seen {
     unavailable: usize,
 }
 
-/// Stops the replica for a while, again and again. Returns how often.
+/// Stops the replica for a while, repeatedly. Returns the number of stops.
 async fn pause(replica: &Process, mut dice: Dice, enough: &AtomicBool) -> usize {
     let mut stops = 0;
     while !enough.load(Ordering::Relaxed) {
@@ -98,7 +98,7 @@ async fn pause(replica: &Process, mut dice: Dice, enough: &AtomicBool) -> usize 
     stops
 }
 
-/// Logs in at one replica and out at another, and asks all three at once when the logout has answered.
+/// Logs in at one replica and out at another, and checks the token at all three at once when the logout has answered.
 async fn log_out_often(replicas: &[Process], times: usize, mut dice: Dice) -> Seen {
     let client = replicas[0].anonymous();
     let (mut seen, replicas) = (Seen::default(), replicas.iter());
@@ -120,7 +120,8 @@ async fn log_out_often(replicas: &[Process], times: usize, mut dice: Dice) -> Se
     seen
 }
 
-/// Asks until there is an answer; one that was stopped in the middle may not have had the time.
+/// Repeats the request until it is answered with `status`; a replica that was stopped in the middle of a request may have
+/// missed the deadline.
 async fn answered(status: u16, ask: impl AsyncFn() -> Answer) -> Answer {
     for _ in 0..100 {
         let answer = ask().await;

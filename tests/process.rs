@@ -1,4 +1,5 @@
-//! The program as a process: what it starts, how it is told to stop, and what it says when it cannot start.
+//! The program as a process: the processes that it starts, the signals that stop it, and the messages with which it fails to
+//! start.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -19,7 +20,7 @@ const SECRET: (&str, &str) = ("JWT_SECRET", "3fA9kQ2pX7vLr8TnB5yWc1ZeH6uMd0Js-fo
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_redis_url_a_private_redis_is_started_and_what_it_holds_survives_a_restart() {
     let folder = folder();
-    // Relative to where it was started, as the default is.
+    // The path is relative to the working folder, as the default is.
     let settings = [("DATA_DIR", "our data")];
     let mut replica = Process::serve(folder.path(), &settings).await;
     let servers = children(replica.pid(), "redis-server");
@@ -56,7 +57,7 @@ async fn a_killed_replica_leaves_no_redis_server_and_can_be_started_again_at_onc
     for round in 0..3 {
         let mut replica = Process::serve(folder.path(), &[]).await;
         let anyone = replica.anonymous();
-        // What an earlier replica has acknowledged before it was killed is there.
+        // Changes that an earlier replica acknowledged before it was killed are still there.
         for earlier in 0..round {
             let name = format!("name{earlier}");
             assert_eq!(anyone.login(&name, PASSWORD).await.status, 200, "{name}");
@@ -171,7 +172,8 @@ async fn told_to_stop_it_fails_readiness_refuses_newcomers_and_finishes_the_logi
         SECRET,
         ("BCRYPT_COST", "13"),
         ("HASH_DEADLINE", "1m"),
-        // Hashing stands back where others keep the cores busy, for longer than the half minute that there is by default.
+        // Hashing yields when other processes keep the cores busy, which may take longer than the default timeout of half a
+        // minute.
         ("DRAIN_TIMEOUT", "2m"),
     ];
     let mut replica = Process::serve(folder.path(), &settings).await;
@@ -193,7 +195,7 @@ async fn told_to_stop_it_fails_readiness_refuses_newcomers_and_finishes_the_logi
     refused(replica.addr).await;
     closed(idle).await;
 
-    // Only now does the login go on: it is finished although nobody else is let in.
+    // The login continues only now: the replica finishes it although it accepts no new connections.
     let answer = login.finish().await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     assert!(answer.contains("\"token\":"), "{answer}");
@@ -206,7 +208,7 @@ async fn told_to_stop_it_fails_readiness_refuses_newcomers_and_finishes_the_logi
 async fn until_the_drain_delay_is_over_newcomers_are_served_although_readiness_fails() {
     let (folder, redis) = (folder(), Redis::start().await);
     let url = redis.url();
-    // Longer than the test would wait: the door is open for as long as the setting says.
+    // The delay is longer than the test would wait: the replica accepts connections for as long as the setting says.
     let settings = [("REDIS_URL", url.as_str()), SECRET, ("DRAIN_DELAY", "5m")];
     let mut replica = Process::serve(folder.path(), &settings).await;
     replica.signal(Signal::TERM);
@@ -255,14 +257,14 @@ async fn a_signal_right_after_it_listens_drains_as_well() {
     }
 }
 
-/// The only line that it wrote to standard error.
+/// The only line on standard error.
 fn one_line(replica: &Process) -> String {
     let said = replica.errors();
     assert_eq!(said.len(), 1, "{said:#?}");
     said.into_iter().next().unwrap()
 }
 
-/// Waits until nobody listens there.
+/// Waits until the address refuses connections.
 async fn refused(addr: SocketAddr) {
     let wait = async {
         loop {
@@ -277,14 +279,14 @@ async fn refused(addr: SocketAddr) {
         .expect("newcomers are refused at last");
 }
 
-/// Waits until the other side has closed a connection on which nothing was said.
+/// Waits until the server has closed a connection on which the client sent nothing.
 async fn closed(mut stream: TcpStream) {
     let mut rest = Vec::new();
     let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await;
     assert_eq!(read.expect("idle connections are closed").unwrap(), 0);
 }
 
-/// A request that the server has begun to answer, and whose body has not been sent yet.
+/// Request that the server has begun to answer, and whose body has not been sent yet.
 struct Upload {
     stream: TcpStream,
     body: String,

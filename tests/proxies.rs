@@ -1,4 +1,5 @@
-//! Real proxies with the configurations of `deploy/forward-auth/` before a service: whom they let through, and what they tell.
+//! Real proxies with the configurations of `deploy/forward-auth/` before a service: the requests that they let through, and the
+//! headers that they send to the service.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -11,14 +12,14 @@ use tempfile::TempDir;
 use crate::harness::tools::repository;
 use crate::harness::{Anonymous, Cluster, User, free_port, installed};
 
-/// A proxy before `PORTCULLIS` and `SERVICE`. It ends with the test.
+/// Proxy before `PORTCULLIS` and `SERVICE`. It ends with the test.
 struct Front {
     child: Child,
     port: u16,
     _folder: TempDir,
 }
 
-/// How a proxy is started with the configuration `$0` in the folder `$1`.
+/// Command that starts a proxy with the configuration `$0` in the folder `$1`.
 struct Recipe {
     program: &'static str,
     files: &'static [&'static str],
@@ -45,7 +46,7 @@ const HAPROXY: Recipe = Recipe {
 
 impl Front {
     async fn start(recipe: &Recipe, portcullis: u16, service: u16) -> Self {
-        // On Debian some lie where an ordinary user's PATH does not lead.
+        // On Debian some programs lie in a folder that an ordinary user's `PATH` does not contain.
         if !Path::new("/usr/sbin").join(recipe.program).exists() {
             installed(recipe.program, recipe.program);
         }
@@ -90,7 +91,7 @@ impl Front {
 
 impl Drop for Front {
     fn drop(&mut self) {
-        // SIGTERM, so that it ends its workers.
+        // SIGTERM makes the proxy end its workers.
         Command::new("kill")
             .arg(self.child.id().to_string())
             .status()
@@ -99,7 +100,8 @@ impl Drop for Front {
     }
 }
 
-/// A service behind a proxy: answers each request with what came, but `/broken` with 500 and `/forbidden` with 403.
+/// Service behind a proxy: it answers each request with the request's content, but `/broken` with 500 and `/forbidden` with
+/// 403.
 fn service() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -133,7 +135,7 @@ fn service() -> u16 {
     port
 }
 
-/// What everybody expects of a proxy with our configuration. `gone` is its answer where Portcullis does not answer.
+/// Requirements on any proxy with our configuration. `gone` is the proxy's status if Portcullis does not answer.
 async fn protects(recipe: &Recipe, gone: u16) {
     let mut cluster = Cluster::with(1, |_, config| config.http.cookies = true).await;
     let front = Front::start(recipe, cluster.replicas[0].addr.port(), service()).await;
@@ -187,7 +189,7 @@ async fn protects(recipe: &Recipe, gone: u16) {
         assert_eq!(its_own.status, status, "the service's own answer");
     }
 
-    // A cookie counts for reading from anywhere, and for changing from a page of this origin only.
+    // A cookie authenticates reads from pages of any site, and changes only from pages of this origin.
     let tokens = format!("{}~{}", user.token, user.refresh_token);
     let cookies = format!("a=1; __Host-portcullis={tokens}; b=2");
     for (method, site, status) in [
@@ -218,7 +220,7 @@ async fn protects(recipe: &Recipe, gone: u16) {
     let unknown = ask("GET", "/things", &headers).await;
     assert_eq!(unknown.status, 503, "{unknown:?}");
     assert!(unknown.header("retry-after").parse::<u64>().unwrap() >= 1);
-    // One that is dropped may still answer on a connection that a proxy keeps.
+    // A replica that is only dropped may still answer on a connection that a proxy keeps.
     for replica in cluster.replicas.drain(..) {
         replica.stop().await;
     }

@@ -1,7 +1,9 @@
-//! Reference pages in `docs/`: settings, metrics, routes, error codes and words of the audit log are those of the program.
+//! Reference pages in `docs/`: their settings, metrics, routes, error codes and words of the audit log are those of the
+//! program.
 //!
-//! The tables between markers are written from the program with `UPDATE_DOCS=1 cargo nextest run reference threats`; without
-//! that variable they are compared.
+//!
+//! `UPDATE_DOCS=1 cargo nextest run reference threats` writes the tables between markers from the program; without that
+//! variable the tests compare them.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -31,7 +33,7 @@ fn read(page: &str) -> String {
     std::fs::read_to_string(repository(page)).unwrap_or_else(|error| panic!("{page}: {error}"))
 }
 
-/// Compares a table with a page, or writes it there.
+/// Compares a table with a page, or writes it into the page.
 #[expect(
     clippy::disallowed_methods,
     reason = "a test reads the environment it was started in"
@@ -84,7 +86,7 @@ fn settings() -> String {
                 .map(|value| format!("`{}`", value.to_str().unwrap()))
                 .collect();
             let help = setting.get_help().unwrap().to_string();
-            // A secret's text begins with its name: the option takes a file only.
+            // The text of a secret begins with its name, because the option takes a file only.
             let secret = variable.strip_suffix("_FILE");
             let text = secret.and_then(|name| help.strip_prefix(&format!("{name}: ")));
             let name = match (secret, text) {

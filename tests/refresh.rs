@@ -1,4 +1,5 @@
-//! Refresh tokens: traded once, forgiving for a moment, and the end of a session where somebody has a copy.
+//! Refresh tokens: each is exchanged once, with a short grace time for repetitions, and a session ends if a client presents a
+//! copy.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use crate::harness::{
     Answer, Cluster, Dice, Redis, Replica, User, config, patiently, report_zero, rounds,
 };
 
-/// New tokens, or a panic.
+/// New tokens; a response without tokens panics.
 struct Tokens {
     access: String,
     refresh: String,
@@ -29,13 +30,14 @@ impl Tokens {
     }
 }
 
-/// Trades a token at a replica, and says so again where that answers 503: a repetition is what the grace is for.
+/// Exchanges a token at a replica, and repeats the request if the replica answers 503: the grace time exists for such
+/// repetitions.
 async fn refresh(cluster: &Cluster, replica: usize, token: &str) -> Answer {
     let at = cluster.replicas[replica % cluster.replicas.len()].anonymous();
     patiently(async || at.refresh(token).await).await
 }
 
-/// The status of the dashboard at each replica.
+/// Status of the dashboard at each replica.
 async fn everywhere(cluster: &Cluster, user: &User, token: &str) -> Vec<u16> {
     let at = |replica| {
         let at = user.at.towards(replica);
@@ -61,7 +63,7 @@ async fn a_refresh_gives_new_tokens_of_the_same_session() {
         session(&user.at.dashboard(&user.token).await),
         session(&user.at.dashboard(&new.access).await)
     );
-    // Logging out with the newer token ends all of the session.
+    // A logout with the newer token ends the whole session.
     assert_eq!(user.at.logout(&new.access).await.status, 204);
     assert_eq!(everywhere(&cluster, &user, &user.token).await, [401]);
     assert_eq!(
@@ -91,7 +93,7 @@ async fn t22_t23_a_token_that_was_traded_long_ago_ends_the_session_on_all_replic
     let grace = Duration::from_millis(300);
     let cluster = Cluster::with(3, |_, config| config.tokens.refresh_reuse_interval = grace).await;
     let mut ended = 0;
-    // A grandparent at once, and a parent after the grace.
+    // These are a token two generations old, used at once, and a parent after the grace time.
     for (number, generations) in [2, 1, 2, 1].into_iter().enumerate() {
         let user = cluster.user(&format!("user-{number}")).await;
         let mut newest = Tokens {
@@ -138,7 +140,7 @@ async fn a_newer_token_than_the_store_knows_resynchronises_it() {
     for _ in 0..3 {
         newest = Tokens::of(&refresh(&cluster, 0, &newest).await).refresh;
     }
-    // What a failover does that loses the last rotations.
+    // This has the effect of a failover that loses the last rotations.
     let keys: Vec<String> = cluster.redis.command(&["KEYS", "*session:*"]).await;
     cluster
         .redis
@@ -201,7 +203,7 @@ async fn a_secret_is_changed_replica_by_replica_and_nobody_is_logged_out() {
         vec![secret("old1"), secret("new2")],
         vec![secret("new2"), secret("old1")],
     ];
-    // Two replicas each time, of which one is a step ahead of the other.
+    // Each round has two replicas, of which one is a step ahead of the other.
     for pair in lists.windows(2) {
         let cluster = Cluster::with(2, |number, config| {
             config.tokens.refresh_secrets.clone_from(&pair[number]);
@@ -240,7 +242,7 @@ async fn a_secret_is_changed_by_rolling_restarts_under_load_and_nobody_is_logged
             let answer = patiently(async || at.refresh(&token).await).await;
             token = Tokens::of(&answer).refresh;
             drop(replicas);
-            // Without a pause nobody would be let in to change the replicas.
+            // Without a pause the lock would never be free for the operator who replaces the replicas.
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         token
@@ -276,7 +278,7 @@ async fn a_secret_is_changed_by_rolling_restarts_under_load_and_nobody_is_logged
         "refreshes refused while the secret changed",
         traded.into_inner(),
     );
-    // The counter-proof: who does not know the secret accepts none of them.
+    // The control: a replica without the new secret accepts none of the tokens.
     let stranger = Replica::serve(settings(&redis, &[secret("old1")])).await;
     for token in tokens {
         let at = stranger.anonymous();
@@ -358,7 +360,7 @@ async fn a_user_sees_his_sessions_and_ends_one_of_them_on_all_replicas() {
     assert_eq!(items[0]["address"], "127.0.0.1");
     let phones = items[0]["sid"].as_str().unwrap();
 
-    // Nobody ends another's, and nobody hears whether there is such a one.
+    // A user cannot revoke another user's session, and does not learn if such a session exists.
     for sid in [phones, "AAAAAAAAAAAAAAAAAAAAAA", "nonsense"] {
         assert_eq!(
             mallory.at.end_session(&mallory.token, sid).await.code(),

@@ -1,8 +1,9 @@
-//! The oracle of restarts: whatever was acknowledged is there again after every kind of restart, for every way in which we tell
-//! people to run Redis, with the very files that we ship.
+//! The oracle of restarts: every acknowledged change is there after every kind of restart, for every way to run Redis that our
+//! documentation describes, with the very files that we ship.
 //!
-//! All replicas are stopped before Redis is, and others are started after it: what a replica remembers it would put back, and
-//! hide the loss.
+//!
+//! All replicas stop before Redis does, and new replicas start after it: a replica that went on would put back the entries that
+//! it remembers, and hide the loss.
 
 mod servers;
 mod state;
@@ -24,13 +25,13 @@ enum Kind {
     Terminated,
     /// `SIGKILL` to all servers.
     Killed,
-    /// The power of all servers at once.
+    /// Power cut of all servers at once.
     PowerCut,
-    /// A rewrite of the append-only file in the middle of what is acknowledged, then `SIGTERM`.
+    /// Rewrite of the append-only file between two acknowledged changes, then `SIGTERM`.
     RewrittenBefore,
     /// `SIGTERM`, a rewrite as soon as the servers are back, and `SIGKILL`.
     RewrittenAfter,
-    /// The primary dies, another takes over, the first comes back, and takes over again.
+    /// The primary dies, another server takes over, the first comes back, and takes over again.
     FailedOver,
 }
 
@@ -110,7 +111,7 @@ async fn a_cluster_with_our_users_loses_nothing() {
     nothing_is_lost(Way::Cluster).await;
 }
 
-/// What Redis does by default with a file that it cannot read whole.
+/// Redis' default for an append-only file that it cannot read completely.
 const IGNORED: [&str; 2] = ["--propagation-error-behavior", "ignore"];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -134,7 +135,7 @@ async fn redis_as_configured_refuses_to_start_rather_than_leave_something_out() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_forgot_is_not_used_and_all_is_back_after_the_recovery_of_the_runbook() {
     let shipped = "user default off ~* &* +@all";
-    // The configuration that we ship would refuse to start, as the test below shows; others write their own.
+    // With the configuration that we ship, Redis would refuse to start, as the test above shows; operators may use another.
     let mut redis = Redis::with(&IGNORED).await;
     let users = std::fs::read_to_string(redis.config_file()).unwrap();
     assert!(users.contains(shipped));
@@ -149,7 +150,7 @@ async fn a_redis_that_forgot_is_not_used_and_all_is_back_after_the_recovery_of_t
     let files = folder();
     let url = redis.url();
     let variables = [("REDIS_URL", url.as_str()), ("JWT_SECRET", SECRET)];
-    // It warns as soon as it can know, and works: nothing is lost yet.
+    // The replica warns as soon as it can see the problem, and serves: nothing is lost yet.
     let mut replica = Process::serve(files.path(), &variables).await;
     let warned = replica.event("redis_default_user").await;
     assert_eq!(warned["level"], "ERROR", "{warned}");
@@ -168,7 +169,7 @@ async fn a_redis_that_forgot_is_not_used_and_all_is_back_after_the_recovery_of_t
 
     redis.terminate();
     redis.start_again().await;
-    // The replica that was there, and one that starts.
+    // One replica was running before, and one starts now.
     let newcomer = Process::listen(files.path(), &variables).await;
     for replica in [&replica, &newcomer] {
         replica.event("redis_lost_transactions").await;
@@ -194,7 +195,7 @@ async fn a_redis_that_forgot_is_not_used_and_all_is_back_after_the_recovery_of_t
     assert_eq!(checked.0, 69, "{checked:?}");
     assert!(checked.1.contains("FAILED: Redis has lost"), "{checked:?}");
 
-    // Stop, mend the rights, start: the file still has everything.
+    // Stop Redis, correct the rights, start it: the file still has all data.
     redis.terminate();
     std::fs::write(redis.config_file(), &users).unwrap();
     redis.start_again().await;
@@ -233,7 +234,7 @@ async fn a_restart_after_a_rewrite_is_found_out_too() {
     while number(&redis).await == 0 {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-    // From here on the file begins with a snapshot that has the canary.
+    // From here on the file begins with a snapshot that contains the canary.
     redis.rewrite().await;
     let before = number(&redis).await;
     while number(&redis).await == before {
@@ -264,7 +265,7 @@ async fn a_replica_that_starts_while_a_cluster_is_being_joined_serves_once_it_is
     let (url, files) = (shards.url(), folder());
     let variables = [("REDIS_URL", url.as_str()), ("JWT_SECRET", SECRET)];
     let early = Process::listen(files.path(), &variables).await;
-    // It has looked at servers that know no others, and goes on looking while they are joined.
+    // The replica has queried servers that know no others, and repeats that while they are joined.
     early.event("feed").await;
     shards.join().await;
     early.ready().await;
@@ -273,7 +274,7 @@ async fn a_replica_that_starts_while_a_cluster_is_being_joined_serves_once_it_is
     }
 }
 
-/// `portcullis check`: its exit code, and what it says.
+/// Exit code and output of `portcullis check`.
 async fn check(folder: &std::path::Path, variables: &[(&str, &str)]) -> (i32, String) {
     let mut program = crate::harness::process::program(folder, variables);
     let output = program.arg("check").output().await.unwrap();

@@ -1,4 +1,4 @@
-//! Replicas come and go behind the balancer of `deploy/`: restarted in turn, killed, cut off from Redis.
+//! Replicas stop and start behind the load balancer of `deploy/`: restarted in turn, killed, cut off from Redis.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -14,7 +14,7 @@ use crate::harness::{
 
 const PEOPLE: usize = 12;
 
-/// What people were answered.
+/// Record of the responses.
 #[derive(Default)]
 struct Answers {
     asked: AtomicUsize,
@@ -25,7 +25,7 @@ struct Answers {
 }
 
 impl Answers {
-    /// Whether the answer is the one that should come; takes note where it is not.
+    /// Returns the response if it has the expected status; otherwise records a failure.
     fn is(
         &self,
         status: u16,
@@ -49,7 +49,7 @@ impl Answers {
     }
 }
 
-/// Logs in, looks around and logs out, again and again, over connections that are kept.
+/// Logs in, requests the dashboard and logs out, repeatedly, over connections that are kept open.
 async fn visit(at: Anonymous, number: usize, answers: &Answers, mut dice: Dice) {
     let name = format!("person{number}");
     let credentials = serde_json::json!({"username": name, "password": PASSWORD}).to_string();
@@ -80,7 +80,7 @@ async fn visit(at: Anonymous, number: usize, answers: &Answers, mut dice: Dice) 
     }
 }
 
-/// Lets people come and go while something happens.
+/// Runs clients while `happens` does something to the deployment.
 async fn beside(site: &mut Site, answers: &Answers, happens: impl AsyncFnOnce(&mut Site)) {
     let at = site.anyone();
     for number in 0..PEOPLE {
@@ -162,7 +162,7 @@ async fn i18_a_killed_replica_costs_what_was_in_flight_on_it_and_nothing_that_wa
             late.clone().count()
         );
         assert_eq!(late.count(), 0, "{of:#?}");
-        // One for each of those who had a request in flight, at most.
+        // At most one failure for each client, whose request was in flight.
         assert!(of.len() <= PEOPLE, "{of:#?}");
     }
     let asked = answers.asked.into_inner();

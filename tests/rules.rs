@@ -1,4 +1,4 @@
-//! Values of the right form that break a rule: a registration is told all of them, a login none.
+//! Values of the right form that break a rule: a registration reports all of these rules, a login none.
 
 use serde_json::Value;
 
@@ -71,7 +71,7 @@ async fn a_registration_that_breaks_rules_is_422_and_lists_all_of_them() {
     assert_eq!(at.register("alice", PASSWORD).await.status, 201);
 }
 
-/// What of an answer must not depend on why a login was refused.
+/// Parts of a response that must not depend on the reason for refusing a login.
 fn shape(answer: &Answer) -> (u16, Vec<(String, String)>, String) {
     let id = answer.header("x-request-id");
     let headers = answer

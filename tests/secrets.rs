@@ -1,5 +1,5 @@
-//! No password, token, key or credential of Redis in anything that is written: recognisable values are planted wherever
-//! somebody might put them, and then looked for in everything that comes out, in plain and in other writing.
+//! No password, token, key or credential of Redis appears in any output: the tests plant recognisable values in every place
+//! where a client or an operator might put secrets, and then search all output for them, in plain and encoded forms.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -32,7 +32,7 @@ const IN_BAD_BODY: &str = "B4dBodyPlanted! quokka lantern 71";
 const IN_PATH: &str = "P4thPlanted.quokka.lantern.71";
 const FORGED: &str = "F0rgedPlanted.quokka.lantern.71";
 
-/// All that is planted, by what it is and how it may be written. Tokens come as they are handed out.
+/// All planted secrets, each with a label and its encodings. Tokens are added when the service issues them.
 struct Planted(Vec<(&'static str, Vec<String>)>);
 
 impl Planted {
@@ -67,7 +67,7 @@ impl Planted {
         self.0.push((what, writings(value)));
     }
 
-    /// What was planted and is found in a text.
+    /// Labels of the planted secrets that occur in a text.
     fn found_in(&self, bytes: &[u8]) -> Vec<&'static str> {
         let text = String::from_utf8_lossy(bytes);
         let written = |writings: &[String]| writings.iter().any(|it| text.contains(it));
@@ -76,7 +76,7 @@ impl Planted {
     }
 }
 
-/// A value as it is, and in the writings in which it might come out all the same.
+/// A value as it is, and in the encodings in which it might appear.
 fn writings(value: &str) -> Vec<String> {
     let bytes = value.as_bytes();
     let mut all = vec![
@@ -85,10 +85,11 @@ fn writings(value: &str) -> Vec<String> {
         joined(bytes, "", |it| format!("{it:02X}")),
         value.replace('!', "%21").replace(' ', "%20"),
         value.replace('!', "%21").replace(' ', "+"),
-        // As `Debug` writes bytes.
+        // `Debug` writes bytes like this.
         joined(bytes, ", ", u8::to_string),
     ];
-    // Base64 writes the same bytes in three ways, by where they begin; the ends are shared with what stands around.
+    // Base64 encodes the same bytes in three ways, depending on their offset; their first and last characters also depend on
+    // the adjacent bytes.
     for before in 0..3 {
         let padded = [&b"xx"[..before], bytes].concat();
         for encoded in [
@@ -98,7 +99,7 @@ fn writings(value: &str) -> Vec<String> {
             all.push(encoded[4..encoded.len() - 4].to_owned());
         }
     }
-    // What is shorter is found by chance, in some megabytes of numbers.
+    // A shorter value would occur by chance in some megabytes of numbers.
     let shortest = all.iter().map(String::len).min();
     assert!(shortest >= Some(12), "too short to be planted: {value}");
     all
@@ -108,7 +109,7 @@ fn joined(bytes: &[u8], between: &str, write: impl Fn(&u8) -> String) -> String 
     bytes.iter().map(write).collect::<Vec<_>>().join(between)
 }
 
-/// All that came out, each text once, with where that was.
+/// All output, each text once, with its source.
 #[derive(Default)]
 struct Output(HashMap<Vec<u8>, String>);
 
@@ -183,7 +184,7 @@ async fn nothing_secret_comes_out_of_a_replica_however_much_it_is_told_to_log() 
     redis.kill();
     use_everything(&replica, &mut planted, &mut output).await;
     output.answer("a logout", &anyone.logout(&token).await);
-    // It comes back and knows no password: then ours is refused, which the client has a word to say about.
+    // Redis comes back without a password: it refuses ours, with an error that the Redis client may log.
     redis.start_again().await;
     refused(&replica).await;
     use_everything(&replica, &mut planted, &mut output).await;
@@ -194,7 +195,8 @@ async fn nothing_secret_comes_out_of_a_replica_however_much_it_is_told_to_log() 
     output.process(&replica);
     output.add("what was sent by OTLP", receiver.bytes());
 
-    // The proof that it was told to say much, that it did, and that what it says is found.
+    // This proves that the replica had its most verbose settings, that it sent telemetry and logs, and that secrets in them
+    // would be found.
     assert!(!receiver.spans().is_empty() && !receiver.logs().is_empty());
     assert!(!receiver.metrics().is_empty());
     let levels = |level: &str| {
@@ -238,7 +240,7 @@ async fn a_private_redis_is_not_told_the_secrets_of_its_replica() {
     output.add("the arguments of the replica", own);
     assert!(replica.stop().await.success());
     output.process(&replica);
-    // Neither are they kept: what lies in the folder is made from them.
+    // The replica does not store the secrets either: the files in its folder are only derived from them.
     for file in files(folder.path()) {
         output.add(format!("{}", file.display()), std::fs::read(&file).unwrap());
     }
@@ -355,7 +357,7 @@ fn a_planted_value_is_found_in_any_writing() {
     assert!(planted.found_in(b"nothing of that kind").is_empty());
 }
 
-/// Sends what people and programs send, right and wrong, to every route. Returns a token, where one is handed out.
+/// Sends the requests of people and programs, right and wrong, to every route. Returns a token if the service issues one.
 async fn use_everything(replica: &Process, planted: &mut Planted, output: &mut Output) -> String {
     let anyone = &replica.anonymous();
     let token = register_and_log_in(anyone, planted, output).await;
@@ -371,7 +373,7 @@ async fn use_everything(replica: &Process, planted: &mut Planted, output: &mut O
         output.answer(path, &replica.probes().get(path).await);
     }
     if !token.is_empty() {
-        // One stays good, one is logged out, twice.
+        // One token stays valid, and another is logged out twice.
         let mut second = anyone.login("alice", GOOD).await;
         let (held, _) = taken_out(&mut second, planted).unwrap();
         output.answer("login", &second);
@@ -383,7 +385,7 @@ async fn use_everything(replica: &Process, planted: &mut Planted, output: &mut O
     token
 }
 
-/// The last token that was handed out; no text where none was.
+/// Returns the last token that the service issued; empty if it issued none.
 async fn register_and_log_in(
     anyone: &Anonymous,
     planted: &mut Planted,
@@ -412,7 +414,7 @@ async fn register_and_log_in(
     token
 }
 
-/// Takes the tokens out of an answer that legitimately holds them, and plants them.
+/// Removes the tokens from a response that may contain them, and plants them.
 fn taken_out(answer: &mut Answer, planted: &mut Planted) -> Option<(String, String)> {
     if answer.status != 200 {
         return None;
@@ -427,7 +429,7 @@ fn taken_out(answer: &mut Answer, planted: &mut Planted) -> Option<(String, Stri
     Some((access, refresh))
 }
 
-/// Signing keys in a folder: what of them is secret is planted.
+/// Generates signing keys in a folder, and plants their secret parts.
 fn private_keys(folder: &Path, planted: &mut Planted) -> String {
     let keys = folder.join("keys");
     for arguments in [&["generate"][..], &["stage", "--algorithm", "p256"]] {
@@ -441,7 +443,7 @@ fn private_keys(folder: &Path, planted: &mut Planted) -> String {
         let pem = std::fs::read_to_string(&file).unwrap();
         let body: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
         planted.add("a private key", &body);
-        // Where the secret number stands in PKCS#8, of Ed25519 and of P-256.
+        // Offset of the secret number in PKCS#8, for Ed25519 and for P-256.
         let der = BASE64_STANDARD.decode(&body).unwrap();
         let start = if der.len() < 100 { 16 } else { 36 };
         let number = BASE64_URL_SAFE_NO_PAD.encode(&der[start..start + 32]);
@@ -450,7 +452,7 @@ fn private_keys(folder: &Path, planted: &mut Planted) -> String {
     keys.to_str().unwrap().to_owned()
 }
 
-/// Refreshes, lists, changes the password forth and back, right and wrong; with cookies too.
+/// Refreshes, lists sessions, changes the password and back, with right and wrong values; with cookies too.
 async fn use_sessions(anyone: &Anonymous, planted: &mut Planted, output: &mut Output) {
     for token in [FORGED, &FORGED.repeat(20), ""] {
         output.answer("a bad refresh", &anyone.refresh(token).await);
@@ -497,7 +499,7 @@ async fn use_sessions(anyone: &Anonymous, planted: &mut Planted, output: &mut Ou
     }
 }
 
-/// What services send, with good credentials and with wrong ones.
+/// Sends the requests of services, with valid and invalid credentials.
 async fn ask_as_services(anyone: &Anonymous, token: &str, output: &mut Output) {
     for secret in [OF_CLIENT, WRONG_OF_CLIENT] {
         let basic = BASE64_STANDARD.encode(format!("gate:{secret}"));
@@ -523,7 +525,7 @@ async fn ask_as_services(anyone: &Anonymous, token: &str, output: &mut Output) {
     }
 }
 
-/// Whatever route there is gets secrets where they do not belong.
+/// Sends secrets to every route, in places where they do not belong.
 async fn send_to_every_route(anyone: &Anonymous, token: &str, output: &mut Output) {
     let document: Value = serde_json::from_str(include_str!("../src/http/openapi.json")).unwrap();
     let bearer = format!("Bearer {token}");
@@ -541,7 +543,7 @@ async fn send_to_every_route(anyone: &Anonymous, token: &str, output: &mut Outpu
             .replace("{sid}", IN_PATH);
         for method in operations.as_object().unwrap().keys() {
             let method = method.to_uppercase();
-            // These would end what the test goes on with, and do not ask for anything.
+            // These would end sessions that the rest of the test needs, and take no input.
             if (path == "/logout" || path == "/sessions") && method != "GET" {
                 continue;
             }
@@ -633,7 +635,7 @@ async fn send_tokens_and_paths(anyone: &Anonymous, token: &str, output: &mut Out
     }
 }
 
-/// Waits until a request has failed because Redis does not take the password.
+/// Waits until a request has failed because Redis rejects the password.
 async fn refused(replica: &Process) {
     let wait = async {
         loop {
@@ -652,7 +654,7 @@ async fn refused(replica: &Process) {
         .unwrap_or_else(|_| panic!("{:#?}", replica.events("request")));
 }
 
-/// Waits until people can log in and see the dashboard again.
+/// Waits until users can log in and see the dashboard again.
 async fn back(anyone: &Anonymous) {
     let wait = async {
         loop {
@@ -671,7 +673,7 @@ async fn back(anyone: &Anonymous) {
         .expect("Redis is back");
 }
 
-/// Gives Redis a password, for as long as it runs.
+/// Sets a password in Redis, for as long as Redis runs.
 async fn lock(redis: &Redis) {
     let password = format!(">{OF_REDIS}");
     let set = ["ACL", "SETUSER", "portcullis", "resetpass", &password];

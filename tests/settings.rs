@@ -1,4 +1,4 @@
-//! The settings as an operator meets them: what is a mistake, how mistakes are told, and where secrets may come from.
+//! The settings as an operator sees them: the values that are mistakes, the reports of mistakes, and the sources of secrets.
 
 use crate::harness::program::{Desk, PLANTED, Ran};
 use crate::harness::{Redis, SECRET};
@@ -46,7 +46,7 @@ async fn all_mistakes_are_reported_together_and_no_value_is_printed() {
         ("TLS_KEY", "/nowhere"),
         ("TRUSTED_PROXIES", PLANTED),
     ];
-    // A key alone: what is missing is named.
+    // If only the key is set, the mistake names the missing certificate.
     let told = |name| if name == "TLS_KEY" { "TLS_CERT" } else { name };
     let names: Vec<_> = bad.iter().map(|(name, _)| told(*name)).collect();
     for command in [
@@ -59,12 +59,12 @@ async fn all_mistakes_are_reported_together_and_no_value_is_printed() {
         let ran = desk.run(command, &bad).await;
         assert_eq!(ran.mistakes(), names, "{command:?}");
     }
-    // Every setting is checked, but the folder and the files, which are what they are.
+    // Every setting is checked, except the folders and files, for which any value is valid.
     let settings = portcullis::cli::definition();
     let variables = settings
         .get_arguments()
         .filter_map(|argument| argument.get_env()?.to_str());
-    // What Redis' certificates and acknowledgements must be depends on its URL, and has a test of its own.
+    // The valid values of Redis' certificates and acknowledgements depend on its URL; another test covers them.
     let others = [
         "AUDIT_LOG",
         "DATA_DIR",
@@ -147,7 +147,7 @@ async fn durations_without_a_unit_are_refused() {
 async fn weak_secrets_are_refused_by_the_name_of_their_variable() {
     let desk = Desk::new();
     for weak in [
-        // The tutorial's own, and what one makes of it.
+        // The tutorial's own secret, and typical variations.
         "supersecretkey",
         "SuperSecretKeySuperSecretKeySuperSecretKey",
         "your-256-bit-secret",
@@ -155,7 +155,7 @@ async fn weak_secrets_are_refused_by_the_name_of_their_variable() {
         // 31 bytes.
         "3fA9kQ2pX7vLr8TnB5yWc1ZeH6uMd0J",
         "x",
-        // Long, and still nothing to guess.
+        // Long, but easy to guess.
         "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
         "0123456789abcdef0123456789abcdef0123456789abcdef",
         "abababababababababababababababababababab",
@@ -171,7 +171,7 @@ async fn weak_secrets_are_refused_by_the_name_of_their_variable() {
         assert_eq!(ran.mistakes(), ["PASSWORD_PEPPER"], "{weak}");
         assert!(weak == "x" || !ran.err.contains(weak), "{}", ran.err);
     }
-    // 32 bytes and nothing wrong with them.
+    // 32 bytes, and strong.
     let good = "3fA9kQ2pX7vLr8TnB5yWc1ZeH6uMd0Js";
     let ran = desk
         .check(&[
@@ -204,7 +204,7 @@ async fn a_secret_is_a_variable_or_a_file_and_never_both() {
         ("PASSWORD_PEPPER", &pepper),
     ] {
         let twin = format!("{variable}_FILE");
-        // A file ends in a line end or two; that is not part of the secret.
+        // A file ends in a line end or two, which are not part of the secret.
         let file = desk.file(variable, format!("{value}\r\n"));
         assert_eq!(desk.check(&[(&twin, &file)]).await.code, 0, "{twin}");
         let both = desk.check(&[(&twin, &file), (variable, value)]).await;
@@ -214,7 +214,7 @@ async fn a_secret_is_a_variable_or_a_file_and_never_both() {
             "{}",
             both.err
         );
-        // What compose hands on as nothing is nothing.
+        // Compose passes an unset variable as an empty value, which counts as unset.
         assert_eq!(desk.check(&[(&twin, ""), (variable, value)]).await.code, 0);
         assert_eq!(desk.check(&[(&twin, &file), (variable, "")]).await.code, 0);
         for unreadable in [
@@ -246,7 +246,7 @@ async fn a_secret_is_a_variable_or_a_file_and_never_both() {
     );
 }
 
-/// Such a secret counted as not set, and the replica made a key of its own.
+/// Regression: such a secret counted as unset, and the replica generated its own key.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_that_is_not_text_is_a_mistake() {
     use std::os::unix::ffi::OsStrExt;
@@ -294,7 +294,7 @@ async fn off_loopback_redis_and_the_key_must_be_named_and_hashes_must_cost() {
         ];
         assert_eq!(desk.check(&cheap).await.mistakes(), ["BCRYPT_COST"]);
     }
-    // On loopback a replica sees to both itself.
+    // On loopback a replica starts its own Redis and generates its own key.
     for listen in ["127.0.0.1:0", "127.9.9.9:0", "[::1]:0"] {
         let ran = desk
             .check(&[("LISTEN", listen), ("BCRYPT_COST", "4")])

@@ -1,4 +1,4 @@
-//! Redis Cluster: users over all shards, the feed in one, slots that move, primaries that fail.
+//! Redis Cluster: users on all shards, the feed on one, slots that move, primaries that fail.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::harness::shards::Shards;
 use crate::harness::tools::{printed, repository};
 use crate::harness::{Anonymous, PASSWORD, Replica, User, acknowledged, patiently, report_zero};
 
-/// The key of the feed.
+/// Key of the feed.
 const FEED: &str = "portcullis:{feed}:revocations";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -24,7 +24,7 @@ async fn i15_i16_a_cluster_serves_the_whole_journey_while_slots_move_and_a_prima
     journey(&replicas).await;
     let load = Load::on(&replicas).await;
 
-    // A user's slot, with people at work in it, to and fro.
+    // Moves a user's slot to and fro, while clients use it.
     let user = user_key("visitor0");
     let here = shards.primary_of(&user).await;
     let other = other_primary(&shards, here).await;
@@ -45,7 +45,7 @@ async fn i15_i16_a_cluster_serves_the_whole_journey_while_slots_move_and_a_prima
         "the feed did not move: {outage:?}"
     );
 
-    // The slot of the feed.
+    // Moves the slot of the feed.
     let here = shards.primary_of(FEED).await;
     let other = other_primary(&shards, here).await;
     load.mark();
@@ -58,7 +58,7 @@ async fn i15_i16_a_cluster_serves_the_whole_journey_while_slots_move_and_a_prima
     );
     assert_eq!(shards.primary_of(FEED).await, other);
 
-    // Its replica takes over by plan.
+    // The feed's replica takes over in a planned switchover.
     let replica = shards.replica_of(other).await;
     load.mark();
     let address = shards.servers[replica].addr().to_string();
@@ -124,7 +124,7 @@ async fn what_the_shard_of_a_user_loses_is_repaired_from_the_feed() {
     let old = patiently(async || at.dashboard(&mallory.token).await).await;
     assert_eq!(old.status, 401);
 
-    // The end of all sessions, and with it a version.
+    // The end of all sessions, and with it a new version.
     let alice = User::register(&replicas[0], "alice").await;
     let lost = Kept::of(&shards, &user_key("alice")).await;
     let ended = patiently(async || at.logout_everywhere(&alice.token).await).await;
@@ -141,7 +141,7 @@ async fn what_the_shard_of_a_user_loses_is_repaired_from_the_feed() {
     assert!(next > version, "version {next} after {version}");
     assert_eq!(again.dashboard_at(&replicas[1]).await, 401);
 
-    // A new password: the old one may open the door again, the sessions it ended stay ended.
+    // A new password: after the loss the old password may be valid again, but the sessions that the change ended stay ended.
     let bob = User::register(&replicas[0], "bob").await;
     let lost = Kept::of(&shards, &user_key("bob")).await;
     let body = json!({"current_password": PASSWORD, "new_password": "another staple of horses"});
@@ -167,7 +167,7 @@ async fn accounts_in_bulk_are_spread_over_all_shards_and_each_is_listed_once() {
         disabled: false,
         imported: Some("a mark".to_owned()),
     };
-    // Replicas that have just joined acknowledge late; the same may be registered again.
+    // Redis replicas that have just joined acknowledge late; registering the same users again is allowed.
     let first: Vec<_> = (300..330).map(new).collect();
     while let Err(why) = store.register_users(&first).await {
         println!("not yet: {why}");
@@ -179,7 +179,7 @@ async fn accounts_in_bulk_are_spread_over_all_shards_and_each_is_listed_once() {
             "{registered:?}"
         );
     }
-    // Once more: each by itself is found to be there already, from the same.
+    // A repetition reports that each user exists already, from the same import.
     for registered in store.register_users(&new).await.unwrap() {
         let again = matches!(registered, Registered::NameTaken { by_the_same: true });
         assert!(again, "{registered:?}");
@@ -198,7 +198,7 @@ async fn accounts_in_bulk_are_spread_over_all_shards_and_each_is_listed_once() {
     assert_eq!(used.len(), 3, "all shards hold some");
 }
 
-/// A key as it was, to be put back: what a failover does that loses what came after.
+/// Saved value of a key, to be restored later: this has the effect of a failover that loses later writes.
 struct Kept {
     key: String,
     dump: Vec<u8>,
@@ -232,7 +232,7 @@ async fn version(shards: &Shards, key: &str) -> u64 {
     server.command(&["HGET", key, "version"]).await
 }
 
-/// Somebody's key: the tag is in no answer, so it is computed as the service does.
+/// Key of a user. No response contains the hash tag, so the test computes it as the service does.
 fn user_key(name: &str) -> String {
     let name: portcullis::domain::Username = name.parse().unwrap();
     format!("portcullis:user:{{{}}}:{name}", name.tag())

@@ -1,5 +1,5 @@
-//! Requests that two parsers could read differently, as a proxy in front and the replica behind it are: each is answered once,
-//! is the last on its connection, and nothing that is hidden in it is executed.
+//! Requests that two parsers could read differently, as a proxy in front and the replica behind it are: each is answered once
+//! and is the last on its connection, and no request that is hidden in it is executed.
 
 use serde_json::json;
 
@@ -15,7 +15,7 @@ fn codes(answers: &[Answer]) -> Vec<(u16, String)> {
         .collect()
 }
 
-/// Bare poem serves HTTP/1.1 without `Host`.
+/// Poem alone serves HTTP/1.1 without `Host`.
 #[tokio::test(flavor = "multi_thread")]
 async fn b20_a_request_names_exactly_one_host() {
     let cluster = Cluster::alone().await;
@@ -47,7 +47,7 @@ async fn b20_a_request_names_exactly_one_host() {
     }
 }
 
-/// A request that registers `name`, to be hidden in another.
+/// Request that registers `name`, to be hidden in another.
 fn hidden(name: &str) -> String {
     let body = json!({"username": name, "password": PASSWORD}).to_string();
     format!(
@@ -56,8 +56,8 @@ fn hidden(name: &str) -> String {
     )
 }
 
-/// Heads that two parsers could end at different places: what stands between head and hidden request, and the fields that
-/// say where the body ends. `{n}` is the length of what follows.
+/// Heads that two parsers could end at different places: the text between head and hidden request, and the fields that declare
+/// the end of the body. `{n}` is the length of the text that follows.
 const AMBIGUOUS: [(&str, &str); 31] = [
     (
         "Content-Length: {n}\r\nTransfer-Encoding: chunked",
@@ -113,7 +113,7 @@ const AMBIGUOUS: [(&str, &str); 31] = [
     ("Content-Length: 0\n", ""),
 ];
 
-/// Bare poem takes `Content-Length` beside `Transfer-Encoding` (and leaves the hidden request unanswered), and lines that
+/// Poem alone accepts `Content-Length` beside `Transfer-Encoding` (and leaves the hidden request unanswered), and lines that
 /// end in a bare LF.
 #[tokio::test(flavor = "multi_thread")]
 async fn b19_a_request_hidden_in_another_is_never_executed() {
@@ -138,7 +138,7 @@ async fn b19_a_request_hidden_in_another_is_never_executed() {
         )
         .await;
     }
-    // Bodies whose end is in doubt.
+    // Bodies with an ambiguous end.
     let chunked = "POST /login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked";
     for before in [
         "0\n\r\n",
@@ -151,10 +151,10 @@ async fn b19_a_request_hidden_in_another_is_never_executed() {
     ] {
         hide(chunked, before, &[400]).await;
     }
-    // HTTP/1.0 knows no chunks (RFC 9112 §6.1).
+    // HTTP/1.0 has no chunks (RFC 9112 §6.1).
     let old = "POST /login HTTP/1.0\r\nHost: a\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked";
     hide(old, "0\r\n\r\n", &[400]).await;
-    // A body is a body, also of a GET; and nothing is read behind a chunked one.
+    // A GET may have a body too, and the server reads nothing behind a chunked body.
     hide(
         "GET /dashboard HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {n}",
         "",
@@ -178,7 +178,7 @@ async fn b19_a_request_hidden_in_another_is_never_executed() {
     }
     println!("{} hidden requests: none executed", names.len());
 
-    // The control: what follows a request whose end is clear is the next one.
+    // The control: the text behind a request with a clear end is the next request.
     let both = format!("{GET}{}", hidden("open"));
     let statuses: Vec<_> = Wire::say(addr, both)
         .await
@@ -188,7 +188,7 @@ async fn b19_a_request_hidden_in_another_is_never_executed() {
     assert_eq!(statuses, [401, 201]);
 }
 
-/// Bare poem speaks HTTP/2 to whoever begins with its preface, and sets no limit to its streams.
+/// Poem alone speaks HTTP/2 to any client that begins with its preface, and sets no limit to its streams.
 #[tokio::test(flavor = "multi_thread")]
 async fn b21_b22_only_http_1_is_spoken() {
     let cluster = Cluster::alone().await;
@@ -206,7 +206,7 @@ async fn b21_b22_only_http_1_is_spoken() {
         let statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
         assert_eq!(statuses, [400], "{request:?}");
     }
-    // An offer to change is declined by not taking it up.
+    // A server declines an upgrade by ignoring it.
     for protocol in ["h2c", "websocket"] {
         let request = format!(
             "GET /dashboard HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings, close\r\nUpgrade: {protocol}\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n"

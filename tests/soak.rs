@@ -1,5 +1,7 @@
-//! Everything at once, for as long as one wants to watch: people who log in, look, refresh and log out, guessers, senders of
-//! nonsense, slow and idle connections, over two replicas. Afterwards nothing has grown: memory, descriptors, keys in Redis.
+//! All kinds of load at once, for any duration: clients that log in, request the dashboard, refresh and log out, attackers who
+//! guess passwords, senders of malformed requests, slow and idle connections, over two replicas. Afterwards nothing has grown:
+//! memory, descriptors, keys in Redis.
+//!
 //!
 //! `make soak` runs it for ten minutes.
 
@@ -14,12 +16,12 @@ use crate::harness::process::{Process, folder};
 use crate::harness::{Anonymous, Dice, PASSWORD, Redis, SECRET, User, Wire, patiently, rounds};
 
 const PEOPLE: usize = 16;
-/// What an entry of the denylist takes in a replica, in KiB, with room to grow.
+/// Memory of a denylist entry in a replica, in KiB, with room to grow.
 const ENTRY: f64 = 0.1;
-/// What may come and go.
+/// Allowed variation of a replica's memory, in KiB.
 const SLACK: usize = 16 * 1024;
 
-/// What was done so far.
+/// Counters of the load so far.
 #[derive(Debug, Default)]
 struct Done {
     visits: AtomicUsize,
@@ -54,7 +56,7 @@ async fn everything_at_once_leaves_nothing_behind() {
     }
     let (done, over) = (Done::default(), AtomicBool::new(false));
     let mut dice = Dice::new();
-    // A third of the time to become warm, the rest to be watched.
+    // The first third of the time is for warming up, the rest for the measurement.
     let warm = Duration::from_secs(seconds as u64) / 3;
     let watch = async {
         tokio::time::sleep(warm).await;
@@ -81,7 +83,7 @@ async fn everything_at_once_leaves_nothing_behind() {
         talk_nonsense(&at, &done, &over, dice.split()),
         dawdle(&addresses, &done, &over),
     );
-    // What is slow is sent away within six seconds.
+    // The server closes slow connections within six seconds.
     tokio::time::sleep(Duration::from_secs(7)).await;
     let after = look(&replicas, &redis).await;
     println!("{seconds} s: {done:?}\nbefore {before:?}\nafter  {after:?}");
@@ -109,19 +111,19 @@ async fn everything_at_once_leaves_nothing_behind() {
     }
 }
 
-/// What there is at a moment.
+/// Resources in use at one moment.
 #[derive(Debug)]
 struct Look {
-    /// Of each replica: descriptors, and memory in KiB.
+    /// Descriptors, and memory in KiB, of each replica.
     held: Vec<(usize, usize)>,
     keys: usize,
-    /// Entries that the feed has had.
+    /// Number of entries that the feed has ever had.
     entries: usize,
 }
 
 async fn look(replicas: &[Process; 2], redis: &Redis) -> Look {
     let keys: Vec<String> = redis.command(&["KEYS", "*"]).await;
-    // What a guess leaves is gone with its period.
+    // The keys that a guess leaves expire with its period.
     let lasting = keys.iter().filter(|key| !key.contains("throttle"));
     let info: redis::Value = redis
         .command(&["XINFO", "STREAM", "portcullis:{feed}:revocations"])
@@ -135,7 +137,7 @@ async fn look(replicas: &[Process; 2], redis: &Redis) -> Look {
     }
 }
 
-/// Counts an answer that should not have been given.
+/// Counts a response with an unexpected status as a failure.
 fn expect(done: &Done, status: u16, good: &[u16]) {
     if !good.contains(&status) {
         println!("answered {status} where {good:?} was expected");
@@ -182,7 +184,7 @@ async fn guess(at: &[Anonymous], done: &Done, over: &AtomicBool) {
         if over.load(Ordering::Relaxed) {
             return;
         }
-        // Somebody whom nobody else logs in as: those would be throttled with him.
+        // No client logs in as this user: such a client would be rate-limited together with the attacker.
         let victim = format!("victim{}", number % 5);
         let login = at[number % 2].login(&victim, "not the password").await;
         expect(done, login.status, &[401, 429]);
@@ -208,7 +210,7 @@ async fn talk_nonsense(at: &[Anonymous], done: &Done, over: &AtomicBool, mut dic
     }
 }
 
-/// Connections that send half a head and nothing more, or nothing at all; forty at a time.
+/// Opens connections that send half a head, or nothing at all; forty at a time.
 async fn dawdle(addresses: &[std::net::SocketAddr], done: &Done, over: &AtomicBool) {
     let one = async |number: usize| {
         while !over.load(Ordering::Relaxed) {

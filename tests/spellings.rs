@@ -1,11 +1,11 @@
-//! Texts that are nearly a good token. One token has one spelling, and every other text is none.
+//! Texts that are nearly a valid token. Each token has exactly one encoding; every other text must be refused.
 
 use portcullis::auth::tokens::MAX_TOKEN_BYTES;
 use serde_json::json;
 
 use crate::harness::mint::{Desk, with};
 
-/// Other texts that a lenient decoder would read as the same token: a denylist of whole tokens would not know them.
+/// Other texts that a lenient decoder would read as the same token: a denylist of whole tokens would not contain them.
 #[test]
 fn t14_t16_a_token_has_exactly_one_spelling() {
     let desk = Desk::open();
@@ -24,7 +24,7 @@ fn t14_t16_a_token_has_exactly_one_spelling() {
         forged.push(format!("{header}.{claims}{space}.{signature}"));
         forged.push(format!("{header}.{claims}.{space}{signature}"));
     }
-    // The bits of the last character that no byte needs.
+    // The unused bits of the last character.
     for (index, part) in parts.iter().enumerate() {
         for last in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_+/".chars() {
             let mut other: Vec<_> = parts.iter().map(|&part| part.to_owned()).collect();
@@ -71,7 +71,7 @@ fn t15_t16_no_change_of_a_byte_and_no_piece_of_a_token_is_accepted() {
             .map(char::from)
             .filter(|&c| !here.starts_with(c));
         forged.extend(others.map(|other| format!("{before}{other}{behind}")));
-        // A prefix, a suffix but the whole, one byte too few, one too many.
+        // A prefix, a suffix, one byte too few, one too many.
         forged.push(before.to_owned());
         forged.push(behind.to_owned());
         forged.push(format!("{before}{behind}"));

@@ -1,4 +1,4 @@
-//! What operators see: log lines, metrics, traces.
+//! Telemetry for operators: log lines, metrics, traces.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::harness::receiver::Receiver;
 use crate::harness::{Anonymous, Answer, PASSWORD, Redis, User, free_port, installed, rounds};
 
 const SECRET: (&str, &str) = ("JWT_SECRET", "3fA9kQ2pX7vLr8TnB5yWc1ZeH6uMd0Js-for-tests");
-/// How spans are sent at once, for those who wait for them.
+/// Exports spans at once, for tests that wait for them.
 const AT_ONCE: (&str, &str) = ("OTEL_BSP_SCHEDULE_DELAY", "50");
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLER: &str = "00f067aa0ba902b7";
@@ -63,7 +63,7 @@ async fn a_registration_a_login_and_a_logout_leave_one_line_each_and_a_fast_dash
         }
     }
     for answer in &silent {
-        // A slow machine may make a request slow, which is worth a line of its own.
+        // On a slow machine a request may be slow, which produces its own log line.
         let mut lines = lines_of(&replica, answer);
         lines.retain(|line| line["message"] != "a request was slow");
         assert_eq!(lines, Vec::<Value>::new());
@@ -83,7 +83,7 @@ async fn a_failure_leaves_one_line_with_its_cause() {
         (anyone.login("alice", PASSWORD).await, "/login"),
         (anyone.logout(&user.token).await, "/logout"),
     ];
-    // The state of Redis is told once, not for every attempt; a second outage is told again.
+    // The log reports the state of Redis once, not for every attempt, and reports a second outage again.
     told(&replica, "waiting", 1).await;
     redis.start_again().await;
     told(&replica, "fresh", 2).await;
@@ -114,7 +114,7 @@ async fn a18_an_outage_does_not_flood_the_log() {
     let anyone = replica.anonymous();
     anyone.register("alice", PASSWORD).await;
     let user = User::log_in(&anyone, "alice").await;
-    // Whose logout has failed is refused here all the same.
+    // The replica refuses this user's token even though the logout fails.
     let leaving = User::log_in(&anyone, "alice").await;
     redis.kill();
     told(&replica, "waiting", 1).await;
@@ -134,7 +134,7 @@ async fn a18_an_outage_does_not_flood_the_log() {
         failed += answers.len() as u64;
     }
     let seconds = begun.elapsed().as_secs() + 2;
-    // A line after all of that brings in what was left out last.
+    // A line after all of them includes the number of lines that were left out last.
     tokio::time::sleep(Duration::from_millis(1100)).await;
     anyone.login("alice", PASSWORD).await;
     assert!(replica.stop().await.success());
@@ -186,7 +186,7 @@ async fn a_request_id_comes_back_and_stands_in_the_line_and_a_strange_one_is_rep
 async fn b23_what_clients_write_cannot_forge_a_line() {
     let (folder, redis) = (folder(), Redis::start().await);
     for format in ["json", "text"] {
-        // The addresses are read from JSON lines; a text log needs fixed ones.
+        // The test reads the addresses from JSON lines; a text log needs fixed addresses.
         let (listen, management) = (local(free_port()), local(free_port()));
         let url = redis.url();
         let settings = [
@@ -258,7 +258,7 @@ async fn every_metric_that_is_named_is_there_and_no_other_of_ours() {
         .await;
     anyone.logout(&user.token).await;
 
-    // The age of the newest revocation is there when the replica has read the one of the logout.
+    // The propagation time has a series once the replica has read the revocation of the logout.
     let scraped = async {
         loop {
             let metrics = replica.probes().get("/metrics").await.body;
@@ -273,7 +273,7 @@ async fn every_metric_that_is_named_is_there_and_no_other_of_ours() {
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
         .collect();
-    // Metrics that have no value here have no series: one Redis without replicas, and a secret that signs.
+    // Metrics without a value have no series: this deployment has one Redis without replicas, and signs with a secret.
     let absent = [
         "portcullis_lease_held",
         "portcullis_signing_key_created_timestamp_seconds",
@@ -287,7 +287,7 @@ async fn every_metric_that_is_named_is_there_and_no_other_of_ours() {
     }
     for family in &families {
         let known = NAMES.iter().any(|(name, _)| name == family);
-        // The exporter adds one that names the program.
+        // The exporter adds a family that names the program.
         assert!(known || *family == "target_info", "{family} has no name");
     }
     for counted in [
@@ -317,7 +317,7 @@ async fn a_signing_key_exports_the_time_of_its_creation() {
     assert!(generated.unwrap().success());
     let name = std::fs::read_dir(&keys).unwrap().next().unwrap().unwrap();
     let name = name.file_name().into_string().unwrap();
-    // The key gets another date, so that the present time cannot pass for it.
+    // The key gets another date, so that the test cannot confuse it with the present time.
     std::fs::rename(keys.join(name), keys.join("2026-01-31T120000Z.pem")).unwrap();
     let keys = keys.display().to_string();
     let replica = serve(&folder, &redis, &[("JWT_KEYS_DIR", &keys)]).await;
@@ -359,7 +359,7 @@ async fn a19_a_thousand_invented_paths_and_methods_add_no_series() {
             .map(|line| line.rsplit_once(' ').unwrap().0.to_owned())
             .collect::<BTreeSet<_>>()
     };
-    // A thousand to meet every combination, a thousand to see that there are no more.
+    // The first thousand requests meet every combination, the second thousand show that there are no more.
     let before = invent(0).await;
     let after = invent(1000).await;
     let new: Vec<_> = after.difference(&before).collect();
@@ -434,7 +434,7 @@ async fn a_span_is_a_child_of_the_callers_and_the_answer_names_it() {
     assert!(attribute("http.request.method").contains("GET"));
     assert!(attribute("http.response.status_code").contains("401"));
 
-    // Who names no parent begins a trace, and so does one whose name is not one.
+    // A request without a parent begins a trace, and so does a request with an invalid parent.
     for headers in [&[][..], &[("traceparent", "00-nonsense-01")]] {
         let answer = replica.anonymous().send("GET", "/me", headers, None).await;
         let (trace, id) = answer.header("traceparent")[3..].split_at(32);
@@ -444,7 +444,7 @@ async fn a_span_is_a_child_of_the_callers_and_the_answer_names_it() {
         assert_eq!(span.parent_span_id, [0; 0]);
     }
 
-    // What has not been sent when it is told to stop is sent then.
+    // The replica exports the remaining spans when it stops.
     let last = call(&replica, "/nowhere").await;
     assert!(replica.stop().await.success());
     let id = last.header("traceparent")[36..52].to_owned();
@@ -466,7 +466,7 @@ async fn a_share_of_requests_is_traced_and_every_one_whose_caller_is() {
         let mut replica = serve(&folder, &redis, &settings).await;
         let mut named = 0;
         for number in 0..200 {
-            // A parent that is none leaves it to us.
+            // For an invalid parent, our sampler decides.
             let headers: &[_] = if number % 2 == 0 {
                 &[]
             } else {
@@ -529,7 +529,7 @@ async fn the_trace_of_a_login_shows_the_wait_for_a_hash_the_hash_and_redis() {
         assert!(format!("{system:?}").contains("redis"), "{span:#?}");
         assert!(!format!("{span:?}").contains("alice"), "{span:#?}");
     }
-    // The lines of the log name the trace that they belong to.
+    // Log lines name the trace to which they belong.
     let lines = lines_of(&replica, &login);
     assert!(!lines.is_empty());
     assert!(
@@ -601,7 +601,7 @@ async fn a_real_prometheus_scrapes_a_replica() {
     let at = Anonymous::at(([127, 0, 0, 1], port).into());
     let value = async |query: &str| {
         let path = format!("/api/v1/query?query={query}");
-        // While it starts it says so, and not in JSON.
+        // While Prometheus starts it says so, and not in JSON.
         let answer = at.try_get(&path).await.ok()?;
         if answer.status != 200 {
             return None;
@@ -625,7 +625,7 @@ async fn a_real_prometheus_scrapes_a_replica() {
 #[tokio::test(flavor = "multi_thread")]
 async fn i23_a_receiver_that_is_absent_or_deaf_changes_nothing_for_requests() {
     let (folder, redis) = (folder(), Redis::start().await);
-    // The second takes connections and never answers.
+    // The second receiver accepts connections and never answers.
     let deaf = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let ports = [free_port(), deaf.local_addr().unwrap().port()];
     for (round, port) in ports.into_iter().enumerate() {
@@ -655,14 +655,14 @@ async fn serve(folder: &tempfile::TempDir, redis: &Redis, more: &[(&str, &str)])
     Process::serve(folder.path(), &settings).await
 }
 
-/// A request of a caller who names himself.
+/// Sends a request with the `traceparent` of its caller.
 async fn call(replica: &Process, path: &str) -> Answer {
     let parent = format!("00-{TRACE}-{CALLER}-01");
     let headers = [("traceparent", parent.as_str())];
     replica.anonymous().send("GET", path, &headers, None).await
 }
 
-/// The log lines that carry the id of this answer; all of them once the replica has ended.
+/// Log lines with the request ID of this response; they are complete once the replica has ended.
 fn lines_of(replica: &Process, answer: &Answer) -> Vec<Value> {
     let id = answer.header("x-request-id");
     assert!(!id.is_empty());
@@ -670,13 +670,13 @@ fn lines_of(replica: &Process, answer: &Answer) -> Vec<Value> {
     lines.filter(|line| line["request_id"] == id).collect()
 }
 
-/// How often the log says that the view of the revocations has come to this phase.
+/// Number of times that the log reports this phase of the revocation view.
 fn phases(replica: &Process, phase: &str) -> usize {
     let lines = replica.events("feed");
     lines.iter().filter(|line| line["phase"] == phase).count()
 }
 
-/// Waits until the log has said so as often.
+/// Waits until the log has reported the phase `times` times.
 async fn told(replica: &Process, phase: &str, times: usize) {
     let wait = async {
         while phases(replica, phase) < times {
@@ -688,7 +688,7 @@ async fn told(replica: &Process, phase: &str, times: usize) {
         .unwrap_or_else(|_| panic!("{phase} is not told: {:#?}", replica.events("feed")));
 }
 
-/// The value of a label of a series.
+/// Value of a label of a series.
 fn label<'a>(series: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = series.split_once(&format!("{name}=\""))?;
     Some(rest.split_once('"')?.0)

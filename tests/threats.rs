@@ -1,4 +1,5 @@
-//! Threats, each with at least one test whose name begins with its number. The tables in `docs/security.md` are written from here.
+//! Threats, each with at least one test whose name begins with its number. The tables in `docs/security.md` are written from
+//! here.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -7,7 +8,7 @@ use std::path::Path;
 use crate::harness::tools::repository;
 use crate::reference::hold;
 
-/// Number of a threat, what a client might do, and the requirement of OWASP's ASVS 5.0 that fits.
+/// Number of a threat, the action of a client, and the corresponding requirement of OWASP's ASVS 5.0.
 type Threat = (&'static str, &'static str, &'static str);
 
 const REQUESTS: [Threat; 28] = [
@@ -349,7 +350,7 @@ fn every_threat_has_a_test_that_cites_it() {
             let of = tests.get(&number.to_lowercase());
             let of = of.unwrap_or_else(|| panic!("{number} has no test"));
             let of: Vec<_> = of.iter().map(|test| format!("`{test}`")).collect();
-            // The act of a client continues the sentence in the head of the column; a fault is a sentence of its own.
+            // The action of a client continues the sentence in the head of the column; a fault is a sentence of its own.
             let (first, rest) = threat.split_at(1);
             let (lower, of) = (first.to_lowercase(), of.join("<br>"));
             let first = if number.starts_with('I') {
@@ -364,7 +365,7 @@ fn every_threat_has_a_test_that_cites_it() {
     hold("docs/security.md", "threats", &table);
 }
 
-/// The tests that cite each number.
+/// Tests that cite each number.
 fn cited() -> BTreeMap<String, Vec<String>> {
     let mut tests: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut folders = vec![repository("tests"), repository("src")];
@@ -391,7 +392,7 @@ fn read(file: &Path, tests: &mut BTreeMap<String, Vec<String>>) {
     for pair in lines.windows(2) {
         let is_test = pair[0].trim_start().starts_with("#[tokio::test")
             || pair[0].trim() == "#[test]"
-            // What is expected of a test stands between the two.
+            // An `#[expect(…)]` attribute may stand between the two.
             || pair[0].trim() == ")]";
         let line = pair[1].trim();
         let line = line.strip_prefix("async ").unwrap_or(line);

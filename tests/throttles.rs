@@ -1,6 +1,8 @@
-//! Nobody guesses passwords faster by asking another replica, and nobody is locked out by what others do in his name.
+//! An attacker cannot guess passwords faster by using several replicas, and cannot lock a user out by guessing under the user's
+//! name.
 //!
-//! The tests stand behind a proxy that is trusted and says for whom it asks.
+//!
+//! The tests act as a trusted proxy, which sends the address of its client.
 
 use std::time::Duration;
 
@@ -17,7 +19,7 @@ fn rate(burst: u32, interval: Duration) -> Rate {
     Rate { burst, interval }
 }
 
-/// Limits of which each test reaches the one that it is about.
+/// Limits that no test reaches; each test lowers the limit that it is about.
 fn limits() -> RateLimitConfig {
     let far = rate(100_000, Duration::from_mins(1));
     RateLimitConfig {
@@ -58,12 +60,12 @@ async fn registered(cluster: &Cluster, from: &str, name: &str) {
     assert_eq!(answer.status, 201, "{answer:?}");
 }
 
-/// How many passwords have been hashed by all replicas.
+/// Number of passwords that all replicas have hashed.
 async fn hashes(cluster: &Cluster) -> u64 {
     metric(cluster, "portcullis_password_hashes_total").await
 }
 
-/// The sum of a metric over all replicas and labels.
+/// Sum of a metric over all replicas and labels.
 async fn metric(cluster: &Cluster, name: &str) -> u64 {
     let mut sum = 0;
     for replica in &cluster.replicas {
@@ -76,7 +78,7 @@ async fn metric(cluster: &Cluster, name: &str) -> u64 {
     sum
 }
 
-/// So many wrong passwords at one instant, over all replicas: how many were refused unseen.
+/// Sends `times` wrong passwords at once, over all replicas. Returns the number of requests that were refused without a hash.
 async fn guess(
     cluster: &Cluster,
     times: usize,
@@ -167,7 +169,7 @@ async fn a3_who_logged_in_before_is_not_locked_out_by_others_and_a_new_place_wai
         let at_home = login(second, known, "alice", PASSWORD).await;
         assert_eq!(at_home.status, 200, "what is right is given back");
     }
-    // The next guess that is heard leaves nothing for four seconds.
+    // The next guess that the service checks uses up the limit for four seconds.
     while let guess = login(first, "203.0.113.99", "alice", WRONG).await
         && guess.status == 429
     {
@@ -179,7 +181,7 @@ async fn a3_who_logged_in_before_is_not_locked_out_by_others_and_a_new_place_wai
     tokio::time::sleep(Duration::from_secs(wait)).await;
     let elsewhere = login(third, "192.0.2.9", "alice", PASSWORD).await;
     assert_eq!(elsewhere.status, 200, "{elsewhere:?}");
-    // The known place has a limit too.
+    // The known address has a limit too.
     let refused = guess(&cluster, 30, "alice", |_| known.to_owned()).await;
     assert!(refused >= 15, "{refused}");
 }
@@ -200,7 +202,7 @@ async fn a4_stuffing_of_many_accounts_from_one_network_is_stopped() {
         refused += usize::from(answer.status == 429);
     }
     let ran = hashes(&cluster).await - before;
-    // A minute or more gives one more each.
+    // Each minute that the test takes allows one more attempt.
     assert!((20..=30).contains(&ran), "{ran}");
     assert_eq!(refused, accounts - usize::try_from(ran).unwrap());
     let neighbour = login(&cluster.replicas[0], "203.0.113.8", "victim0", WRONG).await;
@@ -260,7 +262,7 @@ async fn a6_who_is_not_trusted_is_not_believed_whom_he_asks_for() {
         network: rate(10, Duration::from_mins(1)),
         ..limits()
     };
-    // The tests come from 127.0.0.1, and nobody trusts that here.
+    // The tests come from 127.0.0.1, which is no trusted proxy here.
     let cluster = Cluster::with(1, |_, config| config.rate_limits = Some(limits)).await;
     let mut refused = 0;
     for number in 0..rounds(100, 1000) {
@@ -279,7 +281,7 @@ async fn a6_who_is_not_trusted_is_not_believed_whom_he_asks_for() {
         refused += usize::from(answer.status == 429);
     }
     assert!(refused + 15 >= rounds(100, 1000), "{refused}");
-    // A trusted proxy is believed for its own entry alone: what stands left of it was written by the client.
+    // The service trusts a proxy for its own entry alone: the client wrote the entries to the left of it.
     let cluster = throttled(1, limits).await;
     let mut refused = 0;
     for number in 0..50 {
@@ -361,7 +363,7 @@ async fn a9_no_bucket_outlives_its_period() {
     assert_eq!(left, Vec::<String>::new());
 }
 
-/// What of an answer must not depend on whom it is about.
+/// Parts of a response that must not depend on the user.
 fn shape(answer: &Answer) -> (u16, Vec<String>, String) {
     let id = answer.header("x-request-id");
     let names = answer.headers.keys().map(|name| name.as_str().to_owned());
@@ -394,7 +396,7 @@ async fn a14_names_that_nobody_has_or_could_have_are_throttled_alike() {
     for other in &seen[1..] {
         assert_eq!(other, &seen[0]);
     }
-    // Upper case is no other account.
+    // The same name in upper case is the same account.
     let again = login(replica, "203.0.113.7", "ALICE", WRONG).await;
     assert_eq!(again.code(), "throttled");
 }
@@ -462,7 +464,7 @@ async fn a_guess_whose_hash_was_refused_does_not_count() {
     let cluster = Cluster::with(1, |_, config| {
         behind_a_proxy(config, limits);
         config.passwords.cost = 8;
-        // One lane: a hash for which a lane is free is never refused.
+        // One lane: a hash is never refused while a lane is free.
         config.passwords.threads = Some(1);
         config.passwords.lanes = Some(1);
         config.passwords.deadline = Duration::from_millis(1);
@@ -479,7 +481,7 @@ async fn a_guess_whose_hash_was_refused_does_not_count() {
         let crowd = (0..8).map(|_| login(replica, "203.0.113.7", "alice", WRONG));
         join_all(crowd).await.iter().for_each(&mut count);
     }
-    // With nothing under way, those that were refused have given their attempts back.
+    // No login is under way now, and the logins that were refused have returned their attempts.
     for _ in 0..20 {
         count(&login(replica, "203.0.113.7", "alice", WRONG).await);
     }

@@ -1,5 +1,5 @@
-//! Whether there is such a user, a disabled one, or one with an older hash: neither the bytes of a refused login tell, nor the
-//! time it takes.
+//! Refused logins reveal nothing about the user, neither by the bytes of the response nor by its time: not if the user exists,
+//! is disabled, or has an older hash.
 
 use std::time::Instant;
 
@@ -9,11 +9,11 @@ use crate::harness::{
     Anonymous, Answer, Dice, PASSWORD, Redis, Replica, config, patiently, rounds,
 };
 
-/// The cost of new hashes: a login takes ten milliseconds and more, of which the hash is most, as at the costs that are allowed in
-/// production. The microseconds by which an answer from the store differs are hidden by what a hash varies.
+/// Cost of new hashes: a login takes ten milliseconds and more, mostly for the hash, as at the costs that are allowed in
+/// production. The variation of a hash hides the microseconds by which the answers of the store differ.
 const COST: u32 = 8;
 
-/// Logins that are refused, the first being what the others are compared with.
+/// Logins that are refused. The first is the one with which the others are compared.
 const REFUSED: [(&str, &str); 6] = [
     ("a wrong password", "alice"),
     ("a name that nobody has", "nobody"),
@@ -45,7 +45,7 @@ async fn a11_a12_refused_logins_take_equally_long_whatever_is_wrong() {
         malformed.push(begun.elapsed().as_secs_f64());
         assert_eq!(answer.status, 400, "{answer:?}");
     }
-    // Where nothing differs the area of 1,000 + 1,000 varies with a deviation of 0.013.
+    // Without a difference, the area of 1,000 + 1,000 logins has a standard deviation of 0.013.
     let bound = 0.05;
     for (case, (what, _)) in REFUSED.iter().enumerate().skip(1) {
         let area = area_under_curve(&times[0], &times[case]);
@@ -73,7 +73,7 @@ async fn a10_refused_logins_are_the_same_bytes_whatever_is_wrong() {
     assert_eq!(bytes(&long), expected, "a password that nobody can have");
 }
 
-/// A replica and those who exist.
+/// A replica and its users.
 struct People {
     at: Anonymous,
     _replicas: [Replica; 2],
@@ -105,7 +105,7 @@ impl People {
 
     async fn refused(&self, case: usize) -> Answer {
         let (what, name) = REFUSED[case];
-        // Who is disabled is refused with his own password.
+        // A disabled user is refused with the right password.
         let password = if what == "a disabled user" {
             PASSWORD
         } else {
@@ -115,7 +115,7 @@ impl People {
     }
 }
 
-/// All of an answer but the date and the request's id.
+/// Bytes of a response without the date and the request ID.
 fn bytes(answer: &Answer) -> String {
     let id = answer.header("x-request-id");
     let headers = answer.headers.iter();
@@ -132,8 +132,8 @@ fn bytes(answer: &Answer) -> String {
     )
 }
 
-/// How often one of `b` took longer than one of `a`: the area under the receiver operating characteristic, 0.5 where nothing
-/// can be told (Mann and Whitney's U, divided by the number of pairs).
+/// Probability that a time of `b` is longer than one of `a`: the area under the receiver operating characteristic, 0.5 if the
+/// two cannot be told apart (Mann and Whitney's U, divided by the number of pairs).
 fn area_under_curve(a: &[f64], b: &[f64]) -> f64 {
     let pairs = a.iter().flat_map(|x| b.iter().map(move |y| (x, y)));
     let longer = pairs.filter(|(x, y)| y > x).count();

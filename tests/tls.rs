@@ -1,4 +1,4 @@
-//! TLS on the public address: renewed under load, never left for plaintext.
+//! TLS on the public address: certificates are renewed under load, and the address never falls back to plaintext.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -14,7 +14,7 @@ use crate::harness::{
     Anonymous, Cluster, PASSWORD, Redis, SECRET, User, Wire, installed, report_zero, rounds,
 };
 
-/// Where the files of a replica are.
+/// Folder with the certificate and key of a replica.
 struct Files(tempfile::TempDir);
 
 impl Files {
@@ -68,7 +68,7 @@ async fn a_certificate_is_renewed_under_load_and_a_broken_one_is_not_taken() {
     );
     let both = [authority.pem(), next.pem()].concat();
     let ask = async |newly: bool| {
-        // One keeps its connection, the other shakes hands each time.
+        // One client keeps its connection, the other makes a new handshake for each request.
         let mut at = Anonymous::over_tls(replica.addr, &both);
         while !over.load(Ordering::Relaxed) {
             if newly {
@@ -85,7 +85,7 @@ async fn a_certificate_is_renewed_under_load_and_a_broken_one_is_not_taken() {
     };
     let changes = async {
         for _ in 0..rounds(2, 10) {
-            // Half a renewal: the key is not yet, or no longer, that of the certificate.
+            // Half a renewal: the key does not belong to the certificate.
             std::fs::write(files.key(), authority.vouch().key).unwrap();
             tokio::time::sleep(Duration::from_millis(2500)).await;
             assert!(trusts(&authority).await);
@@ -141,7 +141,7 @@ async fn nothing_is_said_in_the_clear_and_browsers_are_told_to_stay() {
         wire.send(plain).await;
         assert!(!wire.hears("HTTP").await, "{plain}");
     }
-    // Who says nothing, or does not go on, has the time of a head.
+    // A client that sends nothing, or stops sending, is disconnected after the timeout of a request head.
     for start in ["", "\u{16}\u{3}\u{1}"] {
         let mut wire = Wire::to(replica.addr).await;
         wire.send(start).await;

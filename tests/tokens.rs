@@ -1,5 +1,5 @@
-//! Access tokens that this service would not have written. Most are signed with its own key: what is wrong with them is
-//! everything but the signature, which is the part that a library does not look at by itself.
+//! Access tokens that this service would not have issued. Most are signed with its own key: everything but the signature is
+//! wrong with them, and a library does not check that by itself.
 
 use std::time::Duration;
 
@@ -35,11 +35,11 @@ fn the_honest_token_is_accepted_however_its_claims_are_ordered_or_spaced() {
     for claim in CLAIMS {
         assert!(!desk.claims[claim].is_null(), "{claim}");
     }
-    // Otherwise everything below would be refused for the wrong reason.
+    // Without this check, the tokens below could be refused for the wrong reason.
     assert!(desk.accepts(&signed(&desk.header.to_string(), &desk.claims.to_string())));
     let spaced = serde_json::to_string_pretty(&desk.claims).unwrap();
     assert!(desk.accepts(&desk.claiming(&spaced)));
-    // A claim that nobody asked for is nobody's concern (RFC 7519 §4).
+    // A verifier ignores claims that it does not know (RFC 7519 §4).
     assert!(desk.accepts(&desk.claiming(&with(&desk.claims, "nickname", "al"))));
 }
 
@@ -86,7 +86,7 @@ fn t8_a_claim_of_another_type_is_refused() {
             json!("\u{0}"),
             json!(format!("{honest} ")),
         ] {
-            // Beyond doubt, and not what is meant here: no roles, the lowest version, valid since 1970.
+            // These values are valid, and not the subject of this test: no roles, the lowest version, valid since 1970.
             let is_valid = matches!((claim, &value), ("roles", Value::Array(roles)) if roles.is_empty())
                 || (["ver", "nbf"].contains(&claim) && value == json!(0));
             if !is_valid {
@@ -143,7 +143,7 @@ fn t13_a_claim_or_header_member_that_is_there_twice_is_refused() {
             json!(1),
         ] {
             forged.push(desk.claiming(&with_another(&desk.claims, claim, &value)));
-            // And the honest value last, behind another.
+            // The genuine value comes last, behind another.
             let first = with(&desk.claims, claim, value);
             let first: Value = serde_json::from_str(&first).unwrap();
             forged.push(desk.claiming(&with_another(&first, claim, &desk.claims[claim])));
@@ -202,7 +202,7 @@ fn t11_t26_a_token_for_somebody_else_or_from_somewhere_else_is_refused() {
     ] {
         forged.push(desk.headed(&with(&desk.header, "typ", typ)));
     }
-    // Another environment with a key, an issuer or an audience of its own.
+    // Tokens of another environment with a different key, issuer or audience.
     for (secret, issuer, audience) in [
         (
             "another-secret-3fA9kQ2pX7vLr8TnB5yWc1",
@@ -305,7 +305,7 @@ fn t1_t3_t4_the_header_chooses_neither_algorithm_nor_key() {
             &claims,
         ));
     }
-    // Keys that a forger may try under our name for the key.
+    // Keys that a forger may try under our key ID.
     for key in [
         "",
         "secret",

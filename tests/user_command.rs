@@ -1,4 +1,4 @@
-//! `portcullis user`: the operator's commands keep the same promise as the API.
+//! `portcullis user`: the operator's commands give the same guarantees as the API.
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
@@ -9,10 +9,10 @@ use tokio::io::AsyncWriteExt;
 use crate::harness::program::{Desk, serve};
 use crate::harness::{Anonymous, Cluster, PASSWORD, SECRET, User, patiently, report_zero, rounds};
 
-/// What a run has answered: its exit code, standard output, standard error.
+/// Result of a run: its exit code, standard output, standard error.
 type Told = (i32, String, String);
 
-/// Runs `portcullis user …` with that on standard input.
+/// Runs `portcullis user …` with `input` on standard input.
 async fn user(desk: &Desk, url: &str, arguments: &[&str], input: &str) -> Told {
     let arguments: Vec<_> = ["user"].iter().chain(arguments).copied().collect();
     let variables = [
@@ -32,7 +32,7 @@ async fn told(command: &mut tokio::process::Command, input: &str) -> Told {
     let mut child = pipes.spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_owned();
-    // A command that does not ask for anything may have ended before it is told.
+    // A command that does not read its input may have ended before the input is written.
     tokio::spawn(async move { stdin.write_all(input.as_bytes()).await.ok() });
     let output = child.wait_with_output().await.unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -221,7 +221,7 @@ async fn an_import_names_what_it_refuses_and_can_be_run_again() {
         User::log_in(&cluster.anonymous(), name).await;
     }
     assert_eq!(cluster.anonymous().login("dan", PASSWORD).await.status, 401);
-    // Logging in has replaced the hashes; the same line is the same all the same, and another is not.
+    // The logins have replaced the hashes; the import still recognises the same line, and reports a different one.
     let again = user(&desk, &url, &["import"], &lines[..4].join("\n")).await;
     assert!(
         again.0 == 0 && again.1.starts_with("4 lines: 0 imported, 4 there already"),
@@ -254,7 +254,7 @@ async fn many_users_are_imported_and_listed_by_pages_that_nobody_waits_for() {
             |number| format!("{{\"username\":\"user{number}\",\"password_hash\":\"{hash}\"}}\n");
         (0..users).map(line).collect::<String>()
     };
-    // One that was stopped half way.
+    // An import that was stopped half-way.
     let half = user(&desk, &url, &["import"], &lines(users / 2)).await;
     assert_eq!(half.0, 0, "{:?}", half.2.lines().last());
     let whole = user(&desk, &url, &["import"], &lines(users)).await;

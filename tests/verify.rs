@@ -1,4 +1,4 @@
-//! Forward authentication: what a proxy is told. What real ones let through stands in `proxies`.
+//! Forward authentication: the responses to a proxy. `proxies` tests real proxies.
 
 use crate::harness::Cluster;
 

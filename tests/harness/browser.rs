@@ -1,7 +1,8 @@
 //! A browser: headless Chromium, driven over WebDriver (W3C) by its own `chromedriver`.
 //!
-//! It can reach one server and nothing else: any other address leads to a proxy that does not exist. What it asked for and
-//! what it complained about is kept.
+//!
+//! The browser can reach one server only: requests to any other address go to a proxy that does not exist. The harness keeps
+//! the browser's requests and its console messages.
 
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -17,13 +18,13 @@ use super::installed;
 use super::people::client;
 use super::process::PATIENCE;
 
-/// The member that stands for an element (WebDriver §12.1).
+/// JSON member that identifies an element (WebDriver §12.1).
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
-/// A running browser. It ends with the test.
+/// Running browser, which ends with the test.
 pub struct Browser {
     driver: Child,
-    /// Read by nobody, but a driver that cannot write would stop.
+    /// Output that the tests never read. The pipe stays open because a driver that cannot write would stop.
     _output: BufReader<ChildStdout>,
     _profile: TempDir,
     client: Client,
@@ -43,7 +44,7 @@ impl Browser {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
-            // The browser is of the group, and has to go with it.
+            // The browser belongs to the driver's process group and must end with it.
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
@@ -70,7 +71,8 @@ impl Browser {
             "--disable-sync".to_owned(),
             "--window-size=1280,1600".to_owned(),
             format!("--user-data-dir={}", folder.display()),
-            // Port 9 is nobody's. Without the last word all of this machine would be exempt.
+            // Nothing listens on port 9. Without `<-loopback>` the browser would bypass the proxy for all addresses of this
+            // machine.
             "--proxy-server=http://127.0.0.1:9".to_owned(),
             format!("--proxy-bypass-list=<-loopback>;{server}"),
         ];
@@ -85,7 +87,7 @@ impl Browser {
             browser.session,
             session["sessionId"].as_str().unwrap()
         );
-        // What its own first page asks for is of no interest.
+        // The requests of the browser's own start page do not matter.
         browser.open("about:blank").await;
         browser.requested().await;
         browser
@@ -96,34 +98,34 @@ impl Browser {
         self.post("/url", &json!({"url": url})).await;
     }
 
-    /// The address of the page.
+    /// URL of the page.
     pub async fn address(&self) -> String {
         let address = self.get("/url").await;
         address.as_str().unwrap().to_owned()
     }
 
-    /// Clicks on what this selector finds, as soon as it is there.
+    /// Clicks on the element that this selector matches, as soon as the element exists.
     pub async fn click(&self, selector: &str) {
         let element = self.find(selector).await;
         self.post(&format!("/element/{element}/click"), &json!({}))
             .await;
     }
 
-    /// Types into what this selector finds, as soon as it is there.
+    /// Types into the element that this selector matches, as soon as the element exists.
     pub async fn fill(&self, selector: &str, text: &str) {
         let element = self.find(selector).await;
         self.post(&format!("/element/{element}/value"), &json!({"text": text}))
             .await;
     }
 
-    /// Types this in place of what stands in what this selector finds.
+    /// Replaces the text of the element that this selector matches.
     pub async fn replace(&self, selector: &str, text: &str) {
-        // WebDriver §17.4.2: Control goes down, `a` marks all, and the null key lets go.
+        // WebDriver §17.4.2: Control goes down, `a` selects all, and the null key releases Control.
         self.fill(selector, &format!("\u{E009}a\u{E000}{text}"))
             .await;
     }
 
-    /// Waits until what this selector finds reads as this text, or holds it.
+    /// Waits until the text of the element that this selector matches contains this text.
     pub async fn sees(&self, selector: &str, text: &str) {
         let mut last = String::new();
         let wait = async {
@@ -146,19 +148,19 @@ impl Browser {
         );
     }
 
-    /// What a script returns that runs in the page.
+    /// Return value of a script that runs in the page.
     pub async fn run(&self, script: &str) -> Value {
         self.post("/execute/sync", &json!({"script": script, "args": []}))
             .await
     }
 
-    /// A picture of the page, as PNG in base64.
+    /// Screenshot of the page, as PNG in base64.
     pub async fn screenshot(&self) -> String {
         let picture = self.get("/screenshot").await;
         picture.as_str().unwrap().to_owned()
     }
 
-    /// Every address that the browser has asked for since it was last asked this.
+    /// URLs that the browser has requested since the last call of this function.
     pub async fn requested(&self) -> Vec<String> {
         let entries = self.log("performance").await;
         let messages = entries.into_iter().map(|entry| {
@@ -176,7 +178,7 @@ impl Browser {
             .collect()
     }
 
-    /// What the browser has written to its console since it was last asked this.
+    /// Messages that the browser has written to its console since the last call of this function.
     pub async fn complaints(&self) -> Vec<String> {
         let entries = self.log("browser").await;
         let texts = entries.iter().map(|entry| entry["message"].as_str());
@@ -247,13 +249,13 @@ impl Drop for Browser {
     fn drop(&mut self) {
         let group = self.driver.id().map(u32::cast_signed);
         if let Some(group) = group.and_then(rustix::process::Pid::from_raw) {
-            // What has ended already need not be told.
+            // The group may have ended already.
             rustix::process::kill_process_group(group, rustix::process::Signal::KILL).ok();
         }
     }
 }
 
-/// The port that a driver says it listens on.
+/// Port on which the driver reports to listen.
 async fn port(output: &mut BufReader<ChildStdout>) -> u16 {
     let mut line = String::new();
     loop {

@@ -1,4 +1,4 @@
-//! Certificates: an authority, and what it vouches for.
+//! Certificates: an authority, and the certificates that it issues.
 
 use std::path::Path;
 
@@ -6,13 +6,13 @@ use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd,
 };
 
-/// Who vouches for servers and clients.
+/// Certificate authority for servers and clients.
 pub struct Authority {
     certificate: Certificate,
     issuer: Issuer<'static, KeyPair>,
 }
 
-/// A certificate and its key, in PEM.
+/// Certificate and its private key, in PEM.
 pub struct Identity {
     pub certificate: String,
     pub key: String,
@@ -33,17 +33,17 @@ impl Authority {
         }
     }
 
-    /// Its own certificate, in PEM.
+    /// Certificate of the authority itself, in PEM.
     pub fn pem(&self) -> String {
         self.certificate.pem()
     }
 
-    /// An identity for this machine.
+    /// Issues a certificate for this machine.
     pub fn vouch(&self) -> Identity {
         self.sign(&CertificateParams::new(names()).unwrap())
     }
 
-    /// One that has expired.
+    /// Issues a certificate that has already expired.
     pub fn vouch_too_late(&self) -> Identity {
         let mut params = CertificateParams::new(names()).unwrap();
         params.not_before = date_time_ymd(2020, 1, 1);
@@ -62,7 +62,7 @@ impl Authority {
 }
 
 impl Identity {
-    /// Writes both into `folder`, as `name.crt` and `name.key`.
+    /// Writes the certificate and the key into `folder`, as `name.crt` and `name.key`.
     pub fn write(&self, folder: &Path, name: &str) {
         std::fs::write(folder.join(format!("{name}.crt")), &self.certificate).unwrap();
         std::fs::write(folder.join(format!("{name}.key")), &self.key).unwrap();

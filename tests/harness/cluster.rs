@@ -1,4 +1,4 @@
-//! Replicas: the real application on free ports, in the test's own process.
+//! Replicas: the real application on free ports, in the process of the test.
 
 use std::net::SocketAddr;
 use std::sync::Once;
@@ -15,10 +15,10 @@ use tokio::task::JoinHandle;
 use super::people::{Anonymous, PASSWORD, User, patiently};
 use super::redis::Redis;
 
-/// The secret that test replicas share, so that tests can sign tokens of their own.
+/// Secret that test replicas share, so that tests can sign their own tokens.
 pub const SECRET: &str = "3fA9kQ2pX7vLr8TnB5yWc1ZeH6uMd0Js-for-tests";
 
-/// Settings as a test wants them: free ports, cheap hashes, no delays where nothing depends on them.
+/// Default settings for tests: free ports, cheap hashes, and no delays except where something depends on them.
 pub fn config(redis_url: &str) -> Config {
     let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
     Config {
@@ -75,7 +75,7 @@ pub fn config(redis_url: &str) -> Config {
     }
 }
 
-/// Settings as a test wants them, over a Redis of which so many replicas must acknowledge.
+/// Default settings for tests, with the number of Redis replicas that must acknowledge each write.
 pub fn acknowledged(redis_url: &str, acknowledgements: u32) -> Config {
     let mut config = config(redis_url);
     if let RedisServer::At(address) = &mut config.redis.server {
@@ -84,7 +84,7 @@ pub fn acknowledged(redis_url: &str, acknowledgements: u32) -> Config {
     config
 }
 
-/// One running replica.
+/// Running replica.
 pub struct Replica {
     pub addr: SocketAddr,
     pub management: SocketAddr,
@@ -93,7 +93,7 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// Starts a replica, without waiting until it is ready. What it logs is shown where the test fails.
+    /// Starts a replica without waiting until it is ready. Its log is shown if the test fails.
     pub async fn start(config: Config) -> Self {
         static LOG: Once = Once::new();
         LOG.call_once(|| {
@@ -124,7 +124,7 @@ impl Replica {
         replica
     }
 
-    /// Starts so many replicas and waits until all are ready.
+    /// Starts `count` replicas and waits until all are ready.
     pub async fn serve_all(count: usize, config: &Config) -> Vec<Self> {
         let mut replicas = Vec::new();
         for _ in 0..count {
@@ -136,12 +136,12 @@ impl Replica {
         replicas
     }
 
-    /// Somebody who is not logged in and speaks to this replica.
+    /// Client without a login that sends its requests to this replica.
     pub fn anonymous(&self) -> Anonymous {
         Anonymous::at(self.addr)
     }
 
-    /// Waits until the replica says that it is ready.
+    /// Waits until the replica reports that it is ready.
     pub async fn ready(&self) {
         let management = Anonymous::at(self.management);
         for _ in 0..2000 {
@@ -157,36 +157,36 @@ impl Replica {
         panic!("the replica does not become ready");
     }
 
-    /// What `/metrics` shows.
+    /// Response body of `/metrics`.
     pub async fn metrics(&self) -> String {
         Anonymous::at(self.management).get("/metrics").await.body
     }
 
-    /// Tells the replica to stop and waits until it has.
+    /// Tells the replica to stop and waits until it has stopped.
     pub async fn stop(mut self) {
         self.stop.take().unwrap().send(()).ok();
         self.task.await.unwrap();
     }
 }
 
-/// Some replicas over one Redis.
+/// Replicas that share one Redis.
 pub struct Cluster {
     pub redis: Redis,
     pub replicas: Vec<Replica>,
 }
 
 impl Cluster {
-    /// As many ready replicas over a new Redis.
+    /// Starts `replicas` replicas over a new Redis and waits until all are ready.
     pub async fn of(replicas: usize) -> Self {
         Self::with(replicas, |_, _| {}).await
     }
 
-    /// One replica that has its Redis to itself, and so is ready at once.
+    /// Starts a replica that is configured as the only one of its Redis, and so is ready at once.
     pub async fn alone() -> Self {
         Self::with(1, |_, config| config.revocation.alone = true).await
     }
 
-    /// As many ready replicas over a new Redis, each with changes to its settings.
+    /// Starts `replicas` replicas over a new Redis, each with changed settings, and waits until all are ready.
     pub async fn with(replicas: usize, change: impl Fn(usize, &mut Config)) -> Self {
         let redis = Redis::start().await;
         let mut started = Vec::new();
@@ -204,17 +204,17 @@ impl Cluster {
         }
     }
 
-    /// Somebody who is not logged in and speaks to the first replica.
+    /// Client without a login that sends its requests to the first replica.
     pub fn anonymous(&self) -> Anonymous {
         self.replicas[0].anonymous()
     }
 
-    /// A registered user, logged in at the first replica.
+    /// Registers a user and logs in at the first replica.
     pub async fn user(&self, name: &str) -> User {
         User::register(&self.replicas[0], name).await
     }
 
-    /// A logged in administrator: one whose role stands in the store before he logs in.
+    /// Logs in an administrator, whose role is stored before the login.
     pub async fn administrator(&self, name: &str) -> User {
         let at = self.anonymous();
         let registered = patiently(async || at.register(name, PASSWORD).await).await;
@@ -225,7 +225,7 @@ impl Cluster {
         User::log_in(&at, name).await
     }
 
-    /// The key of a user's record.
+    /// Redis key of a user's record.
     pub async fn record(&self, name: &str) -> String {
         let pattern = format!("*user:*:{name}");
         let keys: Vec<String> = self.redis.command(&["KEYS", &pattern]).await;

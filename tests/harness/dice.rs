@@ -1,13 +1,13 @@
-//! Chance that can be repeated: the seed is printed, and `PORTCULLIS_SEED` sets it.
+//! Random numbers that can be repeated: the seed is printed, and `PORTCULLIS_SEED` sets it.
 
 use std::time::{Duration, SystemTime};
 
-/// Dice of one seed (SplitMix64). Not for secrets.
+/// Random number generator with a seed (SplitMix64). It must not be used for secrets.
 #[derive(Debug, Clone)]
 pub struct Dice(u64);
 
 impl Dice {
-    /// New dice, whose seed is printed with the test's output.
+    /// Creates a generator and prints its seed with the test's output.
     pub fn new() -> Self {
         let chosen = std::env::var("PORTCULLIS_SEED").ok();
         let seed = chosen.map_or_else(from_the_clock, |seed| {
@@ -17,7 +17,7 @@ impl Dice {
         Self(seed)
     }
 
-    /// Dice of their own for somebody else.
+    /// Creates an independent generator from this one.
     pub fn split(&mut self) -> Self {
         Self(self.next())
     }
@@ -29,22 +29,22 @@ impl Dice {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below `limit`.
+    /// Random number below `limit`.
     pub fn below(&mut self, limit: usize) -> usize {
         usize::try_from(self.next() % limit as u64).unwrap()
     }
 
-    /// True so many times in a hundred.
+    /// Returns true with a probability of `chance` percent.
     pub fn percent(&mut self, chance: usize) -> bool {
         self.below(100) < chance
     }
 
-    /// A time between two numbers of milliseconds.
+    /// Random duration between two numbers of milliseconds.
     pub fn millis(&mut self, from: usize, to: usize) -> Duration {
         Duration::from_micros((from * 1000 + self.below((to - from) * 1000)) as u64)
     }
 
-    /// Puts them in another order.
+    /// Shuffles the slice.
     pub fn shuffle<T>(&mut self, things: &mut [T]) {
         for last in (1..things.len()).rev() {
             things.swap(last, self.below(last + 1));

@@ -1,4 +1,4 @@
-//! A light replica: the product's own follower and revocations, without a server around them.
+//! A light replica: the product's own feed consumer and revocations, without a server around them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::config;
 
-/// A follower of the feed at `url`. It stops with the test.
+/// Consumer of the feed at `url`. It stops with the test.
 pub struct Light {
     pub revocations: Arc<Revocations>,
     pub store: Store,
@@ -22,7 +22,7 @@ pub struct Light {
 }
 
 impl Light {
-    /// Starts to follow; it may not be fresh yet.
+    /// Starts to consume the feed; its view may not be fresh yet.
     pub fn follow(url: &str) -> Self {
         let config = RevocationConfig {
             window: Duration::from_millis(50),
@@ -52,7 +52,7 @@ impl Light {
         panic!("never fresh: {:?}", self.revocations.phase());
     }
 
-    /// Waits until it has read that many entries.
+    /// Waits until it has read `entries` entries.
     pub async fn knows(&self, entries: usize) {
         for _ in 0..3000 {
             if self.revocations.entries() >= entries {
@@ -66,7 +66,7 @@ impl Light {
         );
     }
 
-    /// Whether it refuses the session's tokens; `None` where it cannot say.
+    /// Returns true if it refuses the session's tokens; `None` if its view is not fresh enough to decide.
     pub async fn refuses(&self, sid: SessionId) -> Option<bool> {
         let status = self
             .revocations
@@ -82,12 +82,12 @@ impl Drop for Light {
     }
 }
 
-/// The product's store at `url`.
+/// Store of the product at `url`.
 pub fn store(url: &str) -> Store {
     store_of(&config(url))
 }
 
-/// The product's store of these settings.
+/// Store of the product with these settings.
 pub fn store_of(config: &Config) -> Store {
     let RedisServer::At(address) = &config.redis.server else {
         panic!("a private Redis is nobody else's");
@@ -95,7 +95,7 @@ pub fn store_of(config: &Config) -> Store {
     Store::new(address, Keyspace::new(config.redis.prefix.clone())).unwrap()
 }
 
-/// An entry that revokes a session nobody has, for `lifetime` from now.
+/// Creates an entry that revokes an unused session ID, for `lifetime` from now.
 pub fn entry(lifetime: Duration) -> SessionEntry {
     let until = Clock::machine().now().plus(lifetime);
     SessionEntry {
@@ -105,7 +105,7 @@ pub fn entry(lifetime: Duration) -> SessionEntry {
     }
 }
 
-/// Appends entries for many sessions, and tells which.
+/// Appends entries for `count` sessions and returns their IDs.
 pub async fn revoke_many(store: &Store, count: usize) -> Vec<SessionId> {
     let entries: Vec<_> = (0..count).map(|_| entry(Duration::from_mins(30))).collect();
     for batch in entries.chunks(1000) {

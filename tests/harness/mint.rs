@@ -1,4 +1,4 @@
-//! Makes tokens as a forger would who holds the key: every byte of them is chosen by the test.
+//! Forges tokens like an attacker who holds the key: the test chooses every byte of them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,29 +14,29 @@ use serde_json::Value;
 
 use super::cluster::SECRET;
 
-/// When the desk is open.
+/// Present time of the forge's clock, in seconds of Unix time.
 pub const NOW: u64 = 1_767_225_600;
 pub const HOUR: u64 = 3600;
 pub const ISSUER: &str = "http://localhost:8080";
 
-/// base64url without padding.
+/// Encodes base64url without padding.
 pub fn segment(bytes: impl AsRef<[u8]>) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// Signs a header and claims, as they are written, with a key of one's choice.
+/// Signs a header and claims, as they are written, with any key.
 pub fn signed_by(algorithm: hmac::Algorithm, key: &[u8], header: &str, claims: &str) -> String {
     let signed = format!("{}.{}", segment(header), segment(claims));
     let signature = hmac::sign(&hmac::Key::new(algorithm, key), signed.as_bytes());
     format!("{signed}.{}", segment(signature))
 }
 
-/// The same with the key and the algorithm of the test replicas.
+/// Signs a header and claims with the key and the algorithm of the test replicas.
 pub fn signed(header: &str, claims: &str) -> String {
     signed_by(hmac::HMAC_SHA256, SECRET.as_bytes(), header, claims)
 }
 
-/// The header and the claims of a token.
+/// Header and claims of a token.
 pub fn opened(token: &str) -> (Value, Value) {
     let mut parts = token.split('.').map(|part| {
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(part).unwrap();
@@ -45,21 +45,21 @@ pub fn opened(token: &str) -> (Value, Value) {
     (parts.next().unwrap(), parts.next().unwrap())
 }
 
-/// The object with a member set to a value.
+/// JSON of the object with a member set to a value.
 pub fn with(object: &Value, member: &str, value: impl Into<Value>) -> String {
     let mut object = object.clone();
     object[member] = value.into();
     object.to_string()
 }
 
-/// The object without a member.
+/// JSON of the object without a member.
 pub fn without(object: &Value, member: &str) -> String {
     let mut object = object.clone();
     object.as_object_mut().unwrap().remove(member).unwrap();
     object.to_string()
 }
 
-/// The object with one more member at its end, which may be there already; serde_json could not write that.
+/// JSON of the object with one more member at its end, which may duplicate a member; serde_json cannot write duplicates.
 pub fn with_another(object: &Value, member: &str, value: &Value) -> String {
     let text = object.to_string();
     format!(
@@ -68,7 +68,7 @@ pub fn with_another(object: &Value, member: &str, value: &Value) -> String {
     )
 }
 
-/// What verifies, and a token that it has issued.
+/// Token verifier, and a token that it has issued.
 pub struct Desk {
     tokens: Tokens,
     pub clock: Clock,
@@ -77,7 +77,7 @@ pub struct Desk {
     pub claims: Value,
 }
 
-/// What verifies and issues with such a key, issuer and audience.
+/// Creates a verifier and issuer with this key, issuer and audience.
 pub fn tokens(secret: &str, issuer: &str, audience: &str, clock: &Clock) -> Tokens {
     let keys = KeyStore::open(Some(Secret::new(secret.to_owned())), None).unwrap();
     let hour = Duration::from_secs(HOUR);
@@ -90,7 +90,7 @@ pub fn tokens(secret: &str, issuer: &str, audience: &str, clock: &Clock) -> Toke
     )
 }
 
-/// An honest token.
+/// Issues a genuine token.
 pub fn issue(tokens: &Tokens) -> String {
     let grant = AccessTokenParams {
         user: UserId::new(),
@@ -105,7 +105,7 @@ pub fn issue(tokens: &Tokens) -> String {
 }
 
 impl Desk {
-    /// With the settings of the test replicas, and a clock that stands still.
+    /// Creates a verifier with the settings of the test replicas and a stopped clock.
     pub fn open() -> Self {
         let clock = Clock::manual(Timestamp::from_secs(NOW));
         let tokens = tokens(SECRET, ISSUER, "portcullis", &clock);
@@ -120,22 +120,22 @@ impl Desk {
         }
     }
 
-    /// Whether a token is accepted.
+    /// Returns true if a token is accepted.
     pub fn accepts(&self, token: &str) -> bool {
         self.tokens.verify(token).is_ok()
     }
 
-    /// Signs other claims under the right header.
+    /// Signs other claims under the genuine header.
     pub fn claiming(&self, claims: &str) -> String {
         signed(&self.header.to_string(), claims)
     }
 
-    /// Signs the right claims under another header.
+    /// Signs the genuine claims under another header.
     pub fn headed(&self, header: &str) -> String {
         signed(header, &self.claims.to_string())
     }
 
-    /// Checks that none of these is accepted, and that the honest token still is.
+    /// Checks that none of these is accepted, and that the genuine token still is.
     pub fn refuses_all(&self, what: &str, forged: &[String]) {
         for token in forged {
             assert!(
@@ -148,12 +148,12 @@ impl Desk {
             self.accepts(&self.headed(&self.header.to_string())),
             "the control"
         );
-        // Each is a case of its own and no sample of anything: there is no rate to bound.
+        // Each is a case by itself and no random sample: there is no rate to bound.
         println!("{what}: {} tried, 0 accepted", forged.len());
     }
 }
 
-/// What a token says, or the token itself where it cannot be read.
+/// Header and claims of a token, or the token itself if they cannot be read.
 fn opened_or(token: &str) -> String {
     let parts = token.split('.').take(2);
     let text = parts.map(|part| {

@@ -1,4 +1,4 @@
-//! What tests are made of: a Redis, replicas over it, and people who use them.
+//! Harness of the tests: a Redis, replicas that share it, and clients of these replicas.
 
 pub mod browser;
 pub mod certificates;
@@ -27,7 +27,7 @@ pub use proxy::{Proxy, Weather};
 pub use redis::{PASSWORD as REDIS_PASSWORD, Redis, free_port};
 pub use wire::Wire;
 
-/// How much of a long test to run: as much as it says, or with `PORTCULLIS_LONG=1` the full number that was asked for.
+/// Number of rounds of a long test: `short`, or `full` with `PORTCULLIS_LONG=1`.
 pub fn rounds(short: usize, full: usize) -> usize {
     if std::env::var_os("PORTCULLIS_LONG").is_some() {
         full
@@ -36,12 +36,12 @@ pub fn rounds(short: usize, full: usize) -> usize {
     }
 }
 
-/// Prints a zero as what it is worth: with none in `n` trials, the rate is below 3/n with 95 % confidence.
+/// Prints a zero with its statistical bound: if `n` trials have no failure, the rate is below 3/n with 95 % confidence.
 pub fn report_zero(what: &str, n: usize) {
     println!("{what}: 0 of {n} (95 % bound {:.4} %)", 300.0 / n as f64);
 }
 
-/// Runs a program that must be installed, or says which package brings it.
+/// Command for a program that must be installed; panics with the name of its package if it is missing.
 pub fn installed(program: &str, package: &str) -> std::process::Command {
     let found = std::process::Command::new("sh")
         .args(["-c", &format!("command -v {program}")])

@@ -1,4 +1,4 @@
-//! People who use a replica: over real sockets, with real requests.
+//! Clients of a replica, which send real requests over real sockets.
 
 use std::net::SocketAddr;
 
@@ -7,17 +7,17 @@ use serde_json::{Value, json};
 
 use super::cluster::Replica;
 
-/// A password that is good enough.
+/// Password that satisfies the password policy.
 pub const PASSWORD: &str = "correct horse battery staple";
 
-/// What came back.
+/// Response of the service.
 pub struct Answer {
     pub status: u16,
     pub headers: reqwest::header::HeaderMap,
     pub body: String,
 }
 
-/// Without the rest of a long body: the page of Swagger UI would bury what a failing test has to say.
+/// Omits the rest of a long body: the page of Swagger UI would bury the message of a failing test.
 impl std::fmt::Debug for Answer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let body: String = self.body.chars().take(500).collect();
@@ -30,12 +30,12 @@ impl std::fmt::Debug for Answer {
 }
 
 impl Answer {
-    /// The body as JSON.
+    /// Parses the body as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("not JSON: {self:?}"))
     }
 
-    /// The code of a problem; checks that it is one, and whole.
+    /// Code of a problem; checks that the response is a complete problem.
     pub fn code(&self) -> String {
         assert_eq!(
             self.header("content-type"),
@@ -62,7 +62,7 @@ impl Answer {
         problem["code"].as_str().unwrap().to_owned()
     }
 
-    /// A header, or nothing.
+    /// Value of a header; empty if it is missing.
     pub fn header(&self, name: &str) -> &str {
         self.headers
             .get(name)
@@ -70,17 +70,17 @@ impl Answer {
     }
 }
 
-/// Somebody who is not logged in.
+/// Client without a login.
 #[derive(Debug, Clone)]
 pub struct Anonymous {
     client: Client,
     base: String,
 }
 
-/// A client that no proxy of the environment leads astray, and that trusts these authorities alone: to read those of the
-/// system for each of a crowd would take most of a test's time.
+/// Creates an HTTP client that ignores the proxies of the environment and trusts these authorities alone. Reading the
+/// authorities of the system for each of many clients would take most of a test's time.
 pub fn client(trusted: impl IntoIterator<Item = Certificate>) -> Client {
-    // A process has one cryptography, and may have been told which before.
+    // A process has one cryptography provider, which may be installed already.
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .ok();
@@ -89,7 +89,7 @@ pub fn client(trusted: impl IntoIterator<Item = Certificate>) -> Client {
 }
 
 impl Anonymous {
-    /// Speaks to whatever listens at `addr`.
+    /// Creates a client of the server at `addr`.
     pub fn at(addr: SocketAddr) -> Self {
         Self {
             client: client([]),
@@ -97,7 +97,7 @@ impl Anonymous {
         }
     }
 
-    /// Speaks TLS to whatever listens at `addr`, and trusts these authorities, in PEM.
+    /// Creates a TLS client of the server at `addr` that trusts these authorities, in PEM.
     pub fn over_tls(addr: SocketAddr, authorities: &str) -> Self {
         let trusted = Certificate::from_pem_bundle(authorities.as_bytes()).unwrap();
         Self {
@@ -106,12 +106,12 @@ impl Anonymous {
         }
     }
 
-    /// The same client towards another replica.
+    /// Same client for another replica.
     pub fn towards(&self, replica: &Replica) -> Self {
         self.towards_addr(replica.addr)
     }
 
-    /// The same client towards whatever listens at `addr`.
+    /// Same client for the server at `addr`.
     pub fn towards_addr(&self, addr: SocketAddr) -> Self {
         Self {
             client: self.client.clone(),
@@ -130,7 +130,7 @@ impl Anonymous {
         self.try_send(method, path, headers, body).await.unwrap()
     }
 
-    /// Sends a request of any form, which may not be answered.
+    /// Sends a request of any form; the server may not respond.
     pub async fn try_send(
         &self,
         method: &str,
@@ -163,7 +163,7 @@ impl Anonymous {
         self.try_send("GET", path, &[], None).await
     }
 
-    /// Posts JSON as it stands.
+    /// Posts JSON text unchanged.
     pub async fn post_text(&self, path: &str, body: &str) -> Answer {
         self.send(
             "POST",
@@ -191,7 +191,7 @@ impl Anonymous {
             .await
     }
 
-    /// Asks for the dashboard with a token.
+    /// Requests the dashboard with a token.
     pub async fn dashboard(&self, token: &str) -> Answer {
         self.send(
             "GET",
@@ -202,7 +202,7 @@ impl Anonymous {
         .await
     }
 
-    /// The status of the dashboard; `None` where nothing comes back.
+    /// Status of the dashboard; `None` if there is no response.
     pub async fn dashboard_once(&self, token: &str) -> Option<u16> {
         let bearer = format!("Bearer {token}");
         let headers = [("authorization", bearer.as_str())];
@@ -210,7 +210,7 @@ impl Anonymous {
         answer.ok().map(|answer| answer.status)
     }
 
-    /// Logs out everywhere with a token.
+    /// Ends all sessions of a token's user.
     pub async fn logout_everywhere(&self, token: &str) -> Answer {
         self.send(
             "DELETE",
@@ -221,20 +221,20 @@ impl Anonymous {
         .await
     }
 
-    /// Trades a refresh token.
+    /// Exchanges a refresh token.
     pub async fn refresh(&self, token: &str) -> Answer {
         self.post("/refresh", &json!({"refresh_token": token}))
             .await
     }
 
-    /// The sessions of whoever has the token.
+    /// Lists the sessions of the token's user.
     pub async fn sessions(&self, token: &str) -> Answer {
         let bearer = format!("Bearer {token}");
         self.send("GET", "/sessions", &[("authorization", &bearer)], None)
             .await
     }
 
-    /// Ends one of the sessions of whoever has the token.
+    /// Revokes one of the sessions of the token's user.
     pub async fn end_session(&self, token: &str, sid: &str) -> Answer {
         let (bearer, path) = (format!("Bearer {token}"), format!("/sessions/{sid}"));
         self.send("DELETE", &path, &[("authorization", &bearer)], None)
@@ -253,7 +253,7 @@ impl Anonymous {
     }
 }
 
-/// Somebody who is logged in.
+/// Logged-in user.
 #[derive(Debug, Clone)]
 pub struct User {
     pub name: String,
@@ -262,8 +262,8 @@ pub struct User {
     pub at: Anonymous,
 }
 
-/// Does it again while the service says 503, as a client should: on a machine that stands still for a moment a deadline
-/// passes, and that is not what these tests are about. Not for ever.
+/// Repeats a request while the service answers 503, as a client should, up to 50 times. On a machine that stalls for a moment a
+/// deadline passes, which is not the subject of these tests.
 pub async fn patiently(act: impl AsyncFn() -> Answer) -> Answer {
     for _ in 0..50 {
         let answer = act().await;
@@ -302,13 +302,13 @@ impl User {
         }
     }
 
-    /// Identifies the session.
+    /// ID of the session.
     pub fn session(&self) -> String {
         let (_, claims) = super::mint::opened(&self.token);
         claims["sid"].as_str().unwrap().to_owned()
     }
 
-    /// The status of the dashboard at a replica.
+    /// Status of the dashboard at a replica.
     pub async fn dashboard_at(&self, replica: &Replica) -> u16 {
         let at = self.at.towards(replica);
         patiently(async || at.dashboard(&self.token).await)
@@ -316,7 +316,7 @@ impl User {
             .status
     }
 
-    /// Logs out at a replica; says it again until it is acknowledged.
+    /// Logs out at a replica; repeats the request until it is acknowledged.
     pub async fn log_out_at(&self, replica: &Replica) -> u16 {
         let at = self.at.towards(replica);
         patiently(async || at.logout(&self.token).await)

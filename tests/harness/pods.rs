@@ -1,5 +1,5 @@
-//! Pods of `k8s/components/redis-sentinel`: its start scripts and files as they are shipped, with real servers and Sentinels
-//! on addresses of this machine in place of pods' names.
+//! Pods of `k8s/components/redis-sentinel`: its start scripts and files as they are shipped, with real servers and Sentinels on
+//! addresses of this machine in place of the pods' names.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -10,13 +10,13 @@ use tempfile::TempDir;
 use super::installed;
 use super::tools::repository;
 
-/// How long something may take. Long, because it says nothing about speed.
+/// Timeout of each step. It is long because it says nothing about speed.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Addresses of three pods; each test that starts pods has a network of its own.
 pub type Hosts = [&'static str; 3];
 
-/// Three pods. They end with the test.
+/// Three pods, which end with the test.
 pub struct Pods {
     pub hosts: Hosts,
     volumes: TempDir,
@@ -25,7 +25,7 @@ pub struct Pods {
     variables: Vec<(&'static str, String)>,
 }
 
-/// A password of the overlay's users.
+/// Password of a user of the overlay.
 pub fn password_of(user: &str) -> String {
     let auth = repository("k8s/overlays/sentinel/secrets/redis-auth.conf");
     let auth = std::fs::read_to_string(auth).unwrap();
@@ -34,7 +34,7 @@ pub fn password_of(user: &str) -> String {
     line.unwrap().split(' ').next().unwrap().to_owned()
 }
 
-/// What `redis-cli` says to the server or Sentinel at a port of a pod; no text where it does not answer.
+/// Output of `redis-cli` for the server or Sentinel at a port of a pod; empty if it does not answer.
 pub fn ask(host: &str, port: &str, words: &[&str]) -> String {
     let mut command = installed("redis-cli", "redis-tools");
     command.args(["-h", host, "-p", port]);
@@ -46,20 +46,20 @@ pub fn ask(host: &str, port: &str, words: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// The role of the server of a pod.
+/// Role of a pod's server.
 pub fn role(host: &str) -> String {
     let role = ask(host, "6379", &["ROLE"]);
     role.lines().next().unwrap_or_default().to_owned()
 }
 
-/// The primary, as the Sentinel of a pod knows it.
+/// Address of the primary, according to a pod's Sentinel.
 pub fn primary(host: &str) -> String {
     let words = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "portcullis"];
     let told = ask(host, "26379", &words);
     told.lines().next().unwrap_or_default().to_owned()
 }
 
-/// Waits until something holds.
+/// Waits until `holds` returns true.
 pub fn wait(what: &str, holds: impl Fn() -> bool) {
     let begun = Instant::now();
     while !holds() {
@@ -69,12 +69,12 @@ pub fn wait(what: &str, holds: impl Fn() -> bool) {
 }
 
 impl Pods {
-    /// Starts them with empty volumes.
+    /// Starts the pods with empty volumes.
     pub fn start(hosts: Hosts) -> Self {
         Self::under(hosts, &[])
     }
 
-    /// Starts them with empty volumes and environment variables of their own.
+    /// Starts the pods with empty volumes and additional environment variables.
     pub fn under(hosts: Hosts, variables: &[(&'static str, String)]) -> Self {
         let mut this = Self::not_started(hosts, variables);
         this.start_all();
@@ -91,8 +91,8 @@ impl Pods {
         }
     }
 
-    /// Starts them with empty volumes, each with a Sentinel that answers before the server has asked it. On a node that starts
-    /// containers slowly that happens.
+    /// Starts the pods with empty volumes. Each pod's Sentinel answers before the pod's server has asked it, which happens on a
+    /// node that starts containers slowly.
     pub fn start_after_sentinels(hosts: Hosts) -> Self {
         let mut this = Self::not_started(hosts, &[]);
         for number in 0..3 {
@@ -109,13 +109,13 @@ impl Pods {
         this
     }
 
-    /// Starts the servers and Sentinels of all pods on the volumes that they have.
+    /// Starts the servers and Sentinels of all pods on their present volumes.
     pub fn start_all(&mut self) {
         for number in 0..3 {
             let server = self.run(number, "start-redis.sh");
             self.servers.push(server);
         }
-        // As in a pod, whose Sentinel starts beside the server: each may be the first to know.
+        // A pod starts its Sentinel beside its server, so either of them may be ready first.
         for number in 0..3 {
             let sentinel = self.run(number, "start-sentinel.sh");
             self.sentinels.push(sentinel);
@@ -129,7 +129,7 @@ impl Pods {
         });
     }
 
-    /// Ends the servers and Sentinels of all pods by a signal, all at the same time.
+    /// Sends a signal to the servers and Sentinels of all pods at the same time.
     pub fn stop_all(&mut self, signal: &str) {
         let mut children: Vec<_> = self
             .servers
@@ -146,7 +146,7 @@ impl Pods {
         }
     }
 
-    /// A script of the component, as it runs in its container.
+    /// Command that runs a script of the component as its container does.
     pub fn script(&self, name: &str) -> Command {
         let mut command = Command::new(repository("k8s/components/redis-sentinel").join(name));
         command
@@ -165,7 +165,7 @@ impl Pods {
         command
     }
 
-    /// The volume of a pod.
+    /// Volume of a pod.
     pub fn volume(&self, number: usize) -> PathBuf {
         self.volumes.path().join(number.to_string())
     }
@@ -183,19 +183,20 @@ impl Pods {
             .unwrap()
     }
 
-    /// Kills the server of a pod.
+    /// Kills a pod's server.
     pub fn kill(&mut self, number: usize) {
         self.servers[number].kill().unwrap();
         self.servers[number].wait().unwrap();
     }
 
-    /// Kills the server of a pod and takes its disk away.
+    /// Kills a pod's server and deletes its data.
     pub fn lose_disk(&mut self, number: usize) {
         self.kill(number);
         std::fs::remove_dir_all(self.volume(number).join("appendonlydir")).unwrap();
     }
 
-    /// Waits until the Sentinels are done with the last failover, and see two replicas that follow: before that they refuse another.
+    /// Waits until the Sentinels have finished the last failover and see two replicas of the primary: until then they refuse
+    /// another failover.
     pub fn quiet(&self) {
         wait("Sentinels that are done", || {
             self.hosts.iter().all(|host| {

@@ -1,5 +1,5 @@
-//! A simulated power cut: `tests/durability/power_cut.c`, preloaded into servers, notes how far each file was written out, and
-//! the files are cut to that length afterwards.
+//! A simulated power cut: `tests/durability/power_cut.c`, preloaded into servers, records the length up to which each file was
+//! written out. Afterwards the harness cuts the files to that length.
 
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
@@ -9,11 +9,11 @@ use tempfile::TempDir;
 
 use super::tools::compile;
 
-/// Knows how far files were written out.
+/// Recorded lengths of the files.
 pub struct Disk(TempDir);
 
 impl Disk {
-    /// Compiles the library that notes it.
+    /// Compiles the library that records the lengths.
     pub fn new() -> Self {
         let disk = Self(tempfile::tempdir().unwrap());
         compile("tests/durability/power_cut.c", disk.library().as_ref());
@@ -28,7 +28,7 @@ impl Disk {
         self.0.path().join("written_out").display().to_string()
     }
 
-    /// What a server must be started with.
+    /// Environment variables with which a server must be started.
     pub fn variables(&self) -> [(&'static str, String); 2] {
         [
             ("LD_PRELOAD", self.library()),
@@ -36,12 +36,12 @@ impl Disk {
         ]
     }
 
-    /// Starts with an empty disk.
+    /// Discards all recorded lengths: the disk is empty.
     pub fn forget(&self) {
         std::fs::write(self.notes(), "").unwrap();
     }
 
-    /// Cuts every file under `folder` to what was written out of it. Returns how many bytes that were.
+    /// Cuts every file under `folder` to the length that was written out. Returns the number of bytes that this removes.
     pub fn cut(&self, folder: &Path) -> u64 {
         let notes = std::fs::read_to_string(self.notes()).unwrap();
         let mut written_out: HashMap<(u64, u64), u64> = HashMap::new();

@@ -1,4 +1,4 @@
-//! The program itself, as an operator runs it: a process that inherits nothing, told what to do by variables and signals.
+//! The program itself, as an operator runs it: a process that inherits nothing and is controlled by variables and signals.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -15,23 +15,23 @@ use tokio::task::JoinHandle;
 
 use super::people::Anonymous;
 
-/// What must happen within this time, or the test fails: long, because it says nothing about speed.
+/// Timeout of each step. It is long because it says nothing about speed.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
-/// A running replica. It is killed with the test.
+/// Running replica, which is killed with the test.
 pub struct Process {
     child: Child,
     pid: Pid,
     /// Lines of standard output: the log.
     log: Lines,
-    /// Lines of standard error: what is said to whoever started it.
+    /// Lines of standard error: messages for the operator who starts the program.
     errors: Lines,
     pub addr: SocketAddr,
     pub management: SocketAddr,
 }
 
 impl Process {
-    /// Starts the program without waiting for anything. It knows only these variables, and where programs are.
+    /// Starts the program without waiting for anything. It inherits only these variables and `PATH`.
     pub fn spawn(folder: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Self {
         let mut child = program(folder, variables)
             .args(arguments)
@@ -59,7 +59,7 @@ impl Process {
             ("MANAGEMENT_LISTEN", "127.0.0.1:0"),
             ("DRAIN_DELAY", "0s"),
             ("BCRYPT_COST", "4"),
-            // Tests are many people at one address.
+            // Tests send the requests of many users from one address.
             ("RATE_LIMIT", "off"),
         ];
         all.extend(variables);
@@ -68,7 +68,7 @@ impl Process {
         process
     }
 
-    /// Waits until a spawned replica listens, and learns its addresses.
+    /// Waits until a spawned replica listens, and reads its addresses from the log.
     pub async fn listening(&mut self) {
         let line = self.event("listening").await;
         let address = |name: &str| line[name].as_str().unwrap().parse().unwrap();
@@ -83,7 +83,7 @@ impl Process {
         process
     }
 
-    /// Waits until it says that it is ready.
+    /// Waits until the replica reports that it is ready.
     pub async fn ready(&self) {
         let probe = self.probes();
         let wait = async {
@@ -103,17 +103,17 @@ impl Process {
         );
     }
 
-    /// Somebody who is not logged in.
+    /// Client without a login.
     pub fn anonymous(&self) -> Anonymous {
         Anonymous::at(self.addr)
     }
 
-    /// Whoever asks the management address.
+    /// Client that sends its requests to the management address.
     pub fn probes(&self) -> Anonymous {
         Anonymous::at(self.management)
     }
 
-    /// Its process id.
+    /// Process ID of the replica.
     pub fn pid(&self) -> u32 {
         self.pid.as_raw_nonzero().get().cast_unsigned()
     }
@@ -122,7 +122,7 @@ impl Process {
         kill_process(self.pid, signal).unwrap();
     }
 
-    /// Waits for the first log line of this event, which may have been written already.
+    /// Waits for the first log line of this event. The line may have been written before the call.
     pub async fn event(&self, event: &str) -> Value {
         let is_it = |line: &Value| line["event"] == event;
         let found = self
@@ -138,23 +138,23 @@ impl Process {
         })
     }
 
-    /// The log so far, as it was written.
+    /// Lines of the log so far, unparsed.
     pub fn log(&self) -> Vec<String> {
         self.log.now()
     }
 
-    /// The log lines of this event so far.
+    /// Log lines of this event so far.
     pub fn events(&self, event: &str) -> Vec<Value> {
         let lines = self.log.now().into_iter().map(|line| parsed(&line));
         lines.filter(|line| line["event"] == event).collect()
     }
 
-    /// What it said to whoever started it.
+    /// Lines of standard error so far.
     pub fn errors(&self) -> Vec<String> {
         self.errors.now()
     }
 
-    /// Waits until it has ended, and until all it wrote has been read.
+    /// Waits until the process has ended and all its output has been read.
     pub async fn ended(&mut self) -> ExitStatus {
         let ended = async {
             let status = self.child.wait().await.unwrap();
@@ -167,14 +167,14 @@ impl Process {
             .unwrap_or_else(|_| panic!("it does not end"))
     }
 
-    /// Tells it to stop, and waits until it has: everything in flight is finished.
+    /// Tells the replica to stop and waits until it has: it finishes all requests in flight.
     pub async fn stop(&mut self) -> ExitStatus {
         self.signal(Signal::TERM);
         self.ended().await
     }
 }
 
-/// The program with these variables and no others.
+/// Command for the program with these variables and no others.
 pub fn program(folder: &Path, variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
     command
@@ -188,19 +188,19 @@ pub fn program(folder: &Path, variables: &[(&str, &str)]) -> Command {
     command
 }
 
-/// An empty folder. Its path is short enough for a socket.
+/// Creates an empty folder, whose path is short enough for a Unix socket.
 pub fn folder() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
-/// A line of the log, which must be one JSON object.
+/// Parses a line of the log, which must be one JSON object.
 pub fn parsed(line: &str) -> Value {
     let value = serde_json::from_str(line).unwrap_or_else(|_| panic!("not a log line: {line}"));
     assert!(matches!(value, Value::Object(_)), "{line}");
     value
 }
 
-/// The processes with this name that `parent` has started and that are not dead.
+/// Process IDs of the living processes with this name that `parent` has started.
 pub fn children(parent: u32, name: &str) -> Vec<u32> {
     let folders = std::fs::read_dir("/proc").unwrap().flatten();
     let pids = folders.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
@@ -209,7 +209,7 @@ pub fn children(parent: u32, name: &str) -> Vec<u32> {
     pids.filter(is_child).collect()
 }
 
-/// Waits until there is no such process any more.
+/// Waits until the process no longer exists.
 pub async fn gone(pid: u32) {
     let wait = async {
         while process_state(pid).is_some() {
@@ -221,7 +221,7 @@ pub async fn gone(pid: u32) {
         .unwrap_or_else(|_| panic!("process {pid} lives on"));
 }
 
-/// The name and the parent of a process that is neither gone nor dead.
+/// Name and parent of a process; `None` if it has exited or is a zombie.
 fn process_state(pid: u32) -> Option<(String, u32)> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (before, rest) = stat.rsplit_once(')')?;
@@ -232,7 +232,7 @@ fn process_state(pid: u32) -> Option<(String, u32)> {
     (!["Z", "X"].contains(&state)).then(|| (name.to_owned(), parent))
 }
 
-/// The lines that a process writes, as they come.
+/// Lines that a process writes, collected as they arrive.
 struct Lines {
     lines: watch::Receiver<Vec<String>>,
     reading: JoinHandle<()>,
@@ -262,7 +262,7 @@ impl Lines {
         self.lines.borrow().clone()
     }
 
-    /// Waits until something is found in the lines. `None` when they have ended, or never come.
+    /// Waits until `find` returns a value. Returns `None` if the output ends or the timeout passes first.
     async fn wait<T>(&self, find: impl Fn(&[String]) -> Option<T>) -> Option<T> {
         let mut lines = self.lines.clone();
         let search = async {
@@ -276,7 +276,7 @@ impl Lines {
         tokio::time::timeout(PATIENCE, search).await.ok()?
     }
 
-    /// Waits until no more can come.
+    /// Waits until the output has ended.
     async fn end(&mut self) {
         (&mut self.reading).await.unwrap();
     }

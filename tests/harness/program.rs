@@ -1,4 +1,4 @@
-//! The program itself, with nothing in its environment but what a test says.
+//! The program itself, with only the environment that a test gives it.
 
 use std::path::Path;
 use std::process::{Output, Stdio};
@@ -8,10 +8,10 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
-/// What must never be printed.
+/// Planted secret, which must never be printed.
 pub const PLANTED: &str = "S3cret-Planted-Value";
 
-/// A working folder with nothing in it.
+/// Working folder of the program, empty at first.
 pub struct Desk(TempDir);
 
 impl Desk {
@@ -44,7 +44,7 @@ impl Desk {
         Ran::from(output.expect("it does not end").unwrap())
     }
 
-    /// Runs `check`, which ends whatever the settings are.
+    /// Runs `check`, which exits for any settings.
     pub async fn check(&self, variables: &[(&str, &str)]) -> Ran {
         self.run(&["check"], variables).await
     }
@@ -54,7 +54,7 @@ impl Desk {
     }
 }
 
-/// What became of a run.
+/// Exit code and output of a run.
 #[derive(Debug)]
 pub struct Ran {
     pub code: i32,
@@ -73,7 +73,7 @@ impl From<Output> for Ran {
 }
 
 impl Ran {
-    /// The settings that are reported as mistakes, sorted; checks that this is how mistakes are reported.
+    /// Names of the settings that are reported as mistakes, sorted; checks the format of the report.
     pub fn mistakes(&self) -> Vec<&str> {
         assert_eq!(self.code, 64, "{self:?}");
         assert_eq!(self.out, "", "mistakes go to standard error");
@@ -91,7 +91,7 @@ impl Ran {
     }
 }
 
-/// A program that serves, and what it has logged when it began to.
+/// Starts a program that serves, and returns it with its first log lines.
 pub async fn serve(
     desk: &Desk,
     variables: &[(&str, &str)],
@@ -114,7 +114,7 @@ pub async fn serve(
     let line = tokio::time::timeout(Duration::from_secs(30), started)
         .await
         .unwrap();
-    // Whoever does not read the log must not hold the program up.
+    // The program must not wait for a reader of its log.
     tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
     (child, line)
 }

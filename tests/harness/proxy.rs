@@ -1,4 +1,5 @@
-//! A proxy before Redis that can be broken and mended: it delays, holds what matches, cuts, and refuses.
+//! A proxy before Redis that injects network faults: it delays data, swallows matching data, closes connections, and refuses
+//! new ones.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,22 +12,22 @@ use tokio::task::JoinSet;
 
 use super::redis::PASSWORD;
 
-/// What happens to what passes.
+/// Faults that the proxy injects.
 #[derive(Debug, Clone, Default)]
 pub struct Weather {
-    /// Each piece is delayed by a time up to this, in either direction.
+    /// Greatest random delay of each chunk, in either direction.
     pub delay: Duration,
-    /// A piece towards Redis that contains all of these is swallowed, and all that follows it on the connection.
+    /// A chunk towards Redis that contains all of these strings is swallowed, and all that follows it on the connection.
     pub swallow: Vec<&'static str>,
     /// Nothing passes; connections stay open.
     pub black_hole: bool,
-    /// Connections that have said this are none of those for which nothing passes.
+    /// Connections that have sent this string are exempt from `black_hole`.
     pub spare: Option<&'static str>,
     /// New connections are closed at once.
     pub refuse: bool,
 }
 
-/// A proxy. It ends with the test.
+/// Proxy, which ends with the test.
 pub struct Proxy {
     addr: SocketAddr,
     weather: Arc<Mutex<Weather>>,
@@ -35,7 +36,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// A proxy to `target` that changes nothing yet.
+    /// Starts a proxy to `target` that injects no faults yet.
     pub async fn to(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
@@ -73,17 +74,17 @@ impl Proxy {
         }
     }
 
-    /// Where it listens.
+    /// Address on which the proxy listens.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// The URL of Redis behind this proxy.
+    /// URL of Redis behind this proxy.
     pub fn url(&self) -> String {
         format!("redis://portcullis:{PASSWORD}@{}", self.addr)
     }
 
-    /// Changes what happens from now on.
+    /// Replaces the faults from now on.
     pub fn set(&self, weather: Weather) {
         *self.weather.lock().unwrap() = weather;
     }
@@ -103,7 +104,7 @@ impl Drop for Proxy {
 /// One direction of a connection.
 struct Way {
     weather: Arc<Mutex<Weather>>,
-    /// Whether the connection has said what spares it.
+    /// True once the connection has sent the string that exempts it.
     spared: Arc<AtomicBool>,
     towards_redis: bool,
 }
@@ -125,7 +126,7 @@ async fn pass(mut from: impl AsyncReadExt + Unpin, mut to: impl AsyncWriteExt + 
             return std::future::pending().await;
         }
         if !now.delay.is_zero() {
-            // Any spread will do; a fixed one can be repeated.
+            // Any distribution will do; a fixed sequence can be repeated.
             number = number.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             tokio::time::sleep(now.delay.mul_f64(f64::from(number >> 16) / 65_536.0)).await;
         }

@@ -1,4 +1,4 @@
-//! A receiver of traces, metrics and logs: OTLP over gRPC, as a collector speaks it, which keeps all that is sent to it.
+//! A receiver of traces, metrics and logs over OTLP/gRPC, like a collector. It keeps everything that it receives.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -17,14 +17,14 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::process::PATIENCE;
 
-/// The methods that export each of them.
+/// gRPC methods that export each signal.
 const TRACES: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 const METRICS: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
 const LOGS: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
-/// What precedes every message: whether it is compressed, and its length.
+/// Length of the prefix of every message, which holds the compression flag and the message's length.
 const PREFIX: usize = 5;
 
-/// A running receiver.
+/// Running receiver.
 pub struct Receiver {
     addr: SocketAddr,
     bodies: Arc<Mutex<Vec<(String, Bytes)>>>,
@@ -44,18 +44,18 @@ impl Receiver {
         Self { addr, bodies }
     }
 
-    /// What `OTEL_EXPORTER_OTLP_ENDPOINT` names.
+    /// Value for `OTEL_EXPORTER_OTLP_ENDPOINT`.
     pub fn url(&self) -> String {
         format!("http://{}", self.addr)
     }
 
-    /// All that was sent, as it was sent.
+    /// All received messages, undecoded.
     pub fn bytes(&self) -> Vec<u8> {
         let bodies = self.bodies.lock().unwrap();
         bodies.iter().flat_map(|(_, body)| body.to_vec()).collect()
     }
 
-    /// What was sent by one method, decoded.
+    /// Decoded messages of one method.
     fn sent<T: Message + Default>(&self, method: &str) -> Vec<T> {
         let bodies = self.bodies.lock().unwrap();
         let bodies = bodies.iter().filter(|(by, _)| by == method);
@@ -67,7 +67,7 @@ impl Receiver {
             .collect()
     }
 
-    /// The names of all metrics so far.
+    /// Names of all metrics so far.
     pub fn metrics(&self) -> BTreeSet<String> {
         let exports = self
             .sent::<ExportMetricsServiceRequest>(METRICS)
@@ -79,7 +79,7 @@ impl Receiver {
         metrics.map(|metric| metric.name).collect()
     }
 
-    /// All lines of the log so far.
+    /// All log records so far.
     pub fn logs(&self) -> Vec<LogRecord> {
         let exports = self.sent::<ExportLogsServiceRequest>(LOGS).into_iter();
         let scopes = exports
@@ -97,7 +97,7 @@ impl Receiver {
         scopes.flat_map(|scope| scope.spans).collect()
     }
 
-    /// Waits for a span that fits.
+    /// Waits for a span that satisfies `fits`.
     pub async fn span(&self, fits: impl Fn(&Span) -> bool) -> Span {
         let wait = async {
             loop {
@@ -130,7 +130,7 @@ async fn serve(stream: TcpStream, kept: Arc<Mutex<Vec<(String, Bytes)>>>) {
                 .header("content-type", "application/grpc")
                 .body(())
                 .unwrap();
-            // An empty message: everything was taken.
+            // An empty message means that the receiver accepted everything.
             let answer = async {
                 let mut stream = respond.send_response(head, false)?;
                 stream.send_data(Bytes::from_static(&[0; PREFIX]), false)?;
@@ -139,7 +139,7 @@ async fn serve(stream: TcpStream, kept: Arc<Mutex<Vec<(String, Bytes)>>>) {
                     "0".parse().unwrap(),
                 )]))
             };
-            // Who has ended meanwhile wants no answer.
+            // A client that has ended meanwhile needs no response.
             answer.await.ok();
         });
     }

@@ -1,6 +1,6 @@
-//! A real `redis-server` on loopback, which can be killed, paused and started again. It runs `deploy/redis.conf` and
-//! `deploy/redis-users.conf` as they are shipped, byte for byte and one after the other; added are a port, an address, passwords,
-//! and what a test says.
+//! A real `redis-server` on loopback that a test can kill, pause and restart. It runs `deploy/redis.conf` and
+//! `deploy/redis-users.conf` as they are shipped, byte for byte and one after the other. The harness adds a port, an address,
+//! passwords, and the options of the test.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::{SocketAddr, TcpListener};
@@ -12,36 +12,37 @@ use tempfile::TempDir;
 use super::installed;
 use super::tools::repository;
 
-/// A server with data of its own. It ends with the test.
+/// Redis server with its own data folder. It ends with the test.
 pub struct Redis {
     folder: TempDir,
-    /// Apart from the data, which a power cut may cut.
+    /// Separate from the data, because a simulated power cut may truncate the data.
     settings: TempDir,
     port: u16,
     options: Vec<String>,
     variables: Vec<(String, String)>,
-    /// If it has the users of `deploy/redis-users.conf`; otherwise everything is open, as in `deploy/compose.yaml`.
+    /// True if it has the users of `deploy/redis-users.conf`; otherwise it needs no login, as in `deploy/compose.yaml`.
     has_users: bool,
     child: Option<Child>,
 }
 
 impl Redis {
-    /// A server as we tell operators to set it up: every acknowledged write is kept, nothing is evicted.
+    /// Starts a server with the configuration that we recommend to operators: it keeps every acknowledged write and evicts
+    /// nothing.
     pub async fn start() -> Self {
         Self::with(&[]).await
     }
 
-    /// A server with options of its own.
+    /// Starts a server with additional options.
     pub async fn with(options: &[&str]) -> Self {
         Self::under(&[], options).await
     }
 
-    /// A server with options and environment variables of its own.
+    /// Starts a server with additional options and environment variables.
     pub async fn under(variables: &[(&str, &str)], options: &[&str]) -> Self {
         Self::on_free_port(variables, options, true).await
     }
 
-    /// A server as `deploy/compose.yaml` runs it: without users, with these words after the name of the configuration.
+    /// Starts a server as `deploy/compose.yaml` does: without users, with these words after the name of the configuration.
     pub async fn of_compose(variables: &[(&str, &str)], words: &[&str]) -> Self {
         Self::on_free_port(variables, words, false).await
     }
@@ -58,12 +59,13 @@ impl Redis {
         panic!("redis-server does not answer");
     }
 
-    /// A server that keeps every acknowledged write, on that port, with options of its own. It may follow another one.
+    /// Starts a server on that port that keeps every acknowledged write, with additional options. It may be a replica of
+    /// another server.
     pub async fn on(port: u16, options: &[&str]) -> Self {
         Self::on_under(port, &[], options).await
     }
 
-    /// The same, with environment variables of its own.
+    /// Starts a server on that port, with additional options and environment variables.
     pub async fn on_under(port: u16, variables: &[(&str, &str)], options: &[&str]) -> Self {
         let mut server = Self::prepare(port, variables, options, true);
         server.start_again().await;
@@ -84,13 +86,13 @@ impl Redis {
         }
     }
 
-    /// Starts the server on the same port with the data it has.
+    /// Restarts the server on the same port with its present data.
     pub async fn start_again(&mut self) {
         assert!(self.child.is_none(), "it runs already");
         assert!(self.try_start().await, "redis-server does not answer");
     }
 
-    /// Starts the server, and tells whether it is the one that answers on its port.
+    /// Starts the server; returns false if another server answers on its port.
     pub async fn try_start(&mut self) -> bool {
         let mut child = installed("redis-server", "redis-server")
             .current_dir(self.folder.path())
@@ -108,7 +110,7 @@ impl Redis {
             }
             if let Ok(server) = self.try_command::<String>(&["INFO", "server"]).await
                 && server.contains(&own)
-                // While it loads its data it tells about itself and serves nobody.
+                // While a server loads its data it answers `INFO` and refuses all other commands.
                 && self.try_command::<String>(&["PING"]).await.is_ok()
             {
                 self.child = Some(child);
@@ -121,13 +123,13 @@ impl Redis {
         false
     }
 
-    /// `SIGTERM`: it writes everything out and ends.
+    /// Sends `SIGTERM`: the server writes everything out and ends.
     pub fn terminate(&mut self) {
         self.signal("TERM");
         self.child.take().unwrap().wait().unwrap();
     }
 
-    /// Rewrites the append-only file, and waits until that is done.
+    /// Rewrites the append-only file and waits until the rewrite is done.
     pub async fn rewrite(&self) {
         let () = self.command(&["BGREWRITEAOF"]).await;
         loop {
@@ -142,19 +144,19 @@ impl Redis {
         }
     }
 
-    /// `SIGKILL`.
+    /// Sends `SIGKILL`.
     pub fn kill(&mut self) {
         let mut child = self.child.take().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
     }
 
-    /// `SIGSTOP`: connections stay open, nothing answers.
+    /// Sends `SIGSTOP`: connections stay open, and the server does not answer.
     pub fn pause(&self) {
         self.signal("STOP");
     }
 
-    /// `SIGCONT`.
+    /// Sends `SIGCONT`.
     pub fn resume(&self) {
         self.signal("CONT");
     }
@@ -170,17 +172,17 @@ impl Redis {
         );
     }
 
-    /// Where the server keeps its files.
+    /// Data folder of the server.
     pub fn folder(&self) -> &std::path::Path {
         self.folder.path()
     }
 
-    /// Its address.
+    /// Address of the server.
     pub fn addr(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
-    /// Its URL for the service, which may do no more than it needs.
+    /// URL for the service, whose Redis user has only the permissions that it needs.
     pub fn url(&self) -> String {
         if !self.has_users {
             return format!("redis://127.0.0.1:{}", self.port);
@@ -188,7 +190,7 @@ impl Redis {
         format!("redis://portcullis:{PASSWORD}@127.0.0.1:{}", self.port)
     }
 
-    /// Its URL for a test, which may do everything: tests break things.
+    /// URL for a test, whose Redis user has all permissions: tests break things.
     pub fn admin_url(&self) -> String {
         if !self.has_users {
             return self.url();
@@ -196,7 +198,7 @@ impl Redis {
         format!("redis://admin:{PASSWORD}@127.0.0.1:{}", self.port)
     }
 
-    /// The configuration, with its users.
+    /// Path of the configuration, which includes the users.
     pub fn config_file(&self) -> std::path::PathBuf {
         self.settings.path().join("redis.conf")
     }
@@ -220,7 +222,7 @@ impl Redis {
         command.query_async(&mut connection).await
     }
 
-    /// How often each command was run since the last reset, by `INFO commandstats`.
+    /// Number of calls of each command since the last reset, from `INFO commandstats`.
     pub async fn command_counts(&self) -> Vec<(String, u64)> {
         let stats: String = self.command(&["INFO", "commandstats"]).await;
         let count = |line: &str| -> Option<(String, u64)> {
@@ -241,11 +243,11 @@ impl Drop for Redis {
     }
 }
 
-/// The password of all users of a test's Redis.
+/// Password of all users of a test's Redis.
 pub const PASSWORD: &str = "a-password-for-tests";
 
-/// A folder with the configuration, and the users that we tell operators to append to it. A copy: Sentinels have servers rewrite
-/// it.
+/// Creates a folder with a copy of the configuration and of the users that we tell operators to append to it. It must be a
+/// copy, because Sentinels make servers rewrite their configuration.
 fn settings(has_users: bool) -> TempDir {
     let mut config = std::fs::read_to_string(repository("deploy/redis.conf")).unwrap();
     if has_users {
@@ -256,13 +258,14 @@ fn settings(has_users: bool) -> TempDir {
     folder
 }
 
-/// `deploy/redis-users.conf` with a password for each user, as its first lines say.
+/// Content of `deploy/redis-users.conf` with a password for each user, set as its first lines describe.
 pub fn shipped_users(password: &str) -> String {
     let text = std::fs::read_to_string(repository("deploy/redis-users.conf")).unwrap();
     text.replace(">PASSWORD", &format!(">{password}"))
 }
 
-/// What `redis-cli`, and a script that runs it, must know to be let in as the operator; Sentinels of tests have no password.
+/// Environment variables with which `redis-cli`, and scripts that run it, log in as the operator; Sentinels of tests have no
+/// password.
 pub fn admin_by_redis_cli() -> [(&'static str, &'static str); 3] {
     [
         ("REDISCLI_AUTH", PASSWORD),
@@ -271,8 +274,8 @@ pub fn admin_by_redis_cli() -> [(&'static str, &'static str); 3] {
     ]
 }
 
-/// A port that nobody uses at the moment. Not one of those that the system gives to outgoing connections, of which tests make
-/// thousands: it would not be free for long.
+/// Finds a port that is free at the moment. It lies outside the system's range for outgoing connections: tests make thousands
+/// of these, so a port in that range would not stay free for long.
 pub fn free_port() -> u16 {
     let random = || RandomState::new().build_hasher().finish();
     let ports = std::iter::repeat_with(|| 10_000 + u16::try_from(random() % 20_000).unwrap());
@@ -282,8 +285,8 @@ pub fn free_port() -> u16 {
         .unwrap()
 }
 
-/// In memory where the system has a place for that: what else the machine writes to its disk must not make a server that
-/// keeps every write miss its deadlines. Nothing here depends on the disk.
+/// Creates a data folder, in memory if the system has a place for that. Other writes to the machine's disk must not make a
+/// server that syncs every write miss its deadlines. No test depends on a real disk.
 fn data_folder() -> TempDir {
     tempfile::tempdir_in("/dev/shm")
         .or_else(|_| tempfile::tempdir())

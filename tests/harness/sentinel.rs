@@ -1,5 +1,4 @@
-//! Three Redis servers that follow each other, and three Sentinels that watch them; a proxy before each server, so that it can
-//! be cut off.
+//! Three Redis servers in replication and three Sentinels that monitor them. A proxy before each server can cut it off.
 
 use std::net::SocketAddr;
 use std::process::{Child, Stdio};
@@ -10,20 +9,20 @@ use tempfile::TempDir;
 
 use super::{Proxy, REDIS_PASSWORD, Redis, free_port, installed};
 
-/// How many servers there are.
+/// Number of servers.
 pub const SERVERS: usize = 3;
 
-/// The name under which Sentinels know them.
+/// Name of the primary in the Sentinels' configuration.
 pub const NAME: &str = "mymaster";
 
-/// Servers and Sentinels. They end with the test.
+/// Servers and Sentinels, which end with the test.
 pub struct Watched {
     pub servers: Vec<Redis>,
     pub proxies: Vec<Proxy>,
     sentinels: Vec<Sentinel>,
 }
 
-/// A Sentinel. It ends with the test.
+/// Sentinel, which ends with the test.
 pub struct Sentinel {
     port: u16,
     child: Child,
@@ -38,7 +37,7 @@ impl Drop for Sentinel {
 }
 
 impl Watched {
-    /// One primary with two replicas; Sentinels take it for dead after a second.
+    /// Starts one primary with two replicas. Sentinels consider a server down after one second.
     pub async fn start() -> Self {
         let ports: Vec<u16> = (0..SERVERS).map(|_| free_port()).collect();
         let proxies = ports.iter().map(|&port| Proxy::to(local(port)));
@@ -79,7 +78,7 @@ impl Watched {
         this
     }
 
-    /// What the service is given.
+    /// URL for the service.
     pub fn url(&self) -> String {
         let sentinels: Vec<_> = self
             .sentinels
@@ -92,12 +91,12 @@ impl Watched {
         )
     }
 
-    /// Where one of the Sentinels listens.
+    /// Address of one of the Sentinels.
     pub fn sentinel(&self) -> String {
         format!("127.0.0.1:{}", self.sentinels[0].port)
     }
 
-    /// Which server the Sentinels call the primary.
+    /// Index of the server that the Sentinels report as the primary.
     pub async fn primary(&self) -> usize {
         self.try_primary().await.unwrap()
     }
@@ -109,12 +108,12 @@ impl Watched {
         self.proxies.iter().position(is_it)
     }
 
-    /// Asks the first Sentinel.
+    /// Sends a command to the first Sentinel.
     pub async fn ask<T: redis::FromRedisValue>(&self, words: &[&str]) -> redis::RedisResult<T> {
         self.sentinels[0].ask(words).await
     }
 
-    /// Waits until all servers follow one, and all Sentinels know that.
+    /// Waits until all other servers replicate one server and all Sentinels know that.
     pub async fn complete(&self) {
         for _ in 0..600 {
             if self.is_complete().await {
@@ -157,7 +156,7 @@ impl Watched {
 }
 
 impl Sentinel {
-    /// Watches a primary of whom two Sentinels must say that it is dead, which takes a second.
+    /// Starts a Sentinel for a primary. Two Sentinels must agree that it is down, which takes a second.
     fn watch(primary: u16) -> Self {
         let port = free_port();
         let text = format!(
@@ -169,7 +168,7 @@ impl Sentinel {
         Self::start(port, &text)
     }
 
-    /// Starts with a configuration that names a primary; how to log in there is added.
+    /// Starts a Sentinel with a configuration that names a primary; the harness adds the login.
     pub fn start(port: u16, config: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("sentinel.conf");

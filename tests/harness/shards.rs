@@ -3,30 +3,30 @@
 use super::tools::printed;
 use super::{REDIS_PASSWORD, Redis, free_port, installed};
 
-/// A Cluster of six servers. It ends with the test.
+/// Redis Cluster of six servers, which ends with the test.
 pub struct Shards {
     pub servers: Vec<Redis>,
 }
 
 impl Shards {
-    /// Six servers; a primary is taken for dead after a second and a half.
+    /// Starts six servers. A primary is considered down after a second and a half.
     pub async fn start() -> Self {
         Self::with(&[]).await
     }
 
-    /// Six servers with options of their own.
+    /// Starts six servers with additional options.
     pub async fn with(more: &[&str]) -> Self {
         Self::under(&[], more).await
     }
 
-    /// The same, with environment variables of their own.
+    /// Starts six servers with additional options and environment variables.
     pub async fn under(variables: &[(&str, &str)], more: &[&str]) -> Self {
         let this = Self::apart(variables, more).await;
         this.join().await;
         this
     }
 
-    /// Six servers that have not been joined yet.
+    /// Starts six servers that have not been joined yet.
     pub async fn apart(variables: &[(&str, &str)], more: &[&str]) -> Self {
         let mut servers = Vec::new();
         for _ in 0..6 {
@@ -48,7 +48,7 @@ impl Shards {
         Self { servers }
     }
 
-    /// Joins them, as an operator does.
+    /// Joins the servers to a Cluster, as an operator does.
     pub async fn join(&self) {
         let addresses = self.servers.iter().map(|it| it.addr().to_string());
         let mut create = installed("redis-cli", "redis-tools");
@@ -60,7 +60,7 @@ impl Shards {
         self.complete().await;
     }
 
-    /// What the service is given.
+    /// URL for the service.
     pub fn url(&self) -> String {
         let hosts: Vec<_> = self
             .servers
@@ -94,7 +94,7 @@ impl Shards {
         panic!("the Cluster does not come together");
     }
 
-    /// The server that serves the slot of a key.
+    /// Index of the server that serves the slot of a key.
     pub async fn primary_of(&self, key: &str) -> usize {
         let slot = self.slot(key).await;
         let ranges: Vec<Vec<redis::Value>> = self.ask(&["CLUSTER", "SLOTS"]).await;
@@ -113,7 +113,7 @@ impl Shards {
         panic!("nobody serves slot {slot}");
     }
 
-    /// A server that follows that one.
+    /// Index of a server that replicates `primary`.
     pub async fn replica_of(&self, primary: usize) -> usize {
         let port = format!("master_port:{}", self.servers[primary].addr().port());
         for (number, server) in self.servers.iter().enumerate() {
@@ -125,12 +125,12 @@ impl Shards {
         panic!("nobody follows it");
     }
 
-    /// The slot of a key.
+    /// Slot of a key.
     pub async fn slot(&self, key: &str) -> u16 {
         self.ask(&["CLUSTER", "KEYSLOT", key]).await
     }
 
-    /// Moves a slot, with its keys, to another primary, as `redis-cli --cluster reshard` does.
+    /// Moves a slot and its keys to another primary, as `redis-cli --cluster reshard` does.
     pub async fn move_slot(&self, key: &str, to: usize) {
         let from = self.primary_of(key).await;
         let slot = self.slot(key).await.to_string();
@@ -161,7 +161,7 @@ impl Shards {
         set(source, &["NODE", &target_id]).await;
     }
 
-    /// Asks any server that answers.
+    /// Sends a command to any server that answers.
     pub async fn ask<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
         for server in &self.servers {
             if let Ok(answer) = server.try_command(words).await {
@@ -172,7 +172,7 @@ impl Shards {
     }
 }
 
-/// A free port whose bus port, which lies 10,000 above, is none of those that the system gives to outgoing connections.
+/// Finds a free port. Its bus port is 10,000 higher, and must lie outside the system's range for outgoing connections.
 fn port() -> u16 {
     std::iter::repeat_with(free_port)
         .find(|port| *port < 22_000)

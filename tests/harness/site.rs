@@ -1,4 +1,4 @@
-//! A whole site: replicas on fixed ports, and HAProxy with the configuration of `deploy/` in front of them.
+//! A whole deployment: replicas on fixed ports behind HAProxy with the configuration of `deploy/`.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -14,13 +14,13 @@ use super::process::{PATIENCE, Process, folder};
 use super::redis::free_port;
 use super::tools::repository;
 
-/// Replicas of a site.
+/// Number of replicas of a deployment.
 pub const REPLICAS: usize = 3;
 
-/// What a replica is told beside what all are told.
+/// Settings of one replica, in addition to the settings that all replicas share.
 pub type Variables = Vec<(&'static str, String)>;
 
-/// Replicas and their balancer. All end with the test.
+/// Replicas and their load balancer. All end with the test.
 pub struct Site {
     places: Vec<Place>,
     pub replicas: Vec<Process>,
@@ -29,7 +29,7 @@ pub struct Site {
     _folder: TempDir,
 }
 
-/// Where a replica runs, and how.
+/// Folder, ports and settings of one replica.
 struct Place {
     folder: TempDir,
     port: u16,
@@ -38,19 +38,19 @@ struct Place {
 }
 
 impl Site {
-    /// A site whose replicas reach Redis at these addresses, each ready.
+    /// Starts a deployment whose replicas reach Redis at these URLs, and waits until each is ready.
     pub async fn over(urls: [String; REPLICAS]) -> Self {
         let site = Self::begin(urls.map(|url| vec![("REDIS_URL", url)])).await;
         site.all_ready().await;
         site
     }
 
-    /// A site whose replicas all reach Redis at this address, each ready.
+    /// Starts a deployment whose replicas all reach Redis at this URL, and waits until each is ready.
     pub async fn at(url: &str) -> Self {
         Self::over([(); REPLICAS].map(|()| url.to_owned())).await
     }
 
-    /// A site whose replicas listen, and may not be ready.
+    /// Starts a deployment whose replicas listen but may not be ready.
     pub async fn begin(variables: [Variables; REPLICAS]) -> Self {
         let mut places = Vec::new();
         let mut replicas = Vec::new();
@@ -98,7 +98,7 @@ impl Site {
         site
     }
 
-    /// Waits until every replica is ready, and the balancer knows.
+    /// Waits until every replica is ready and the load balancer has seen that.
     pub async fn all_ready(&self) {
         self.wait("all replicas are ready", async || {
             for number in 0..REPLICAS {
@@ -115,7 +115,7 @@ impl Site {
         .await;
     }
 
-    /// Waits until something holds, for a minute.
+    /// Waits until `holds` returns true, for at most a minute.
     pub async fn wait(&self, what: &str, holds: impl AsyncFn() -> bool) {
         let wait = async {
             while !holds().await {
@@ -130,19 +130,19 @@ impl Site {
         ([127, 0, 0, 1], self.port).into()
     }
 
-    /// Somebody with connections of his own, to the balancer.
+    /// Client with its own connections to the load balancer.
     pub fn anyone(&self) -> Anonymous {
         Anonymous::at(self.address())
     }
 
-    /// Starts a replica again where it was, and waits until it is ready and the balancer may have seen that.
+    /// Restarts a replica on the same port, and waits until it is ready and the load balancer can have seen that.
     pub async fn again(&mut self, number: usize) {
         self.replicas[number] = self.places[number].start().await;
         self.replicas[number].ready().await;
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 
-    /// How many replicas answer through the balancer.
+    /// Number of replicas that answer through the load balancer.
     pub async fn seen(&self) -> usize {
         let mut seen = std::collections::BTreeSet::new();
         for _ in 0..30 {
@@ -153,12 +153,12 @@ impl Site {
         seen.len()
     }
 
-    /// Whether a replica says that it is ready.
+    /// Returns true if a replica reports that it is ready.
     pub async fn ready(&self, number: usize) -> bool {
         self.replicas[number].probes().get("/readyz").await.status == 200
     }
 
-    /// What all probes must answer: of life, and of readiness.
+    /// Checks the status of the liveness and readiness probes of all replicas.
     pub async fn probed(&self, livez: u16, readyz: u16) {
         for replica in &self.replicas {
             let probes = replica.probes();
@@ -167,7 +167,7 @@ impl Site {
         }
     }
 
-    /// Ends the replicas, which must be those that were started.
+    /// Stops the replicas, which must be the processes that were started.
     pub async fn end(mut self) {
         for replica in &mut self.replicas {
             assert!(replica.stop().await.success(), "it ended before");

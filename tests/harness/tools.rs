@@ -1,14 +1,14 @@
-//! Programs that `deploy/install.sh` keeps in a folder of this repository: checkers that come from npm and PyPI.
+//! Programs that `deploy/install.sh` keeps in a folder of this repository: checkers from npm and PyPI.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A path in the repository.
+/// Path of a file or folder in the repository.
 pub fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// One of those programs, or a sentence that says how to get it.
+/// Command for an installed program; panics with installation advice if the program is missing.
 pub fn tool(name: &str) -> Command {
     let places = ["target/tools/bin", "target/tools/node_modules/.bin"];
     let found = places
@@ -22,7 +22,7 @@ pub fn tool(name: &str) -> Command {
     )
 }
 
-/// Runs a command to its end and returns what it printed; panics with all of that where it fails.
+/// Runs a command to its end and returns its output; panics with that output if the command fails.
 pub fn printed(command: &mut Command) -> String {
     let output = command.output().unwrap();
     let (out, err) = (
@@ -33,14 +33,14 @@ pub fn printed(command: &mut Command) -> String {
     out.into_owned() + &err
 }
 
-/// Compiles a C file of the tests into a library that is preloaded into a program.
+/// Compiles a C file of the tests into a library for `LD_PRELOAD`.
 pub fn compile(source: &str, library: &Path) {
     let mut compiler = super::installed("cc", "gcc");
     compiler.args(["-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-o"]);
     printed(compiler.arg(library).arg(repository(source)).arg("-ldl"));
 }
 
-/// The documents of a YAML file.
+/// Documents of a YAML file.
 pub fn yaml(path: &Path) -> Vec<serde_json::Value> {
     let script =
         "import json, sys, yaml; print(json.dumps(list(yaml.safe_load_all(open(sys.argv[1])))))";

@@ -1,4 +1,4 @@
-//! A client that says exactly what a test writes: bytes on a TCP connection, and the answers that come back.
+//! A client that sends exactly the bytes of a test over a TCP connection, and parses the responses.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -10,10 +10,10 @@ use tokio::time::timeout;
 
 use super::people::Answer;
 
-/// How long a test waits for anything. Everything is over much sooner, or never.
+/// Timeout of each step. A step ends much sooner or never.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// One connection.
+/// TCP connection.
 pub struct Wire {
     stream: TcpStream,
     received: Vec<u8>,
@@ -28,7 +28,7 @@ impl Wire {
         }
     }
 
-    /// Connects from another of this machine's own addresses, all of 127.0.0.0/8.
+    /// Connects from another address of this machine: all of 127.0.0.0/8 belong to it.
     pub async fn between(from: Ipv4Addr, addr: SocketAddr) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind((from, 0).into()).unwrap();
@@ -38,24 +38,24 @@ impl Wire {
         }
     }
 
-    /// Connects, says all of `bytes`, and tells every answer until the server closes.
+    /// Connects, sends all of `bytes`, and returns every response until the server closes the connection.
     pub async fn say(addr: SocketAddr, bytes: impl AsRef<[u8]>) -> Vec<Answer> {
         let mut wire = Self::to(addr).await;
         wire.send(bytes).await;
         wire.answers().await
     }
 
-    /// Sends bytes; tells whether the server still takes any.
+    /// Sends bytes; returns false if the server no longer takes any.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.stream.write_all(bytes.as_ref()).await.is_ok()
     }
 
-    /// Says that nothing more will be sent.
+    /// Closes the sending half of the connection.
     pub async fn finish(&mut self) {
         self.stream.shutdown().await.ok();
     }
 
-    /// The next answer, or none where the server has closed. An answer that breaks off is no answer.
+    /// Reads the next response; `None` if the server has closed the connection. A truncated response counts as none.
     pub async fn answer(&mut self) -> Option<Answer> {
         loop {
             if let Some((answer, length)) = parse(&self.received) {
@@ -69,7 +69,7 @@ impl Wire {
         }
     }
 
-    /// All answers until the server closes.
+    /// Reads all responses until the server closes the connection.
     pub async fn answers(&mut self) -> Vec<Answer> {
         let mut answers = Vec::new();
         while let Some(answer) = self.answer().await {
@@ -78,8 +78,8 @@ impl Wire {
         answers
     }
 
-    /// Sends `piece` again and again until the server takes no more, at most `most` bytes, while what it answers is read;
-    /// tells how many bytes it has taken.
+    /// Sends `piece` repeatedly until the server takes no more, at most `most` bytes, and reads the server's responses
+    /// meanwhile. Returns the number of bytes that the server has taken.
     pub async fn pour(&mut self, piece: &str, most: usize) -> usize {
         let (mut from, mut to) = self.stream.split();
         let mut taken = 0;
@@ -96,24 +96,24 @@ impl Wire {
         taken
     }
 
-    /// Whether the server has closed, as far as can be told within `time`.
+    /// Returns true if the server is seen to close the connection within `time`.
     pub async fn is_closed_within(&mut self, time: Duration) -> bool {
         matches!(timeout(time, self.read()).await, Ok(false))
     }
 
-    /// Whether the server neither answers nor closes within `time`.
+    /// Returns true if the server neither responds nor closes the connection within `time`.
     pub async fn hears_nothing_for(&mut self, time: Duration) -> bool {
         self.received.is_empty() && timeout(time, self.read()).await.is_err()
     }
 
-    /// Whether this comes before the server closes.
+    /// Returns true if the server sends this text before it closes the connection.
     pub async fn hears(&mut self, text: &str) -> bool {
         while self.read().await {}
         let received = String::from_utf8_lossy(&self.received);
         received.contains(text)
     }
 
-    /// Reads some more; false where the server has closed, in order or not.
+    /// Reads more bytes; returns false if the server has closed the connection, in order or not.
     async fn read(&mut self) -> bool {
         let reading = self.stream.read_buf(&mut self.received);
         let read = timeout(PATIENCE, reading)
@@ -123,7 +123,8 @@ impl Wire {
     }
 }
 
-/// The first answer in `bytes` and its length, once all of it is there. Every answer of ours tells its length or has no body.
+/// Parses the first response in `bytes` and its length, once `bytes` holds all of it. Every response of Portcullis declares its
+/// length or has no body.
 fn parse(bytes: &[u8]) -> Option<(Answer, usize)> {
     let head_length = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
     let head = std::str::from_utf8(&bytes[..head_length - 4]).unwrap();

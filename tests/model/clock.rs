@@ -1,4 +1,4 @@
-//! Clocks that run at nearly the same rate and show anything.
+//! Clocks that run at nearly the same rate and show any time.
 
 use std::time::Duration;
 
@@ -6,22 +6,22 @@ use portcullis::domain::{Timestamp, Uptime};
 
 use super::random::Random;
 
-/// The time that nobody in the model can see, in microseconds.
+/// True time in microseconds, which no replica or server in the model can read.
 pub type Time = u64;
 
 pub const MILLI: Time = 1000;
 pub const SECOND: Time = 1_000_000;
 
-/// Clocks run up to so many parts in a million fast or slow.
+/// Rate error of clocks, fast or slow, in parts per million.
 const RATE_ERROR: u64 = 4900;
 const MILLION: u64 = 1_000_000;
 
-/// One machine's clock.
+/// Clock of one machine.
 #[derive(Debug, Clone, Copy)]
 pub struct Drift {
-    /// Microseconds that it counts in a second.
+    /// Microseconds that the clock counts in a true second.
     rate: u64,
-    /// What it showed when the model began, in microseconds.
+    /// Time on the clock when the model began, in microseconds.
     ahead: u64,
 }
 
@@ -38,22 +38,22 @@ impl Drift {
             + u64::try_from(u128::from(now) * u128::from(self.rate) / u128::from(MILLION)).unwrap()
     }
 
-    /// What a replica measures ages by.
+    /// Boot time, by which a replica measures ages.
     pub fn uptime(self, now: Time) -> Uptime {
         Uptime::from_nanos(self.shows(now) * 1000)
     }
 
-    /// The date by a Redis, in milliseconds as the scripts compute it.
+    /// Date on a Redis server, in milliseconds as the scripts compute it.
     pub fn date(self, now: Time) -> Timestamp {
         Timestamp::from_millis(1_800_000_000_000 + self.shows(now) / MILLI)
     }
 
-    /// How long it takes until this clock has counted `duration`.
+    /// True time that passes until this clock has counted `duration`.
     pub fn takes(self, duration: Duration) -> Time {
         micros(duration) * MILLION / self.rate + 1
     }
 
-    /// When this clock shows `date`.
+    /// True time at which this clock shows `date`.
     pub fn reaches(self, date: Timestamp, now: Time) -> Time {
         let mut at = now
             + self

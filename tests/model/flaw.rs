@@ -1,42 +1,42 @@
-//! Ways to get the protocol wrong. Each is a change of one rule, and each must be found out.
+//! Mutations of the protocol. Each breaks one rule, and the model must detect each.
 
-/// One rule broken.
+/// One broken rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flaw {
-    /// A logout answers as soon as the feed has taken it.
+    /// A logout answers as soon as the feed has stored its entry.
     NoWait,
-    /// A view is dated by when its read's answer came.
+    /// A view is dated by the arrival of the read's answer.
     AgeFromArrival,
-    /// A full page is taken for the end of the feed.
+    /// A full page counts as the end of the feed.
     FullPageIsTheEnd,
-    /// Who reads from a primary does not ask whether it still is one.
+    /// A replica that reads from a primary does not check that it is still the primary.
     NoLease,
-    /// The lease is dated by when the acknowledgement came.
+    /// The lease is dated by the arrival of the acknowledgement.
     LeaseFromArrival,
-    /// A history is settled by somebody who holds no lease in it.
+    /// A replica that holds no lease in a history settles it.
     SettlesWithoutLease,
     /// A logout in a history that has not settled waits for windows alone, not for leases on the former primary.
     ForgetsOldLeases,
-    /// A view counts as soon as everything has been read.
+    /// A view counts as soon as the replica has read everything.
     NoSettling,
-    /// What the feed lacks is put back after the view counts again, not before.
+    /// Missing entries are put back after the view counts again, not before.
     ReappendsWhenFresh,
-    /// Entries are put back only by whoever gets the lock.
+    /// Only the replica that holds the lock puts entries back.
     WaitsForTheLock,
     /// A logout waits for the window of its own replica only.
     OwnWindowOnly,
-    /// An append tells the windows announced in a history that has been lost, or is being made up again.
+    /// An append reports windows that were announced in a history that has been lost, or is being restored.
     WindowsOfAnyHistory,
-    /// A window is announced on every connection and each minute, and not again after a discontinuity.
+    /// A replica announces its window on every connection and each minute, and not again after a discontinuity.
     AnnouncesOncePerConnection,
     /// A view counts before its window is announced.
     CountsBeforeAnnouncing,
-    /// An announcement is dated by when its answer came.
+    /// An announcement is dated by the arrival of its answer.
     AnnouncementFromArrival,
-    /// With a window of zero, a request is content with a read that was under way when it came.
+    /// With a window of zero, a request accepts the result of a read that was under way when the request came.
     JoinsAReadUnderWay,
-    /// Only the process and the last id tell that something was lost: a `FLUSHALL` followed by an append is not seen.
+    /// A replica recognises a loss by the process and the last ID only: it does not see a `FLUSHALL` followed by an append.
     TrustsTheHistory,
-    /// A logout waits for the window to the microsecond, by a clock that may run fast.
+    /// A logout waits for the exact window, to the microsecond, by a clock that may run fast.
     NoMargin,
 }

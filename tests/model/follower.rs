@@ -1,5 +1,5 @@
-//! The follower of a replica: the steps that the product's follower takes between the decisions. The decisions are the
-//! product's own: what a page means, when a window is announced, whose turn it is.
+//! The feed consumer of a replica: the steps that the product's consumer takes between its decisions. The decisions come from
+//! the product's own code: the meaning of a page, the time to announce a window, the replica that may put entries back.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use super::replica::{Connection, Denied, Doing};
 use super::world::{Line, World};
 use portcullis::auth::revocation::lease::{HEARTBEAT_INTERVAL, Lease};
 
-/// Between two reads when nobody asks.
+/// Interval between two reads without requests.
 const IDLE: Duration = Duration::from_secs(1);
-/// Between two attempts while the lock or the lease is waited for.
+/// Interval between two attempts while a replica waits for the lock or the lease.
 const MOMENT: Duration = Duration::from_millis(20);
 
 impl World {
-    /// Goes on with what an answer (`None`: time) has ended.
+    /// Continues after an answer, or time (`None`), has ended an operation.
     pub fn advance(&mut self, line: Line, reply: Option<Reply>) {
         let who = &mut self.replicas[line.replica];
         if who.life != line.life || !who.up {
@@ -42,14 +42,14 @@ impl World {
                         sent
                     };
                     if late {
-                        // Nor is it noticed that it was lost in between.
+                        // This mutation also does not notice that the lease was lost in between.
                         who.lease = Lease::default();
                     }
                     who.lease.acknowledged(history, dated);
                     let beating = self.rest(line.replica, HEARTBEAT_INTERVAL, Doing::BetweenBeats);
                     self.replicas[line.replica].beating = Some(beating.number);
                 }
-                // It may be a primary no longer: ask again who is.
+                // The server may be a primary no longer: ask again for the primary.
                 _ => self.reconnect(line.replica),
             },
             Doing::BetweenBeats => self.beat(line.replica),
@@ -57,7 +57,7 @@ impl World {
         }
     }
 
-    /// Connects to the feed, or anew.
+    /// Connects to the feed, for the first time or again.
     pub fn connect(&mut self, replica: usize) {
         let server = self.resolve();
         let doing = Doing::Connecting { server };
@@ -155,7 +155,7 @@ impl World {
         }
     }
 
-    /// The head of the follower's loop.
+    /// Takes the next step of the consumer's loop.
     fn next(&mut self, replica: usize) {
         let late = self.has(Flaw::CountsBeforeAnnouncing);
         let who = &mut self.replicas[replica];
@@ -239,7 +239,7 @@ impl World {
         self.ask(replica, announce, Doing::Announcing { sent, then_settle });
     }
 
-    /// The view counts: publishes it, and rests until the next read is due.
+    /// Publishes a view, which counts now, and rests until the next read is due.
     fn fresh(&mut self, replica: usize, sent: Uptime) {
         let arrived = self.replicas[replica].clock.uptime(self.now);
         let from_arrival = self.has(Flaw::AgeFromArrival);
@@ -250,7 +250,7 @@ impl World {
             return self.announce(replica, None);
         }
         if !who.waiting.is_empty() {
-            // They came while the read was under way: they want another.
+            // These requests came while the read was under way, so they need another read.
             return self.next(replica);
         }
         let (window, owes) = (who.window, !who.owed.is_empty());
@@ -268,7 +268,7 @@ impl World {
             return self.pause(replica, MOMENT, false);
         }
         let mut batch: Vec<_> = who.feed.missing().cloned().collect();
-        // The reader's own order differs from run to run.
+        // The order of the reader's entries differs from run to run.
         batch.sort_unstable_by_key(Entry::to_string);
         self.ask(replica, Command::PutBack(batch), Doing::PuttingBack);
     }

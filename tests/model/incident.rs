@@ -1,4 +1,4 @@
-//! What happens from outside: replicas and servers stand still, die and begin, data are lost, primaries are replaced.
+//! Faults from outside: replicas and servers pause, die and start, data are lost, primaries are replaced.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::clock::{MILLI, SECOND, Time};
 use super::redis::Data;
 use super::world::{Event, World};
 
-/// Something that happens from outside.
+/// One event from outside.
 #[derive(Debug, Clone)]
 pub enum Incident {
     Begin {
@@ -25,11 +25,11 @@ pub enum Incident {
         replica: usize,
         takes: Time,
     },
-    /// All replicas stand still for minutes.
+    /// All replicas pause for minutes.
     Night {
         takes: Time,
     },
-    /// A replica ends, and another begins in its place, perhaps with another window.
+    /// A replica ends, and another starts in its place, possibly with another window.
     Replace {
         replica: usize,
         takes: Time,
@@ -47,7 +47,7 @@ pub enum Incident {
     DeleteFeed,
     DeleteSettled,
     DeleteWindows,
-    /// The primary ends and begins again without its last writes.
+    /// The primary restarts without its last writes.
     Restart {
         takes: Time,
         lost: usize,
@@ -55,27 +55,27 @@ pub enum Incident {
     PausePrimary {
         takes: Time,
     },
-    /// A copy becomes the primary, while the old one does something.
+    /// A copy becomes the primary; `old` says what the old primary does meanwhile.
     Failover {
         old: Old,
     },
-    /// A server begins again.
+    /// A server restarts.
     Start {
         server: usize,
         lost: usize,
     },
-    /// A server is made a copy of the primary.
+    /// A server becomes a copy of the primary.
     Follow {
         copy: usize,
     },
 }
 
-/// What becomes of a primary that is replaced.
+/// Behaviour of a primary that is replaced.
 #[derive(Debug, Clone, Copy)]
 pub enum Old {
     Killed,
     Paused(Time),
-    /// It knows nothing of it.
+    /// It does not notice that it has been replaced.
     LivesOn,
 }
 
@@ -201,7 +201,7 @@ impl World {
     fn follow_primary(&mut self, copy: usize) {
         let until = self.servers[copy].paused_until;
         if until > self.now {
-            // One that stood still learns a little later what has become of it.
+            // A server that was paused learns a little later that it has been replaced.
             let at = until + self.random.below(400 * MILLI);
             return self.at(at, Event::Incident(Incident::Follow { copy }));
         }

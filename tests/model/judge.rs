@@ -1,8 +1,9 @@
-//! The judge: sees everything, changes nothing, and says whether the promise was kept.
+//! The oracle: it observes everything, changes nothing, and decides if the guarantee was kept.
 //!
-//! The promise: once a logout has answered, no request that arrives later at any replica is answered 200. What Redis has
-//! lost is excused only if nobody alive who knew it could put it back within the settling time: no replica that knew it was
-//! connected to that primary, well, from [`REACH`] before the end of the settling on ([`REACH_AFTER_RESTART`]).
+//!
+//! The guarantee: once a logout has answered, no request that arrives later at any replica is answered 200. A loss in Redis is
+//! excused only if no living replica that knew the entry could put it back within the settling time: no replica that knew it
+//! was connected to that primary, without trouble, from [`REACH`] before the end of the settling on ([`REACH_AFTER_RESTART`]).
 
 use std::fmt;
 
@@ -12,10 +13,10 @@ use portcullis::store::{Entry, HistoryId, SessionEntry};
 use super::clock::{MILLI, Time};
 use super::world::World;
 
-/// How long before the end of the settling a replica must have reached Redis to put back in time what it knows: it may have
-/// read just before the loss and read once a second, and somebody else may hold the lock.
+/// Time before the end of the settling at which a replica must have reached Redis to put back in time the entries that it
+/// knows: it may have read just before the loss and read once a second, and another replica may hold the lock.
 const REACH: Time = 2400 * MILLI;
-/// The same where Redis was restarted: whoever connects again reads at once.
+/// The same time after a restart of Redis: a replica that connects again reads at once.
 const REACH_AFTER_RESTART: Time = 1000 * MILLI;
 
 /// A request that was answered 200 after its token's logout had answered.
@@ -45,25 +46,26 @@ impl fmt::Display for Violation {
 
 pub struct Judge {
     pub violation: Option<Violation>,
-    /// Requests answered after their logout, and those that no replica could answer in time.
+    /// Number of requests refused after their token's logout; `unanswered` counts those that no replica could answer in time.
     pub refused: usize,
     pub unanswered: usize,
-    /// Histories that have settled, and losses that were excused.
+    /// Number of histories that have settled; `excused` counts the losses that were excused.
     pub settled: usize,
     pub excused: usize,
-    /// Where nothing settles, whether a loss is excused is known only later.
+    /// If nothing settles, the oracle learns only later that a loss is excused.
     pub patient: bool,
     accused: Vec<Violation>,
     tokens: Vec<Token>,
-    /// When somebody last began the settling of each server's history, and how much of it is enough.
+    /// Time at which the settling of each server's history last began, and the share of it that a replica needs to put entries
+    /// back.
     marked: [(Time, Time); 3],
 }
 
 struct Token {
     entry: SessionEntry,
-    /// Since when each replica has known that it is revoked.
+    /// Time from which each replica has known that the token is revoked.
     known: Vec<Option<Time>>,
-    /// Whether anybody has asked for its logout.
+    /// True once a client has asked for the token's logout.
     begun: bool,
     logged_out: Option<Time>,
     excused: bool,
@@ -120,7 +122,7 @@ impl Judge {
         }
     }
 
-    /// A replica has died, and all that it knew with it.
+    /// Records that a replica has died and has lost all its knowledge.
     pub fn forgot(&mut self, replica: usize) {
         for token in &mut self.tokens {
             token.known[replica] = None;
@@ -131,7 +133,7 @@ impl Judge {
         self.tokens[token].logged_out.get_or_insert(now);
     }
 
-    /// Somebody began the settling of a history.
+    /// Records that a replica began the settling of a history.
     pub fn marked(&mut self, server: usize, now: Time, settles: Time) {
         let reach = if settles < REACH {
             REACH_AFTER_RESTART
@@ -141,7 +143,7 @@ impl Judge {
         self.marked[server] = (now, reach);
     }
 
-    /// A request was answered. Returns whether that breaks the promise.
+    /// Records the answer to a request. Returns true if the answer breaks the guarantee.
     pub fn answered(&mut self, token: usize, replica: usize, arrived: Time, refused: bool) -> bool {
         let Some(logged_out) = self.tokens[token].logged_out.filter(|out| arrived > *out) else {
             return false;
@@ -164,7 +166,7 @@ impl Judge {
         true
     }
 
-    /// Of those accused while nothing settled, the first who was not excused in the end.
+    /// Selects the first violation that was recorded while nothing settled and was not excused in the end.
     pub fn convict(&mut self) {
         let guilty = |accused: &&Violation| !self.tokens[accused.token].excused;
         let guilty = self.accused.iter().find(guilty).cloned();
@@ -173,7 +175,8 @@ impl Judge {
 }
 
 impl World {
-    /// The settling is over: what this server lacks was put back, or nobody could, or the protocol is wrong.
+    /// Judges a server whose settling is over: each entry that the server lacked was put back, or no replica could put it back,
+    /// or the protocol is wrong.
     pub fn judge_settled(&mut self, number: usize, mark: &(HistoryId, Timestamp)) {
         let (server, now) = (&self.servers[number], self.now);
         if !server.up || server.data.settled() != Some(mark) {

@@ -11,11 +11,12 @@ use super::redis::{Command, Here, Reply};
 use super::replica::Doing;
 use super::world::{Event, Line, World};
 
-/// The longest that an operation may take.
+/// Greatest duration of an operation.
 const DEADLINE: Duration = Duration::from_millis(250);
 
 impl World {
-    /// Sends a command over a connection to the process `run` of a server. Its answer, or none, comes to `doing`.
+    /// Sends a command over a connection to the process `run` of a server. The operation `doing` receives the answer, or its
+    /// timeout.
     pub fn send(
         &mut self,
         replica: usize,
@@ -42,7 +43,7 @@ impl World {
         line
     }
 
-    /// Begins to do something that only time ends.
+    /// Starts an operation that only the passing of time ends.
     pub fn rest(&mut self, replica: usize, duration: Duration, doing: Doing) -> Line {
         let line = self.open(replica, doing);
         self.over_after(line, duration);
@@ -66,7 +67,7 @@ impl World {
         self.at(self.now + takes + late, Event::Over(line));
     }
 
-    /// How long a message takes; `None` where it is lost.
+    /// Delay of a message; `None` if the message is lost.
     fn delay(&mut self, replica: usize) -> Option<Time> {
         let who = &self.replicas[replica];
         if who.cut_off_until > self.now {
@@ -134,7 +135,7 @@ impl World {
         }
     }
 
-    /// Sends what a primary holds on to its copies.
+    /// Sends a primary's data to its copies.
     pub fn copy_out(&mut self, from: usize) {
         let data = Rc::new(self.servers[from].data.clone());
         self.servers[from].offset += 1;
@@ -184,7 +185,8 @@ impl World {
         }
     }
 
-    /// Where a replica that connects now is led: mostly to the primary, now and then to one that has been replaced.
+    /// Index of the server to which a replica connects now: usually the primary, sometimes a server that has been replaced as
+    /// primary and does not know it.
     pub fn resolve(&mut self) -> usize {
         if self.random.chance(85) {
             return self.primary;

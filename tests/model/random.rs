@@ -1,4 +1,4 @@
-//! Chance, seeded: the same seed makes the same schedule and the same execution.
+//! Random numbers from a seed: the same seed makes the same schedule and the same execution.
 
 /// SplitMix64 (Steele, Lea and Flood, 2014): small, and good enough to pick executions.
 #[derive(Debug, Clone)]
@@ -17,12 +17,12 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// From 0 to just below `end`.
+    /// Random number from 0 to just below `end`.
     pub fn below(&mut self, end: u64) -> u64 {
         if end == 0 { 0 } else { self.bits() % end }
     }
 
-    /// One of the indices of something that long.
+    /// Random index of a list of this length.
     pub fn index(&mut self, len: usize) -> usize {
         usize::try_from(self.below(len as u64)).unwrap()
     }
@@ -31,7 +31,7 @@ impl Random {
         first + self.below(last - first + 1)
     }
 
-    /// True so many times in a hundred.
+    /// Returns true with a probability of `percent` percent.
     pub fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }

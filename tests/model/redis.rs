@@ -1,4 +1,4 @@
-//! What Redis holds of the feed, and what the scripts do with it. Each command here has the semantics of the script of the
+//! The feed's data in Redis, and the effect of the scripts on them. Each command here has the semantics of the script of the
 //! same name in `src/store/scripts`.
 
 use std::collections::BTreeMap;
@@ -7,17 +7,17 @@ use std::time::Duration;
 use portcullis::domain::Timestamp;
 use portcullis::store::{Entry, HistoryId, Page, SETTLING};
 
-/// Entries a page: few, so that a handful of logouts makes several pages.
+/// Number of entries of a page. It is small, so that a handful of logouts makes several pages.
 pub const PAGE: usize = 3;
 
-/// For how long an announced window counts.
+/// Lifetime of an announced window.
 const REMEMBERED: Duration = Duration::from_mins(5);
-/// The greatest window allowed.
+/// Greatest window allowed.
 const GREATEST: Duration = Duration::from_secs(1);
-/// For how long the lock of those who put entries back is held without being renewed.
+/// Lifetime of the lock of the replica that puts entries back, unless the replica renews it.
 const LOCK: Duration = Duration::from_secs(1);
 
-/// What a replica asks.
+/// Command of a replica.
 #[derive(Debug, Clone)]
 pub enum Command {
     Connect,
@@ -31,30 +31,30 @@ pub enum Command {
     },
     /// Puts entries back.
     PutBack(Vec<Entry>),
-    /// Appends for a logout, and waits until so many copies have it.
+    /// Appends for a logout, and waits until `copies` copies have the entries.
     Append {
         entries: Vec<Entry>,
         copies: usize,
     },
-    /// Writes, and waits until so many copies have it.
+    /// Writes, and waits until `copies` copies have the write.
     Beat {
         copies: usize,
     },
 }
 
-/// What it is answered.
+/// Answer to a command.
 #[derive(Debug, Clone)]
 pub enum Reply {
     Done,
     Page(Box<Page>),
     Locked(bool),
-    /// The greatest window that a replica may have, and whether this history has settled.
+    /// The greatest window that a replica may have, and true if this history has settled.
     Appended {
         window: Duration,
         settled: bool,
     },
     Beaten(HistoryId),
-    /// No primary, or no connection.
+    /// The server is no primary, or the connection is lost.
     Failed,
 }
 
@@ -63,7 +63,7 @@ impl Command {
         !matches!(self, Self::Connect | Self::Read { .. })
     }
 
-    /// How many copies must have it before it is answered.
+    /// Number of copies that must have the command's write before the server answers.
     pub fn copies(&self) -> usize {
         match self {
             Self::Append { copies, .. } | Self::Beat { copies } => *copies,
@@ -72,19 +72,19 @@ impl Command {
     }
 }
 
-/// Where and when a command is carried out.
+/// Server and time at which a command is executed.
 pub struct Here<'a> {
     pub history: &'a HistoryId,
     pub date: Timestamp,
-    /// Whether this process runs for a moment only.
+    /// True if this process started a moment ago.
     pub just_started: bool,
-    /// How long a history settles that a restart began.
+    /// Settling time of a history that a restart began.
     pub after_restart: Duration,
-    /// The flaw of an append that tells windows announced in any history.
+    /// Mutation: an append reports windows that were announced in any history.
     pub windows_of_any_history: bool,
 }
 
-/// The feed's keys.
+/// Keys of the feed.
 #[derive(Debug, Clone, Default)]
 pub struct Data {
     feed: Option<Feed>,
@@ -101,7 +101,7 @@ struct Feed {
 }
 
 impl Data {
-    /// What is there beside a cluster that has been at work for a while.
+    /// Data of a cluster that has been at work for a while.
     pub fn long_settled(history: HistoryId) -> Self {
         Self {
             feed: Some(Feed::default()),
@@ -178,7 +178,7 @@ impl Data {
         }
         let feed = self.feed.get_or_insert_default();
         for entry in entries {
-            // Ids are dates: after a loss they do not go backwards.
+            // Entry IDs are dates: after a loss they do not go backwards.
             feed.last = here.date.as_millis().max(feed.last + 1);
             feed.added += 1;
             feed.entries.push((feed.last, entry));
@@ -200,7 +200,7 @@ impl Data {
             return;
         }
         self.feed.get_or_insert_default();
-        // Where nobody can be promoted only a restart makes another history.
+        // In a deployment without failover only a restart begins another history.
         let restarted = here.just_started || self.settled.is_some() && !done;
         let settling = if restarted {
             here.after_restart
@@ -238,7 +238,7 @@ impl Data {
             time: here.date,
             added: feed.map(|feed| feed.added),
             settled: settled.filter(|_| feed.is_some()).map(|(_, from)| *from),
-            // Safety must not depend on the lock, so here nobody waits for whoever holds it.
+            // Safety must not depend on the lock, so in this model no replica waits for the holder of the lock.
             reappending: false,
             last: page
                 .last()

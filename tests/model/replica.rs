@@ -1,4 +1,4 @@
-//! A replica of Portcullis: what it knows, and what it is doing.
+//! A replica of Portcullis: its knowledge and its operations.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use super::flaw::Flaw;
 use super::requests::Waiting;
 use portcullis::auth::revocation::lease::Lease;
 
-/// What a replica refuses. The product's denylist is made for millions, and has tests of its own.
+/// Entries that a replica refuses. The product's denylist is made for millions, and has its own tests.
 #[derive(Debug, Default)]
 pub struct Denied(Vec<Entry>);
 
@@ -29,14 +29,14 @@ impl Denied {
         self.0.contains(entry)
     }
 
-    /// What is here and not there.
+    /// Entries that `self` has and `there` lacks.
     pub fn beyond(&self, there: &Self) -> Vec<Entry> {
         let missing = self.0.iter().filter(|entry| !there.contains(entry));
         missing.cloned().collect()
     }
 }
 
-/// What an operation is for.
+/// Purpose of an operation.
 #[derive(Debug)]
 pub enum Doing {
     Connecting {
@@ -54,26 +54,26 @@ pub enum Doing {
         left: Duration,
     },
     PuttingBack,
-    /// Until the next read is due; `true` where somebody who asks ends it.
+    /// Rests until the next read is due; `true` if a request ends the rest.
     Resting(bool),
-    /// Until the next attempt to connect.
+    /// Waits until the next attempt to connect.
     BackingOff,
     Beating {
         sent: Uptime,
     },
     BetweenBeats,
-    /// A logout's append.
+    /// Appends a logout's entry.
     Appending {
         token: usize,
         attempt: u32,
     },
-    /// A logout that waits until it holds everywhere.
+    /// Waits until a logout is in force at every replica.
     Holding {
         token: usize,
     },
 }
 
-/// A connection to one process of one server.
+/// Connection to one process of one server.
 #[derive(Debug, Clone, Copy)]
 pub struct Connection {
     pub server: usize,
@@ -84,21 +84,21 @@ pub struct Connection {
 pub struct Replica {
     pub clock: Drift,
     pub window: Duration,
-    /// Which life it is in, and whether it lives.
+    /// Number of the present life; `up` is true while the replica lives.
     pub life: u64,
     pub up: bool,
     pub paused_until: Time,
     pub slow_until: Time,
     pub cut_off_until: Time,
-    /// Until when it was not quite well.
+    /// Time at which the last pause, disconnection or slow phase ends.
     pub trouble_until: Time,
     pub lines: BTreeMap<u64, Doing>,
     pub denied: Denied,
-    /// When the read of the newest view was sent.
+    /// Time at which the read of the newest view was sent.
     pub view: Option<Uptime>,
     pub waiting: Vec<Waiting>,
     pub connection: Option<Connection>,
-    /// The follower's and the beat's present operation.
+    /// Present operations of the feed consumer and of the heartbeat.
     pub following: Option<u64>,
     pub beating: Option<u64>,
     pub feed: FeedState,
@@ -107,12 +107,12 @@ pub struct Replica {
     pub lease: Lease,
     pub in_feed: Denied,
     pub jitter: bool,
-    /// For the flaw of putting entries back too late.
+    /// Entries that a mutation puts back too late.
     pub owed: Vec<Entry>,
     naive: Naive,
 }
 
-/// What a reader that does not count believes.
+/// State of a mutated reader, which does not count entries.
 #[derive(Debug, Default)]
 struct Naive {
     counted: u64,
@@ -148,7 +148,7 @@ impl Replica {
         }
     }
 
-    /// Dies; its successor knows nothing.
+    /// Replaces the replica by a successor that knows nothing.
     pub fn replace(&mut self, window: Duration, flaw: Option<Flaw>) {
         let life = self.life + 1;
         *self = Self {
@@ -157,7 +157,7 @@ impl Replica {
         };
     }
 
-    /// What a reader with a flaw makes of a page.
+    /// Changes a page to what a mutated reader makes of it.
     pub fn misread(&mut self, page: &mut Page, flaw: Option<Flaw>) {
         let trusts = flaw == Some(Flaw::TrustsTheHistory);
         if (!trusts && flaw != Some(Flaw::FullPageIsTheEnd)) || page.added.is_none() {

@@ -1,4 +1,4 @@
-//! What people do: requests with a token, and logouts.
+//! Requests of clients: checks of a token, and logouts.
 
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ use super::redis::{Command, Reply};
 use super::replica::Doing;
 use super::world::{Event, World};
 
-/// How long a request may wait for a view.
+/// Greatest time that a request waits for a view.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How often a logout that was not acknowledged is said again.
+/// Number of times that a client repeats a logout that was not acknowledged.
 const ATTEMPTS: u32 = 4;
 
 /// A request that waits for a view that is fresh enough.
@@ -23,7 +23,7 @@ const ATTEMPTS: u32 = 4;
 pub struct Waiting {
     request: u64,
     token: usize,
-    /// When it reached the replica, by the replica's clock and truly.
+    /// Arrival at the replica, by the replica's clock; `since` is the true time.
     arrived: Uptime,
     since: Time,
 }
@@ -67,7 +67,7 @@ impl World {
         }
     }
 
-    /// Publishes a view, after its entries were stored, and answers those whom it is fresh enough for.
+    /// Publishes a view, once its entries are stored, and answers the requests for which it is fresh enough.
     pub fn publish(&mut self, replica: usize, dated: Uptime) {
         let joins = self.has(Flaw::JoinsAReadUnderWay);
         let who = &mut self.replicas[replica];
@@ -117,7 +117,7 @@ impl World {
         );
     }
 
-    /// Goes on with a logout.
+    /// Continues a logout after one of its operations has ended.
     pub fn log_out_on(&mut self, replica: usize, doing: Doing, reply: Option<Reply>) {
         match (doing, reply) {
             (Doing::Appending { token, .. }, Some(Reply::Appended { window, settled })) => {
@@ -151,7 +151,7 @@ impl World {
         }
     }
 
-    /// A logout answers. Whoever comes now, wherever, is refused.
+    /// Answers a logout. From now on every replica must refuse the token.
     fn logged_out(&mut self, replica: usize, token: usize) {
         self.note(|| format!("replica {replica} ANSWERS the logout of token {token}"));
         self.judge.logged_out(token, self.now);

@@ -1,4 +1,4 @@
-//! Schedules: what goes wrong when. A seed makes a schedule; a schedule and a flaw make one execution.
+//! Schedules: the faults and their times. A seed makes a schedule; a schedule and a mutation make one execution.
 
 use std::time::Duration;
 
@@ -10,18 +10,18 @@ use super::random::Random;
 #[derive(Debug, Clone)]
 pub struct Schedule {
     pub seed: u64,
-    /// How many copies must acknowledge; with any, there are two.
+    /// Number of copies that must acknowledge; if it is not zero, there are two copies.
     pub copies: usize,
-    /// One replica's window each.
+    /// Window of each replica.
     pub windows: Vec<Duration>,
-    /// Whether the cluster has been at work for a while.
+    /// True if the cluster has been at work for a while.
     pub settled: bool,
     pub tokens: usize,
     pub incidents: Vec<(Time, Incident)>,
     pub end: Time,
 }
 
-/// How long it is quiet at the end, so that everything must have recovered.
+/// Duration without faults at the end, in which everything must recover.
 const QUIET: Time = 9 * SECOND;
 
 #[derive(Clone, Copy)]
@@ -79,7 +79,7 @@ impl Schedule {
             };
             schedule.add(SECOND + random.below(late), Incident::Begin { replica });
         }
-        // Few kinds at a time meet more often than many.
+        // With few kinds of faults, two of them coincide more often than with many.
         let mut kinds: Vec<_> = KINDS.into_iter().filter(|_| random.chance(30)).collect();
         kinds.push(random.pick(&KINDS));
         if copies > 0 {
@@ -112,7 +112,7 @@ impl Schedule {
         self.incidents.push((at, incident));
     }
 
-    /// One logout, or one at every replica at once.
+    /// Adds one logout, or one at every replica at once.
     fn log_out(&mut self, random: &mut Random, at: Time) {
         let replicas = self.windows.len();
         let all = random.chance(20);
@@ -140,7 +140,7 @@ impl Schedule {
             self.add(at + random.below(10 * MILLI), log_out);
         }
         if all && random.chance(30) {
-            // What each has told Redis, the others have not read yet.
+            // No replica has read the other replicas' entries yet.
             let at = at + random.between(15 * MILLI, 300 * MILLI);
             let lost = random.pick(&[2, 4, 100]);
             let restart = Incident::Restart {
@@ -158,7 +158,7 @@ impl Schedule {
         }
     }
 
-    /// All stand still for minutes, perhaps just when one has begun.
+    /// Pauses all replicas for minutes, possibly just when one of them has started.
     fn night(&mut self, random: &mut Random, at: Time, replica: usize) -> Time {
         let takes = random.between(280, 400) * SECOND;
         if random.chance(50) {
@@ -179,7 +179,7 @@ impl Schedule {
         takes
     }
 
-    /// Something of a kind. Returns how much later it is afterwards.
+    /// Adds a fault of a kind. Returns the time by which it delays the next event.
     fn go_wrong(&mut self, random: &mut Random, at: Time, kind: Kind) -> Time {
         let replica = random.index(self.windows.len());
         let longest = random.pick(&[60 * MILLI, 1500 * MILLI, 7 * SECOND]);
@@ -237,14 +237,14 @@ impl Schedule {
 }
 
 impl Schedule {
-    /// A failover, what goes with it, and logouts when the new primary is about to be trusted.
+    /// Adds a failover, other faults beside it, and logouts at the moment when the replicas begin to trust the new primary.
     fn fail_over(&mut self, random: &mut Random, at: Time, replica: usize) -> Time {
         let takes = random.between(2 * SECOND, 8 * SECOND);
         let old = random.pick(&[Old::Killed, Old::Paused(takes), Old::LivesOn]);
         let mut later = random.between(3 * SECOND, 8 * SECOND);
         if random.chance(40) {
             later = takes - SECOND + random.below(2 * SECOND);
-            // On the machine of the old primary, or as far from the new one, after a time of slow messages.
+            // The replica runs on the machine of the old primary, or is as far from the new one, after a time of slow messages.
             let takes = takes + random.below(20 * MILLI);
             let slow = Incident::Slow {
                 replica,
@@ -258,7 +258,7 @@ impl Schedule {
         }
         self.add(at, Incident::Failover { old });
         if random.chance(50) {
-            // One that begins meanwhile knows the new primary only.
+            // A replica that starts meanwhile knows the new primary only.
             let at = at + random.below(SECOND);
             let replica = random.index(self.windows.len());
             let window = self.windows[replica];
@@ -278,7 +278,7 @@ impl Schedule {
     }
 }
 
-/// Whether a flaw can show at all in a schedule.
+/// Returns true if a mutation can have an effect in a schedule.
 pub fn concerns(flaw: Flaw, schedule: &Schedule) -> bool {
     let has = |which: fn(&Incident) -> bool| {
         schedule

@@ -1,4 +1,4 @@
-//! One Redis: its process, who follows it, and what its followers have acknowledged.
+//! A Redis server: its process, its copies, and the writes that its copies have acknowledged.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -9,26 +9,26 @@ use super::clock::{Drift, SECOND, Time};
 use super::redis::{Data, Reply};
 use super::world::Line;
 
-/// Earlier states that a restart may set it back to.
+/// Number of earlier states to which a restart may reset the server.
 const PAST: usize = 6;
 
-/// One Redis.
+/// Redis server.
 pub struct Server {
     pub up: bool,
     pub paused_until: Time,
-    /// Until when it was not quite well.
+    /// Time at which the last pause ends.
     pub trouble_until: Time,
     pub primary: bool,
-    /// Whom it copies from, and the number of that connection.
+    /// Primary of this server, and the number of the connection to it.
     pub follows: Option<(usize, u64)>,
-    /// Who copies from it, each with the number of the connection and when what was last sent on it arrives.
+    /// Copies of this server, each with the number of its connection and the arrival time of the last message on it.
     pub copies: Vec<(usize, u64, Time)>,
     run: u64,
-    /// When that process began.
+    /// Start of the present process.
     started: Time,
     replication: u64,
     pub data: Data,
-    /// How many writes it has seen.
+    /// Number of writes that the server has executed.
     pub offset: u64,
     acknowledged: BTreeMap<usize, u64>,
     waiting: Vec<Waiting>,
@@ -36,7 +36,7 @@ pub struct Server {
     pub clock: Drift,
 }
 
-/// A write that waits for copies.
+/// A write that waits for copies to acknowledge it.
 struct Waiting {
     line: Line,
     offset: u64,
@@ -72,12 +72,12 @@ impl Server {
         )
     }
 
-    /// The process that a connection leads to.
+    /// ID of the process to which a connection leads.
     pub fn run(&self) -> u64 {
         self.run
     }
 
-    /// What is kept for a restart before the data change.
+    /// Keeps the present state for a later restart, before the data change.
     pub fn remember(&mut self) {
         self.past.push_back(self.data.clone());
         if self.past.len() > PAST {
@@ -85,12 +85,12 @@ impl Server {
         }
     }
 
-    /// How long the process runs, in whole seconds.
+    /// Uptime of the process, in whole seconds.
     pub fn uptime(&self, now: Time) -> u64 {
         (now - self.started) / SECOND
     }
 
-    /// Begins a process, with a state so many writes back.
+    /// Starts a process whose state lacks the last `lost` writes.
     pub fn start(&mut self, numbers: &mut impl FnMut() -> u64, lost: usize, now: Time) {
         for _ in 0..lost {
             self.data = self.past.pop_back().unwrap_or_default();
@@ -106,12 +106,12 @@ impl Server {
         self.waiting.clear();
     }
 
-    /// Becomes the primary, with a history of its own.
+    /// Becomes the primary, with a new history.
     pub fn promote(&mut self, history: u64) {
         (self.primary, self.follows, self.replication) = (true, None, history);
     }
 
-    /// Becomes a copy of another, as it is now.
+    /// Becomes a copy of another server in its present state.
     pub fn copy(&mut self, of: usize, connection: u64, data: Data, offset: u64) {
         self.stop();
         (self.up, self.primary, self.follows) = (true, false, Some((of, connection)));
@@ -134,7 +134,7 @@ impl Server {
         });
     }
 
-    /// Takes an acknowledgement. Returns what can be answered now.
+    /// Receives an acknowledgement. Returns the writes that can be answered now.
     pub fn acknowledge(&mut self, copy: usize, offset: u64) -> Vec<(Line, Reply)> {
         let seen = self.acknowledged.entry(copy).or_default();
         *seen = offset.max(*seen);

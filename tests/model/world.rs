@@ -1,4 +1,4 @@
-//! The world: what happens when, and how messages travel.
+//! The world of the model: the queue of events, and the messages under way.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -16,10 +16,10 @@ use super::replica::Replica;
 use super::schedule::Schedule;
 use super::server::Server;
 
-/// How old a view may be in the end, a little after all replicas have been asked.
+/// Greatest age of a view at the end, a little after all replicas have received requests.
 const STUCK: Duration = Duration::from_secs(4);
 
-/// One operation of one life of a replica.
+/// ID of one operation in one life of a replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Line {
     pub replica: usize,
@@ -29,7 +29,7 @@ pub struct Line {
 
 #[derive(Debug)]
 pub enum Event {
-    /// A command reaches a server, on a connection to the process `run`. One that is `held` has not left its replica yet.
+    /// A command reaches a server, on a connection to the process `run`. A command that is `held` has not left its replica yet.
     Command {
         line: Line,
         server: usize,
@@ -41,7 +41,7 @@ pub enum Event {
         line: Line,
         reply: Reply,
     },
-    /// A deadline or a rest is over.
+    /// A deadline or a rest has ended.
     Over(Line),
     Copied {
         from: usize,
@@ -55,20 +55,20 @@ pub enum Event {
         to: usize,
         offset: u64,
     },
-    /// A request reaches a replica; `since` is when it first did.
+    /// A request reaches a replica; `since` is its first arrival.
     Check {
         replica: usize,
         token: usize,
         since: Time,
     },
-    /// A request has waited for as long as it may.
+    /// A request has reached its greatest waiting time.
     GiveUp {
         replica: usize,
         life: u64,
         request: u64,
     },
     Incident(Incident),
-    /// A server's history has settled: what it lacks by now is either put back or excused.
+    /// A server's history has settled: every entry that the server lacks by now is either put back or excused.
     Settled {
         server: usize,
         mark: (HistoryId, portcullis::domain::Timestamp),
@@ -81,9 +81,9 @@ pub struct World {
     pub flaw: Option<Flaw>,
     pub replicas: Vec<Replica>,
     pub servers: Vec<Server>,
-    /// The primary by what whoever watches over them says.
+    /// The primary according to the simulated Sentinels.
     pub primary: usize,
-    /// How many copies must acknowledge.
+    /// Number of copies that must acknowledge a write.
     pub copies: usize,
     pub judge: Judge,
     pub trace: Option<Vec<String>>,
@@ -92,7 +92,7 @@ pub struct World {
 }
 
 impl World {
-    /// Carries a schedule out, and tells what the judge saw.
+    /// Executes a schedule and returns the world with the oracle's result.
     pub fn run(schedule: &Schedule, flaw: Option<Flaw>, traced: bool) -> Self {
         let mut random = Random::new(schedule.seed ^ 0x5bd1_e995);
         let servers = if schedule.copies > 0 { 3 } else { 1 };
@@ -138,7 +138,7 @@ impl World {
         world
     }
 
-    /// The living replicas that cannot answer in the end, when everything has been quiet for long.
+    /// Living replicas that cannot answer at the end, after a long time without faults.
     pub fn stuck(&self) -> Vec<usize> {
         let stuck = |replica: &&Replica| {
             let now = replica.clock.uptime(self.now);
@@ -172,7 +172,7 @@ impl World {
     }
 
     fn handle(&mut self, event: Event) {
-        // What reaches somebody who stands still is there when he goes on.
+        // An event that reaches a paused replica or server takes effect when the pause ends.
         let still = match &event {
             Event::Command {
                 line, held: true, ..

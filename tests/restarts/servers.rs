@@ -1,4 +1,4 @@
-//! The ways in which we tell people to run Redis, and what can be done to its servers.
+//! Ways to run Redis that our documentation describes, and operations on their servers.
 
 use std::path::{Path, PathBuf};
 
@@ -11,14 +11,14 @@ use crate::harness::{Redis, SECRET};
 
 const HOSTS: Hosts = ["127.0.10.1", "127.0.10.2", "127.0.10.3"];
 
-/// A way of running Redis.
+/// Way to run Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
     /// One server with `deploy/redis.conf` and `deploy/redis-users.conf`.
     One,
     /// One server with the command of `deploy/compose.yaml`.
     Compose,
-    /// The scripts and files of `k8s/overlays/sentinel`.
+    /// Scripts and files of `k8s/overlays/sentinel`.
     Sentinel,
     /// A Cluster of six servers with `deploy/redis.conf` and `deploy/redis-users.conf`.
     Cluster,
@@ -30,7 +30,7 @@ impl Way {
     }
 }
 
-/// Running servers; their files are watched as a power cut would leave them.
+/// Running servers; the harness records their files as a power cut would leave them.
 pub(super) struct Servers {
     kind: Running,
     disk: Disk,
@@ -42,7 +42,7 @@ enum Running {
     Cluster(Shards),
 }
 
-/// What a replica is told.
+/// Settings of a replica.
 pub(super) struct Settings {
     pub(super) redis_url: String,
     acknowledgements: String,
@@ -60,7 +60,7 @@ impl Settings {
         ]
     }
 
-    /// A ready replica, with its signing keys under `files`.
+    /// Starts a replica with its signing keys under `files`, and waits until it is ready.
     pub(super) async fn replica(&self, files: &Path) -> Process {
         if !files.join("keys").exists() {
             std::fs::create_dir(files.join("keys")).unwrap();
@@ -69,7 +69,7 @@ impl Settings {
         Process::serve(files, &self.variables()).await
     }
 
-    /// Runs a command of the program, which succeeds.
+    /// Runs a command of the program, which must succeed.
     pub(super) async fn run(&self, files: &Path, arguments: &[&str]) {
         let mut variables = self.variables();
         variables.push(("BCRYPT_COST", "4"));
@@ -105,7 +105,7 @@ impl Servers {
                 let sentinels = pods.hosts.map(|host| format!("{host}:26379")).join(",");
                 let password = password_of("portcullis");
                 let url = format!("redis+sentinel://portcullis:{password}@{sentinels}/portcullis");
-                // As many as there are: only then no failover loses anything.
+                // All replicas must acknowledge: only then does no failover lose anything.
                 (url, "2")
             }
             Running::Cluster(shards) => (shards.url(), "1"),
@@ -116,7 +116,7 @@ impl Servers {
         }
     }
 
-    /// Ends all servers by a signal, and starts them on what they kept.
+    /// Ends all servers with a signal, and restarts them on the data that they kept.
     pub(super) async fn restart(&mut self, signal: &str) {
         self.stop(signal);
         self.start_again().await;
@@ -156,7 +156,7 @@ impl Servers {
         }
     }
 
-    /// Where the append-only files are.
+    /// Folders of the append-only files.
     fn folders(&self) -> Vec<PathBuf> {
         let folders = match &self.kind {
             Running::One(redis) => vec![redis.folder().to_owned()],
@@ -192,7 +192,7 @@ impl Servers {
         }
     }
 
-    /// Kills a primary, waits until another has taken over and the first follows it, and does so once more.
+    /// Kills a primary, waits until another server has taken over and the first follows it, and repeats this once.
     pub(super) async fn fail_over_and_back(&mut self) {
         for _ in 0..2 {
             match &mut self.kind {
@@ -222,7 +222,7 @@ impl Servers {
     }
 }
 
-/// What stands after the name of the configuration in the command of compose's Redis, byte for byte.
+/// Words after the name of the configuration in the command of compose's Redis, byte for byte.
 fn words_of_compose() -> Vec<String> {
     let compose = &yaml(&repository("deploy/compose.yaml"))[0];
     let command: Vec<_> = compose["services"]["redis"]["command"]

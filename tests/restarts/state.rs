@@ -1,4 +1,4 @@
-//! Everything that a replica acknowledges, and whether it is still so.
+//! Acknowledged changes of a replica, and the comparison with the state after a restart.
 
 use std::fmt;
 
@@ -9,10 +9,10 @@ use crate::harness::process::{Process, folder};
 use crate::harness::{Anonymous, Answer, PASSWORD, patiently};
 
 const NEW_PASSWORD: &str = "another staple of horses";
-/// Accounts and sessions of each kind.
+/// Number of accounts and sessions of each kind.
 const EACH: usize = 3;
 
-/// One thing that was compared.
+/// Result of one comparison.
 pub(super) struct Finding {
     pub(super) what: &'static str,
     name: String,
@@ -41,7 +41,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// A client at an address of its own: limits are counted by network.
+/// Client with its own address: limits are counted by network.
 struct Client {
     at: Anonymous,
     address: String,
@@ -115,7 +115,7 @@ impl Session {
     }
 }
 
-/// What became of an account.
+/// Change that an account has seen.
 enum Fate {
     Registered,
     PasswordChanged,
@@ -139,31 +139,31 @@ const FATES: [(&str, Fate); 7] = [
 struct Account {
     name: String,
     fate: &'static Fate,
-    /// From before its fate.
+    /// Session from before the change.
     session: Session,
-    /// As an administrator saw it at last; `None` where it is deleted.
+    /// The account as an administrator last saw it; `None` if it is deleted.
     shown: Option<Value>,
 }
 
-/// All that was acknowledged.
+/// All acknowledged changes.
 pub(super) struct State {
     administrator: String,
     accounts: Vec<Account>,
-    /// Sessions of one account, by what became of them.
+    /// User whose sessions follow, grouped by their changes.
     owner: String,
     live: Vec<Session>,
     logged_out: Vec<Session>,
-    /// The refresh token that was traded, and the session after it.
+    /// Refresh tokens that were exchanged, each with the session that followed.
     rotated: Vec<(String, Session)>,
-    /// The oldest refresh token of a session that was rotated twice.
+    /// Oldest refresh tokens of sessions that were rotated twice.
     reused: Vec<(String, Session)>,
-    /// The sids that the account lists.
+    /// Session IDs that the service lists for the user.
     sids: Vec<String>,
     key_set: String,
 }
 
 impl State {
-    /// Does all that can be acknowledged, and takes note of it.
+    /// Makes changes of every kind that a replica acknowledges, and records them.
     pub(super) async fn acknowledged(replica: &Process, settings: &Settings, label: &str) -> Self {
         let label = label.to_lowercase();
         let administrator = format!("admin-{label}");
@@ -218,7 +218,7 @@ impl State {
         }
     }
 
-    /// Compares what was acknowledged with what is there.
+    /// Compares the acknowledged changes with the present state.
     pub(super) async fn compare(self, replica: &Process, _: &Settings) -> Vec<Finding> {
         let mut findings = Findings(Vec::new());
         let client = Client::new(replica, &self.administrator);
@@ -267,7 +267,7 @@ impl State {
             let name = format!("{} {number}", self.owner);
             let refreshed = client.refresh(oldest).await;
             findings.add("traded refresh token", &name, 401, refreshed.status);
-            // It was presented a second time: that ends the session.
+            // The token is presented a second time, which ends the session.
             let refreshed = client.refresh(&session.refresh_token).await;
             findings.add("session of a reused token", &name, 401, refreshed.status);
         }
@@ -333,7 +333,7 @@ impl Account {
             text(self.shown.as_ref()),
             text(found.as_ref()),
         );
-        // First: a login at the right password would give the limit room.
+        // This comes first: a login with the right password would make room in the limit.
         let (current, old) = match self.fate {
             Fate::OverTheLimit => {
                 let found = client.login(name, "wrong password").await;
@@ -350,7 +350,7 @@ impl Account {
             let found = client.login(name, old).await;
             findings.add("login with the old password", name, 401, found.status);
         }
-        // A password change keeps the session under a new token, a change of roles under a new version.
+        // A password change keeps the session under a new token, and a change of roles keeps it under a new version.
         let [access, refresh] = match self.fate {
             Fate::Registered => [200, 200],
             Fate::GivenRoles => [401, 200],

@@ -178,7 +178,7 @@ mod tests {
 
     /// π by Machin's formula, π/4 = 4 arctan(1/5) − arctan(1/239), in words after the point.
     fn digits_of_pi(words: usize) -> Vec<u32> {
-        // Some words more than are asked for, where the sums are not exact.
+        // Some more words than `words`, because the last words of the sums are not exact.
         let len = words + 3;
         let divide = |number: &mut [u32], by: u32| {
             let mut rest = 0_u64;

@@ -7,7 +7,9 @@ use crate::blowfish::{State, expand_key, expand_salt};
 /// Greatest number of lanes: the code is compiled once for each number.
 pub const MAX_LANES: usize = 8;
 
-/// Number of lanes that yields the most hashes of a core, as measured by `cargo bench -p bcrypt-lanes` on cores of today's servers.
+/// Number of lanes that yields the most hashes of a core, as measured by `cargo bench -p bcrypt-lanes` on cores of today's
+/// servers.
+///
 ///
 /// With one to three lanes a core still waits for memory, and one hash takes no longer than alone. The fifth lane is the last
 /// that gains, and lengthens each hash by a fifth; more lanes only lengthen it.
@@ -94,7 +96,7 @@ impl<T> Lanes<T> {
         self.entries.len()
     }
 
-    /// Whether another computation can be started.
+    /// Returns true if another computation can be started.
     #[must_use]
     pub fn has_free_lane(&self) -> bool {
         self.busy() < self.capacity
@@ -103,7 +105,7 @@ impl<T> Lanes<T> {
     /// Starts a computation in a free lane. This takes about half as long as an iteration of one lane.
     ///
     /// # Errors
-    /// The tag is handed back if no lane is free.
+    /// Returns the tag if no lane is free.
     pub fn start(&mut self, computation: &Computation, tag: T) -> Result<(), T> {
         if !self.has_free_lane() {
             return Err(tag);
@@ -117,8 +119,8 @@ impl<T> Lanes<T> {
         Ok(())
     }
 
-    /// Advances all computations by one iteration, and calls `finished` with the tag and digest of each that has ended. Its lane
-    /// is free when `finished` returns. One iteration takes some 50 µs on a core of 2024.
+    /// Advances all computations by one iteration, and calls `finished` with the tag and digest of each that has ended. Its
+    /// lane is free when `finished` returns. One iteration takes some 50 µs on a core of 2024.
     pub fn iterate(&mut self, finished: impl FnMut(T, Digest)) {
         self.iterate_with_pause(|| (), finished);
     }

@@ -1,4 +1,4 @@
-//! Comparison with the crate `bcrypt`: every digest is the same, whatever runs in the other lanes.
+//! Comparison with the crate `bcrypt`: every digest is the same, independent of the computations in the other lanes.
 
 use bcrypt_lanes::{Computation, Digest, Lanes, MAX_LANES};
 
