@@ -1,4 +1,4 @@
-/* What a power cut would leave: notes how long each file was when it was last written out.
+/* Simulation of a power cut: records the length of each file when it was last written out.
  *
  * Preloaded into a server. Each successful fsync or fdatasync of a regular file adds a line to the file that POWER_CUT_LOG
  * names: device, inode, and the length of the file *before* the call. What was written during the call may be on the disk or

@@ -1,9 +1,9 @@
-/* What a system does in a bad hour, to one program into which this is preloaded: its clock is off, a name is not found, a disk
- * is full. Each is said by a file, looked at again each time, so that it can begin and end while the program runs.
+/* System faults for one program into which this library is preloaded: a shifted clock, unresolvable names, a full disk. A file
+ * controls each fault and is read again each time, so a fault can begin and end while the program runs.
  *
- *   BAD_CLOCK  a file with seconds, by which the clock of the wall differs; clocks that only go on are not touched
- *   BAD_NAMES  where there is this file no name is found, and where there is none every name is this machine
- *   BAD_DISK   where there is this file nothing can be written to a file whose name ends with .aof */
+ *   BAD_CLOCK  a file with the offset of the wall clock in seconds; monotonic clocks are not changed
+ *   BAD_NAMES  if the file exists, no name resolves; otherwise every name resolves to this machine
+ *   BAD_DISK   if the file exists, writes to files whose names end with .aof fail */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
