@@ -22,11 +22,12 @@ const OTHER_PAGES: [&str; 4] = [
 ];
 
 /// Names in capitals that are no settings, and the file that reads or defines each.
-const OTHER_NAMES: [(&str, &str); 11] = [
+const OTHER_NAMES: [(&str, &str); 12] = [
     ("BASE", "Makefile"),
     ("KUBECONFIG", "tests/kubernetes/trial.sh"),
     ("DURATION", "deploy/load/soak.js"),
     ("ONLY", "Makefile"),
+    ("REDISCLI_AUTH", "deploy/switchover.sh"),
     ("REPLICAS", "deploy/run/settings.sh"),
     ("SCRIPT", "Makefile"),
     ("NAMES", "src/telemetry/metrics.rs"),

@@ -10,7 +10,7 @@ mod state;
 
 use std::collections::BTreeMap;
 
-use crate::harness::process::{Process, folder};
+use crate::harness::process::{PATIENCE, Process, folder};
 use crate::harness::redis::Redis;
 use crate::harness::shards::Shards;
 use crate::harness::{PASSWORD, SECRET, User, patiently};
@@ -220,6 +220,26 @@ async fn a_redis_that_forgot_is_not_used_and_all_is_back_after_the_recovery_of_t
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_may_not_ask_for_the_rights_of_default_says_so() {
+    let redis = Redis::start().await;
+    let () = redis
+        .command(&["ACL", "SETUSER", "portcullis", "-acl|dryrun"])
+        .await;
+    let files = folder();
+    let url = redis.url();
+    let variables = [("REDIS_URL", url.as_str()), ("JWT_SECRET", SECRET)];
+    let replica = Process::serve(files.path(), &variables).await;
+    let warned = replica.event("redis_default_user").await;
+    assert_eq!(warned["level"], "WARN", "{warned}");
+    let (code, said) = check(files.path(), &variables).await;
+    assert_eq!(code, 0, "{said}");
+    assert!(
+        said.contains("WARNING: the rights of the user `default` are unknown"),
+        "{said}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_restart_after_a_rewrite_is_found_out_too() {
     let mut redis = Redis::with(&IGNORED).await;
     let files = folder();
@@ -246,6 +266,51 @@ async fn a_restart_after_a_rewrite_is_found_out_too() {
     redis.terminate();
     redis.start_again().await;
     replica.event("redis_lost_transactions").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_cut_within_a_transaction_stops_no_later_start_of_the_private_redis() {
+    let files = folder();
+    let secret = [("JWT_SECRET", SECRET)];
+    let mut replica = Process::serve(files.path(), &secret).await;
+    User::register_at(&replica.anonymous(), "alice").await;
+    assert!(replica.stop().await.success());
+    // As a power cut leaves it in the middle of a script's writes.
+    let file = append_only_file(files.path()).unwrap();
+    let mut text = std::fs::read(&file).unwrap();
+    text.extend(b"*1\r\n$5\r\nMULTI\r\n*3\r\n$3\r\nSET\r\n$33\r\nportcullis:{feed}:canary:scri");
+    std::fs::write(&file, text).unwrap();
+
+    let mut replica = Process::serve(files.path(), &secret).await;
+    User::register_at(&replica.anonymous(), "bob").await;
+    let rewritten = async {
+        while file.exists() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let rewritten = tokio::time::timeout(PATIENCE, rewritten).await;
+    assert!(rewritten.is_ok(), "the file is not rewritten");
+    assert!(replica.stop().await.success());
+    let mut replica = Process::serve(files.path(), &secret).await;
+    for name in ["alice", "bob"] {
+        User::log_in(&replica.anonymous(), name).await;
+    }
+    assert!(replica.stop().await.success());
+}
+
+/// Finds the file that the writes of a private Redis go to.
+fn append_only_file(folder: &std::path::Path) -> Option<std::path::PathBuf> {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            if let Some(file) = append_only_file(&path) {
+                return Some(file);
+            }
+        } else if path.to_string_lossy().ends_with(".incr.aof") {
+            return Some(path);
+        }
+    }
+    None
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,8 @@ use crate::auth::keyring::rotation::list;
 use crate::config::{Config, HttpConfig, RedisServer, SigningKey, TokenConfig};
 use crate::http::server::Tls;
 use crate::store::{
-    Keyspace, Persistence, Redis, ReplicationGuarantee, StoreError, WILL_LOSE_TRANSACTIONS,
+    DEFAULT_USER_UNKNOWN, Keyspace, Persistence, Redis, ReplicationGuarantee, StoreError,
+    WILL_LOSE_TRANSACTIONS,
 };
 use crate::telemetry::check_audit_log;
 
@@ -141,6 +142,9 @@ async fn describe_redis(redis: &Redis, lines: &mut Vec<String>) -> Result<bool, 
     let mut good = !server.will_lose_transactions();
     if !good {
         lines.push(format!("redis         FAILED: {WILL_LOSE_TRANSACTIONS}"));
+    }
+    if server.default_user_is_unknown() {
+        lines.push(format!("redis         WARNING: {DEFAULT_USER_UNKNOWN}"));
     }
     for shard in redis.shards().await? {
         let replicas = shard.replicas.unwrap_or(server.replicas);

@@ -30,7 +30,8 @@ static RAISE: LazyLock<Script> =
 /// Error of a server that has lost transactions, shown by `readyz`, `check` and the log.
 pub(super) const LOST_TRANSACTIONS: &str = "Redis has lost what scripts wrote: its user `default` may not run the transactions \
      of the append-only file, so a restart skipped them. Stop Redis, set `user default off ~* &* +@all`, and start it before \
-     the file is rewritten: then all of it is back (docs/operate/runbook.md, \"Redis forgets at a restart\")";
+     the file is rewritten: then all of it is back. docs/operate/runbook.md, \"Redis forgets at a restart\", has the steps, and what to \
+     do after a rewrite";
 
 /// Keys of one server's canary, all in one slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -168,7 +169,7 @@ impl Canary {
             } else {
                 tracing::info!(
                     event = "redis_transactions_restored",
-                    "Redis has the writes of scripts again"
+                    "the canary of Redis shows no loss any more"
                 );
             }
         }

@@ -79,11 +79,29 @@ impl EmbeddedRedis {
             .map_err(|error| refused("cannot start", error))?;
         let mut server = Self { child, socket };
         match tokio::time::timeout(START_TIMEOUT, server.wait_until_ready()).await {
-            Ok(Ok(())) => Ok(server),
+            Ok(Ok(())) => {
+                server.rewrite_file().await;
+                Ok(server)
+            }
             Ok(Err(status)) => Err(StoreError::refused(server.exit_reason(status).await)),
             Err(_) => Err(StoreError::refused(
                 "the private redis-server does not answer",
             )),
+        }
+    }
+
+    /// Has the append-only file rewritten in the background. A file whose end was cut within a transaction is read, and would be
+    /// refused at the start after the next; a rewritten one is whole. All of it was read: anything else ends the server.
+    async fn rewrite_file(&self) {
+        let rewrite = async {
+            let client = redis::Client::open(self.url())?;
+            let mut connection = client.get_multiplexed_async_connection().await?;
+            redis::cmd("BGREWRITEAOF")
+                .query_async::<redis::Value>(&mut connection)
+                .await
+        };
+        if let Err(error) = rewrite.await {
+            tracing::warn!(event = "redis_rewrite", %error, "the private Redis did not begin to rewrite its file");
         }
     }
 

@@ -34,7 +34,9 @@ pub use password_change::{ChangePassword, Written};
 pub use rate_limits::{Bucket, Reservation, Reserved};
 pub use refresh::{RotateRequest, RotateResponse, RotatedToken, RotationKind, RotationOutcome};
 pub use replication_guarantee::ReplicationGuarantee;
-pub use server_info::{Persistence, ServerInfo, UnsupportedServer, WILL_LOSE_TRANSACTIONS};
+pub use server_info::{
+    DEFAULT_USER_UNKNOWN, Persistence, ServerInfo, UnsupportedServer, WILL_LOSE_TRANSACTIONS,
+};
 pub use session_list::{MAX_SESSIONS, SessionRecord};
 pub use sessions::{
     EndAll, MARGIN, OpenSession, Opened, RevocationFloor, RevocationResult, RevokeSession,

@@ -79,6 +79,14 @@ impl ServerInfo {
             && self.persistence != Persistence::Poor
     }
 
+    /// Returns true if a restart may lose the writes of scripts, and the rights of our user do not let it know.
+    #[must_use]
+    pub fn default_user_is_unknown(&self) -> bool {
+        self.checks_default_user
+            && self.default_user_may_write.is_none()
+            && self.persistence != Persistence::Poor
+    }
+
     /// Returns the reason to reject this server, if there is one.
     #[must_use]
     pub fn unsupported_reason(&self) -> Option<UnsupportedServer> {
@@ -113,6 +121,10 @@ impl Redis {
 /// Warning about a server that will lose transactions, shown by `check` and in the log.
 pub const WILL_LOSE_TRANSACTIONS: &str = "the user `default` may not write: a restart would leave out what scripts wrote (set `user default \
      off ~* &* +@all` in the users file and, now, ACL SETUSER default off ~* &* +@all)";
+
+/// Warning about a server that does not tell, shown by `check` and in the log.
+pub const DEFAULT_USER_UNKNOWN: &str = "the rights of the user `default` are unknown, without which a restart loses what scripts wrote \
+     (permit this user +acl|dryrun, or see docs/operate/redis.md)";
 
 /// Commands that scripts run, each with valid arguments. If one of them is not permitted, Redis skips all commands of
 /// the transaction.
@@ -221,6 +233,9 @@ mod tests {
         assert!(!server(Some(false), Some("9.1.2")).will_lose_transactions());
         assert!(!server(Some(true), None).will_lose_transactions());
         assert!(!server(None, None).will_lose_transactions());
+        assert!(server(None, None).default_user_is_unknown());
+        assert!(!server(Some(true), None).default_user_is_unknown());
+        assert!(!server(None, Some("9.1.2")).default_user_is_unknown());
     }
 
     #[test]

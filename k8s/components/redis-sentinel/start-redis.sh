@@ -65,4 +65,14 @@ if [ "$primary" != "$ME" ]; then
 else
     say "this server is the primary"
 fi
+
+# A file whose end was cut within a transaction is read, and would be refused at the start after the next: a rewritten one is whole.
+# Nothing of it is lost: a server that could not read all of its file does not run (`propagation-error-behavior panic`).
+(
+    for _ in $(seq 300); do
+        if [ "$(ask_redis "$ME" PING)" = PONG ]; then break; fi
+        sleep 1
+    done
+    ask_redis "$ME" BGREWRITEAOF >/dev/null
+) &
 exec "$@"

@@ -5,7 +5,8 @@ use std::time::Duration;
 use tracing::{error, warn};
 
 use crate::store::{
-    Persistence, Redis, ReplicationGuarantee, ServerInfo, StoreError, WILL_LOSE_TRANSACTIONS,
+    DEFAULT_USER_UNKNOWN, Persistence, Redis, ReplicationGuarantee, ServerInfo, StoreError,
+    WILL_LOSE_TRANSACTIONS,
 };
 
 /// Clock difference above which a warning is logged.
@@ -17,6 +18,7 @@ pub(super) struct ServerMonitor {
     persistence: Option<Persistence>,
     replicas: Option<u32>,
     will_lose_transactions: bool,
+    default_user_is_unknown: bool,
     skewed: bool,
 }
 
@@ -54,6 +56,11 @@ impl ServerMonitor {
             error!(event = "redis_default_user", "{WILL_LOSE_TRANSACTIONS}");
         }
         self.will_lose_transactions = will_lose;
+        let unknown = server.default_user_is_unknown();
+        if unknown && !self.default_user_is_unknown {
+            warn!(event = "redis_default_user", "{DEFAULT_USER_UNKNOWN}");
+        }
+        self.default_user_is_unknown = unknown;
         self.check_replicas(server, redis);
         Ok(())
     }

@@ -76,7 +76,13 @@ impl Node {
         let pooled = tokio::time::timeout(DEADLINE, self.pool.get())
             .await
             .map_err(|_| StoreError(Cause::Timeout))?;
-        let pooled = pooled.map_err(|error| StoreError(Cause::Pool(error)))?;
+        let pooled = pooled.map_err(|error| {
+            if self.canary.has_lost_transactions() {
+                StoreError::lost_transactions()
+            } else {
+                StoreError(Cause::Pool(error))
+            }
+        })?;
         Ok(PooledConnection(Some(pooled)))
     }
 }
