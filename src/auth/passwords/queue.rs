@@ -31,7 +31,7 @@ pub(super) struct QueuedJob {
 }
 
 impl QueuedJob {
-    /// Whether its client has gone away.
+    /// Returns true if its client has gone away.
     pub(super) fn is_abandoned(&self) -> bool {
         self.answer.is_closed()
     }
@@ -85,7 +85,7 @@ pub(super) struct Queue {
     pub(super) closed: bool,
 }
 
-/// The queue is full for this client, who may come back after a time.
+/// Rejection of a job: the queue is full for its client, which may try again after a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct QueueFull {
     pub(super) retry_after: Duration,

@@ -59,7 +59,7 @@ pub(super) struct Iteration {
     pub(super) worked: Duration,
 }
 
-/// How long iterations are expected to take now.
+/// Expected durations of iterations.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Estimate {
     /// Lanes of all threads together.
@@ -102,7 +102,7 @@ impl Throughput {
         slowdown.observed_at.store(now, Ordering::Relaxed);
     }
 
-    /// What is to be expected now.
+    /// Returns the durations to expect at this time.
     pub(super) fn estimate(&self, now: Uptime) -> Estimate {
         let (mut threads, mut speed) = (0.0, 0.0);
         for slowdown in &self.slowdowns {
